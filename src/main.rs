@@ -1,0 +1,3 @@
+//! The `pab-patch` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! How far two clips are apart: PSNR and SSIM.

@@ -1,0 +1,1 @@
+//! Tables, frames, animated pictures.

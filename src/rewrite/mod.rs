@@ -1,0 +1,1 @@
+//! Graph, sites and rules make a patched graph.

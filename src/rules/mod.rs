@@ -1,0 +1,1 @@
+//! YAML rules, strictly checked.

@@ -1,0 +1,1 @@
+//! Finds ONNX Runtime, makes sessions, keeps caches.

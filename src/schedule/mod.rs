@@ -1,0 +1,1 @@
+//! Rules and timesteps make, for each step and rule: compute or broadcast.
