@@ -1,0 +1,325 @@
+//! Edits of one graph: new nodes, inputs and outputs, other users, removal. Each edit of one edge takes constant time.
+
+use super::{Body, Edge, Graph, GraphError, InfoPlace, Node, NodeId, Origin, Slot, Use, ValueId};
+use crate::onnx::messages::{AttributeProto, AttributeType, NodeProto, TensorProto, ValueInfoProto};
+
+/// A place in the order of the file. Stays valid when the node that stood there is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(u64);
+
+/// A node that is not in a graph yet.
+#[derive(Clone, Debug, Default)]
+pub struct NewNode {
+    /// The operator, for example `If`.
+    pub operator: String,
+    /// Its domain; empty for the ONNX standard.
+    pub domain: String,
+    /// Name of the node, for people.
+    pub name: String,
+    /// Inputs; `None` where an optional input is left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Names of the outputs. Each must be free: see [`Graph::fresh_name`].
+    pub outputs: Vec<String>,
+    /// Attributes that hold no graph.
+    pub attributes: Vec<AttributeProto>,
+    /// Nested graphs by attribute, made by [`Graph::extract`] or [`Graph::nested`] from the same graph.
+    pub bodies: Vec<(String, Graph)>,
+    /// Where it stands in the written file as far as the order leaves a choice; else at the end.
+    pub after: Option<Position>,
+}
+
+impl Graph {
+    /// Where `node` stands in the order of the file.
+    pub fn position(&self, node: NodeId) -> Position {
+        Position(self.node(node).position)
+    }
+
+    /// `base`, or `base` with a number, whichever no value has in this graph or in a graph nested in it.
+    pub fn fresh_name(&mut self, base: &str) -> String {
+        if !self.knows_name(base) {
+            return base.to_owned();
+        }
+        loop {
+            self.next_name += 1;
+            let name = format!("{base}.{}", self.next_name);
+            if !self.knows_name(&name) {
+                return name;
+            }
+        }
+    }
+
+    fn knows_name(&self, name: &str) -> bool {
+        // A nested graph may not shadow an outer name, so its names count as taken too.
+        self.names.contains_key(name)
+            || self
+                .nodes
+                .iter()
+                .flatten()
+                .flat_map(|node| &node.bodies)
+                .any(|body| body.graph.knows_name(name))
+    }
+
+    /// Adds a node.
+    ///
+    /// # Errors
+    /// [`GraphError::DefinedTwice`] where an output's name is taken.
+    pub fn add_node(&mut self, new: NewNode) -> Result<NodeId, GraphError> {
+        let id = NodeId(self.nodes.len() as u32);
+        let mut proto = NodeProto {
+            op_type: Some(new.operator),
+            domain: Some(new.domain).filter(|domain| !domain.is_empty()),
+            name: Some(new.name).filter(|name| !name.is_empty()),
+            attribute: new.attributes,
+            ..NodeProto::default()
+        };
+        let mut outputs = Vec::with_capacity(new.outputs.len());
+        for (slot, name) in new.outputs.iter().enumerate() {
+            let label = format!("node {}", proto.name.as_deref().unwrap_or(name));
+            outputs.push(Some(self.define(name, Origin::Node { node: id, slot }, || label)?));
+        }
+        let inputs = new.inputs.iter().enumerate();
+        let inputs = inputs
+            .map(|(slot, value)| {
+                value.map(|value| {
+                    self.record(
+                        value,
+                        Use {
+                            node: id,
+                            slot: Slot::Input(slot),
+                        },
+                    )
+                })
+            })
+            .collect();
+        let mut captures: Vec<Edge> = Vec::new();
+        let mut bodies = Vec::with_capacity(new.bodies.len());
+        for (attribute, graph) in new.bodies {
+            for outer in graph.captured() {
+                if !captures.iter().any(|edge| edge.value == outer) {
+                    let slot = Slot::Capture(captures.len());
+                    captures.push(self.record(outer, Use { node: id, slot }));
+                }
+            }
+            bodies.push(Body {
+                attribute: proto.attribute.len(),
+                element: None,
+                graph,
+            });
+            proto.attribute.push(AttributeProto {
+                name: Some(attribute),
+                r#type: Some(AttributeType::Graph as i32),
+                ..AttributeProto::default()
+            });
+        }
+        let position = match new.after {
+            Some(Position(position)) => position + 1,
+            None => u64::from(id.0) << 20,
+        };
+        self.nodes.push(Some(Node {
+            proto,
+            inputs,
+            outputs,
+            captures,
+            bodies,
+            position,
+        }));
+        self.live_nodes += 1;
+        Ok(id)
+    }
+
+    /// Adds an input, behind those that are there.
+    ///
+    /// # Errors
+    /// [`GraphError::DefinedTwice`] where its name is taken.
+    pub fn add_input(&mut self, info: ValueInfoProto) -> Result<ValueId, GraphError> {
+        let name = info.name.clone().unwrap_or_default();
+        let value = self.define(&name, Origin::Input, || "an input".into())?;
+        self.values[value.index()].info = Some(InfoPlace::Input(self.inputs.len()));
+        self.inputs.push((value, info));
+        Ok(value)
+    }
+
+    /// Makes `value` an output, behind those that are there. `info` is renamed to the value's name.
+    pub fn add_output(&mut self, value: ValueId, mut info: ValueInfoProto) {
+        let place = InfoPlace::Output(self.outputs.len());
+        let entry = &mut self.values[value.index()];
+        info.name = Some(entry.name.clone());
+        entry.outputs += 1;
+        entry.info.get_or_insert(place);
+        self.outputs.push((value, info));
+    }
+
+    /// Adds a stored constant.
+    ///
+    /// # Errors
+    /// [`GraphError::DefinedTwice`] where its name is taken.
+    pub fn add_initializer(&mut self, tensor: TensorProto) -> Result<ValueId, GraphError> {
+        let name = tensor.name.clone().unwrap_or_default();
+        let value = self.define(&name, Origin::Initializer, || "an initializer".into())?;
+        self.values[value.index()].initializer = Some(Box::new(tensor));
+        self.initializers.push(value);
+        Ok(value)
+    }
+
+    /// Turns the input `value` into the constant `tensor`, which takes the value's name.
+    ///
+    /// The runtime folds an `If` away whose condition is a constant: this makes a variant from the switch form.
+    /// Returns whether `value` was an input.
+    pub fn fix_input(&mut self, value: ValueId, mut tensor: TensorProto) -> bool {
+        if self.values[value.index()].origin != Origin::Input {
+            return false;
+        }
+        self.inputs.retain(|(input, _)| *input != value);
+        for (index, (input, _)) in self.inputs.iter().enumerate() {
+            self.values[input.index()].info = Some(InfoPlace::Input(index));
+        }
+        let entry = &mut self.values[value.index()];
+        tensor.name = Some(entry.name.clone());
+        entry.origin = Origin::Initializer;
+        entry.info = None;
+        if entry.initializer.replace(Box::new(tensor)).is_none() {
+            self.initializers.push(value);
+        }
+        true
+    }
+
+    /// Lets node input `slot` of `node` read `value`.
+    pub fn set_input(&mut self, node: NodeId, slot: usize, value: ValueId) {
+        if let Some(old) = self.node(node).inputs.get(slot).copied().flatten() {
+            self.forget(old);
+        }
+        let edge = self.record(
+            value,
+            Use {
+                node,
+                slot: Slot::Input(slot),
+            },
+        );
+        let inputs = &mut self.node_mut(node).inputs;
+        if inputs.len() <= slot {
+            inputs.resize(slot + 1, None);
+        }
+        inputs[slot] = Some(edge);
+    }
+
+    /// Lets everybody who reads `old` read `new`: nodes, nested graphs and the list of outputs.
+    ///
+    /// An output of the graph keeps its place, but takes the name of `new`.
+    pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
+        if old == new {
+            return;
+        }
+        let uses = std::mem::take(&mut self.values[old.index()].uses);
+        for usage in uses {
+            match usage.slot {
+                Slot::Input(slot) => {
+                    let edge = self.record(new, usage);
+                    self.node_mut(usage.node).inputs[slot] = Some(edge);
+                }
+                Slot::Capture(slot) => self.replace_capture(usage.node, slot, old, new),
+            }
+        }
+        let name = self.values[new.index()].name.clone();
+        let moved = std::mem::take(&mut self.values[old.index()].outputs);
+        self.values[new.index()].outputs += moved;
+        for (value, info) in self.outputs.iter_mut().filter(|(value, _)| *value == old) {
+            *value = new;
+            info.name = Some(name.clone());
+        }
+    }
+
+    fn replace_capture(&mut self, node: NodeId, slot: usize, old: ValueId, new: ValueId) {
+        let edge = self.record(
+            new,
+            Use {
+                node,
+                slot: Slot::Capture(slot),
+            },
+        );
+        let name = self.values[new.index()].name.clone();
+        let entry = self.node_mut(node);
+        entry.captures[slot] = edge;
+        for body in &mut entry.bodies {
+            body.graph.recapture(old, new, &name);
+        }
+    }
+
+    /// In a nested graph: what was captured from `old` comes from `new`, named `name`.
+    pub(super) fn recapture(&mut self, old: ValueId, new: ValueId, name: &str) {
+        let captured: Vec<ValueId> = self
+            .values()
+            .filter(|(_, value)| value.origin == Origin::Outer(old))
+            .map(|(id, _)| id)
+            .collect();
+        for id in captured {
+            let entry = &mut self.values[id.index()];
+            entry.origin = Origin::Outer(new);
+            let before = std::mem::replace(&mut entry.name, name.to_owned());
+            self.names.remove(&before);
+            self.names.insert(name.to_owned(), id);
+            for (value, info) in &mut self.outputs {
+                if *value == id {
+                    info.name = Some(name.to_owned());
+                }
+            }
+            // Graphs nested deeper name the value too; there it is captured from this graph's `id`.
+            for node in self.nodes.iter_mut().flatten() {
+                for body in &mut node.bodies {
+                    body.graph.recapture(id, id, name);
+                }
+            }
+        }
+    }
+
+    /// Removes a node. Its outputs lose their origin; who still reads them must be given something else.
+    pub fn remove_node(&mut self, id: NodeId) {
+        self.take_node(id);
+    }
+
+    /// Takes a node out, with its edges undone.
+    pub(super) fn take_node(&mut self, id: NodeId) -> Option<Node> {
+        self.nodes.get(id.index())?.as_ref()?;
+        // The place of a later edge may move when an earlier one is forgotten, so each is looked up afresh.
+        for slot in 0..self.node(id).inputs.len() {
+            if let Some(edge) = self.node(id).inputs[slot] {
+                self.forget(edge);
+            }
+        }
+        for slot in 0..self.node(id).captures.len() {
+            let edge = self.node(id).captures[slot];
+            self.forget(edge);
+        }
+        let node = self.nodes[id.index()].take()?;
+        self.live_nodes -= 1;
+        for value in node.outputs.iter().flatten() {
+            let entry = &mut self.values[value.index()];
+            entry.origin = Origin::Nothing;
+            self.names.remove(&entry.name);
+        }
+        Some(node)
+    }
+
+    /// Undoes one edge; the use that fills its place learns where it now stands.
+    fn forget(&mut self, edge: Edge) {
+        let uses = &mut self.values[edge.value.index()].uses;
+        uses.swap_remove(edge.place);
+        let Some(moved) = uses.get(edge.place).copied() else {
+            return;
+        };
+        let Some(node) = self.nodes[moved.node.index()].as_mut() else {
+            return;
+        };
+        match moved.slot {
+            Slot::Input(slot) => {
+                if let Some(Some(edge_of_moved)) = node.inputs.get_mut(slot) {
+                    edge_of_moved.place = edge.place;
+                }
+            }
+            Slot::Capture(slot) => {
+                if let Some(edge_of_moved) = node.captures.get_mut(slot) {
+                    edge_of_moved.place = edge.place;
+                }
+            }
+        }
+    }
+}
