@@ -1,0 +1,55 @@
+//! Why a graph could not be rewritten.
+
+use crate::graph::GraphError;
+
+/// Why a graph could not be rewritten.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// The model holds a plan already.
+    #[error("the model is patched already (by {by}); patch the original instead")]
+    AlreadyPatched {
+        /// What patched it, from its plan.
+        by: String,
+    },
+    /// A rule asks for a cut that a site does not have.
+    #[error(
+        "rule `{rule}` cuts at `gated`, but site `{site}` has no gate; write `cut: output`, or match other sites \
+         (`pab-patch inspect` lists the cuts of each)"
+    )]
+    NoGate {
+        /// The rule.
+        rule: String,
+        /// The site.
+        site: String,
+    },
+    /// No rule matches any site.
+    #[error(
+        "no rule matches any of the {sites} sites ({kinds}); `pab-patch inspect` lists the sites, and --rules takes \
+         others"
+    )]
+    NothingMatches {
+        /// How many sites there are.
+        sites: usize,
+        /// Their kinds.
+        kinds: String,
+    },
+    /// The model has no site at all.
+    #[error(
+        "found no attention that can be broadcast; `pab-patch inspect` says what was seen and why it was not taken"
+    )]
+    NoSites,
+    /// The cached value has an element type that cannot be handed through a host.
+    #[error("site `{site}` has elements of type {element_type}, which cannot be cached; export the model in float16 or float32")]
+    ElementType {
+        /// The site.
+        site: String,
+        /// The type.
+        element_type: String,
+    },
+    /// The graph itself.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The plan could not be written.
+    #[error(transparent)]
+    Plan(#[from] super::PlanError),
+}

@@ -1,0 +1,220 @@
+//! The plan of a patched model: what a host needs to drive it, in any language.
+//!
+//! It stands as JSON in the model's metadata under [`PLAN_KEY`] and in a file beside the model. A host feeds
+//! `rules[].flag` (`true` broadcasts) and every `sites[].cache.input`, and hands each `sites[].cache.output` to the
+//! next step. At step `i` with timestep `t` a rule broadcasts if `i % range != 0`, the window holds the step and the
+//! caches of its sites are filled. What a cache holds before it is filled is never read.
+
+use crate::attention::Kind;
+use crate::onnx::messages::DataType;
+use crate::rules::{Broadcast, CutPoint};
+use crate::schedule::Schedule;
+use serde::{Deserialize, Serialize};
+
+/// The key of the plan in the model's metadata.
+pub const PLAN_KEY: &str = "pab.plan";
+
+/// The version of the plan's format that this program writes and reads.
+const FORMAT: u32 = 1;
+
+/// How to drive a patched model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Version of this format.
+    pub format: PlanFormat,
+    /// The program that made it, with its version.
+    pub generator: String,
+    /// Where the rules came from.
+    pub rules_from: String,
+    /// One entry a rule that broadcasts at least one site; a flag each.
+    pub rules: Vec<RulePlan>,
+    /// One entry a site that is broadcast; a cache each.
+    pub sites: Vec<SitePlan>,
+    /// For the scheduler that was known when the model was patched: which steps broadcast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<SchedulePlan>,
+}
+
+/// Version of the plan's format. Only [`PlanFormat::default`] is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct PlanFormat(());
+
+impl Default for PlanFormat {
+    fn default() -> Self {
+        PlanFormat(())
+    }
+}
+
+impl TryFrom<u32> for PlanFormat {
+    type Error = String;
+
+    fn try_from(format: u32) -> Result<Self, String> {
+        match format {
+            FORMAT => Ok(PlanFormat(())),
+            _ => Err(format!("format {format} is not known, only {FORMAT}")),
+        }
+    }
+}
+
+impl From<PlanFormat> for u32 {
+    fn from(_: PlanFormat) -> u32 {
+        FORMAT
+    }
+}
+
+/// A rule of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RulePlan {
+    /// The rule's name.
+    pub name: String,
+    /// The `bool` scalar input that broadcasts its sites.
+    pub flag: String,
+    /// Range and window.
+    pub broadcast: Broadcast,
+}
+
+/// A site of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SitePlan {
+    /// The site's name, unique in the model.
+    pub name: String,
+    /// What it mixes.
+    pub kind: Kind,
+    /// Its block, counted from 0 among sites of its kind.
+    pub block: usize,
+    /// The exporter's name of the module, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// Its rule, as an index of [`Plan::rules`].
+    pub rule: usize,
+    /// Which value is cached.
+    pub cut: CutPoint,
+    /// Its cache.
+    pub cache: CachePlan,
+}
+
+/// The cache of a site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CachePlan {
+    /// The input that takes the cached tensor.
+    pub input: String,
+    /// The output that gives the tensor to cache.
+    pub output: String,
+    /// Type of its elements, as ONNX writes it in `tensor(float16)`.
+    #[serde(with = "element_type")]
+    pub element_type: DataType,
+    /// Sizes; those that depend on the model's inputs are written as products, such as `16*batch`.
+    pub shape: Vec<PlanSize>,
+}
+
+/// A size of a cache: a number, or a product of numbers and names of the model's dimensions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PlanSize {
+    /// Known when the model was patched.
+    Number(i64),
+    /// Depends on the inputs.
+    Symbol(String),
+}
+
+/// Which steps broadcast, for one scheduler and number of steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SchedulePlan {
+    /// The timesteps in the order of the run.
+    pub timesteps: Vec<f64>,
+    /// For each rule in the order of [`Plan::rules`], for each step: whether it broadcasts.
+    pub broadcast: Vec<Vec<bool>>,
+}
+
+impl SchedulePlan {
+    /// The schedule of a plan's rules at `timesteps`.
+    pub fn new(plan: &Plan, timesteps: &[f64]) -> SchedulePlan {
+        let schedule = plan.schedule(timesteps);
+        let steps = 0..timesteps.len();
+        let broadcast = (0..plan.rules.len())
+            .map(|rule| steps.clone().map(|step| schedule.broadcasts(step, rule)).collect())
+            .collect();
+        SchedulePlan { timesteps: timesteps.to_vec(), broadcast }
+    }
+}
+
+impl Plan {
+    /// Reads a plan from its JSON.
+    ///
+    /// # Errors
+    /// [`PlanError`] where it is no plan, or one of another format.
+    pub fn parse(json: &str) -> Result<Plan, PlanError> {
+        let plan: Plan = serde_json::from_str(json).map_err(|error| PlanError::Parse(error.to_string()))?;
+        match plan.sites.iter().find(|site| site.rule >= plan.rules.len()) {
+            Some(site) => Err(PlanError::Parse(format!("site `{}` has rule {}, which is not there", site.name, site.rule))),
+            None => Ok(plan),
+        }
+    }
+
+    /// Writes the plan as JSON, in lines for people.
+    ///
+    /// # Errors
+    /// [`PlanError::Write`], which no plan made here runs into.
+    pub fn to_json(&self) -> Result<String, PlanError> {
+        serde_json::to_string_pretty(self).map_err(|error| PlanError::Write(error.to_string()))
+    }
+
+    /// Range and window of each rule.
+    pub fn broadcasts(&self) -> Vec<Broadcast> {
+        self.rules.iter().map(|rule| rule.broadcast).collect()
+    }
+
+    /// For each step of a run and each rule: compute or broadcast.
+    pub fn schedule(&self, timesteps: &[f64]) -> Schedule {
+        Schedule::new(&self.broadcasts(), timesteps)
+    }
+
+    /// The sites of rule `rule`.
+    pub fn sites_of(&self, rule: usize) -> impl Iterator<Item = &SitePlan> + '_ {
+        self.sites.iter().filter(move |site| site.rule == rule)
+    }
+}
+
+/// A plan that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// It is no plan.
+    #[error("the plan in the model's metadata cannot be read: {0}; patch the original model again with this version")]
+    Parse(String),
+    /// It cannot be written.
+    #[error("the plan cannot be written as JSON: {0}")]
+    Write(String),
+}
+
+/// Element types that can be cached, by the words of `tensor(…)`.
+mod element_type {
+    use super::DataType;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _, ser::Error as _};
+
+    const WORDS: [(DataType, &str); 4] = [
+        (DataType::Float, "float"),
+        (DataType::Float16, "float16"),
+        (DataType::Bfloat16, "bfloat16"),
+        (DataType::Double, "double"),
+    ];
+
+    pub fn can_be_cached(element_type: DataType) -> bool {
+        WORDS.iter().any(|(known, _)| *known == element_type)
+    }
+
+    pub fn serialize<S: Serializer>(element_type: &DataType, serializer: S) -> Result<S::Ok, S::Error> {
+        match WORDS.iter().find(|(known, _)| known == element_type) {
+            Some((_, word)) => serializer.serialize_str(word),
+            None => Err(S::Error::custom(format!("{element_type:?} cannot be cached"))),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DataType, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let found = WORDS.iter().find(|(_, word)| *word == text).map(|(element_type, _)| *element_type);
+        found.ok_or_else(|| D::Error::custom(format!("`{text}` is no element type of a cache")))
+    }
+}
+
+pub(super) use element_type::can_be_cached;
