@@ -60,13 +60,16 @@ impl Blocks {
     /// The blocks that are here and not in `other`.
     pub fn without(&self, other: &Blocks) -> Blocks {
         let mut left = Vec::new();
+        // Both are sorted, so that the ranges of `other` that end before one of ours end before all that follow.
+        let mut passed = 0;
         for range in &self.0 {
+            let ends_before = |gone: &BlockRange| gone.end.is_some_and(|end| end <= range.start);
+            while other.0.get(passed).is_some_and(ends_before) {
+                passed += 1;
+            }
             let mut start = Some(range.start);
-            for gone in &other.0 {
+            for gone in other.0.iter().skip(passed) {
                 let Some(from) = start else { break };
-                if gone.end.is_some_and(|end| end <= from) {
-                    continue;
-                }
                 if range.end.is_some_and(|end| end <= gone.start) {
                     break;
                 }
@@ -104,7 +107,7 @@ fn later(one: Option<usize>, other: Option<usize>) -> Option<usize> {
 impl fmt::Display for BlockRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.end {
-            Some(end) if end == self.start + 1 => write!(f, "{}", self.start),
+            Some(end) if self.start.checked_add(1) == Some(end) => write!(f, "{}", self.start),
             Some(end) => write!(f, "{}..{end}", self.start),
             None => write!(f, "{}..", self.start),
         }

@@ -2,18 +2,17 @@
 
 use super::blocks::{BlockRange, Blocks, BlocksError};
 use super::broadcast::{Broadcast, Window, WindowError};
-use super::scalar::{self, describe};
+use super::read::{Fields, Reader, Shape, did_you_mean};
+use super::scalar::describe;
 use super::select::Match;
 use super::suggest::closest;
-use super::tree::{Content, Findings, Node, Place};
+use super::tree::{Content, Node, Place};
 use super::{CutPoint, Rule};
 use crate::attention::Kind;
 use std::rc::Rc;
 
 /// The version of the language that this program reads.
 const VERSION: i64 = 1;
-/// The most rules of a file, and the most entries of a list; far above any use, so that checking stays quick.
-const MOST: usize = 256;
 /// The most characters of a rule's name: it becomes part of tensor names.
 const LONGEST_NAME: usize = 64;
 
@@ -23,13 +22,6 @@ pub(super) struct File {
     pub rules: Vec<Rule>,
     /// Where each rule says what it matches.
     pub matches: Vec<Place>,
-}
-
-/// The keys of a mapping.
-struct Shape {
-    /// What the mapping is, for messages: "`broadcast`".
-    what: &'static str,
-    keys: &'static [&'static str],
 }
 
 const FILE: Shape = Shape {
@@ -53,25 +45,7 @@ const WINDOW: Shape = Shape {
     keys: &["timesteps", "fraction"],
 };
 
-/// The values of a mapping by the position of their key in its [`Shape`].
-struct Fields {
-    place: Place,
-    values: Vec<Option<Rc<Node>>>,
-    shape: &'static Shape,
-}
-
-impl Fields {
-    fn get(&self, key: &str) -> Option<Rc<Node>> {
-        let index = self.shape.keys.iter().position(|known| *known == key)?;
-        self.values.get(index).cloned().flatten()
-    }
-}
-
-pub(super) struct Checker<'f> {
-    pub findings: &'f mut Findings,
-}
-
-impl Checker<'_> {
+impl Reader<'_> {
     /// The file's rules, as far as they can be read. Only to be used where nothing was found.
     pub fn file(&mut self, root: &Node) -> Option<File> {
         let fields = self.fields(root, &FILE, "begin with `version: 1` and a list `rules:`")?;
@@ -86,8 +60,9 @@ impl Checker<'_> {
             self.findings.add(list.place, "there are no rules", help);
         }
         let (mut rules, mut matches): (Vec<Rule>, Vec<Place>) = (Vec::new(), Vec::new());
+        let mut names = Vec::new();
         for node in nodes {
-            let Some((rule, place)) = self.rule(node, &rules) else {
+            let Some((rule, place)) = self.rule(node, &mut names) else {
                 continue;
             };
             rules.push(rule);
@@ -114,9 +89,9 @@ impl Checker<'_> {
         }
     }
 
-    fn rule(&mut self, node: &Rc<Node>, earlier: &[Rule]) -> Option<(Rule, Place)> {
+    fn rule(&mut self, node: &Rc<Node>, names: &mut Vec<(String, usize)>) -> Option<(Rule, Place)> {
         let fields = self.fields(node, &RULE, "write `name:`, `match:` and `broadcast:` below one `-`")?;
-        let name = self.name(&fields, earlier);
+        let name = self.name(&fields, names);
         let description = fields
             .get("description")
             .and_then(|node| self.text(&node, "a description"));
@@ -145,7 +120,7 @@ impl Checker<'_> {
         Some((rule, place))
     }
 
-    fn name(&mut self, fields: &Fields, earlier: &[Rule]) -> Option<String> {
+    fn name(&mut self, fields: &Fields, names: &mut Vec<(String, usize)>) -> Option<String> {
         let node = self.required(
             fields,
             "name",
@@ -161,12 +136,13 @@ impl Checker<'_> {
             self.findings.add(node.place, message, help);
             return None;
         }
-        if let Some(other) = earlier.iter().find(|rule| rule.name == name) {
-            let message = format!("the name `{name}` is taken by the rule in line {}", other.line);
+        if let Some((_, line)) = names.iter().find(|(taken, _)| *taken == name) {
+            let message = format!("the name `{name}` is taken by the rule in line {line}");
             self.findings
                 .add(node.place, message, "give each rule a name of its own");
             return None;
         }
+        names.push((name.clone(), node.place.line));
         Some(name)
     }
 
@@ -366,149 +342,9 @@ impl Checker<'_> {
             }
         }
     }
-
-    /// The values of a mapping; unknown and repeated keys are findings.
-    fn fields(&mut self, node: &Node, shape: &'static Shape, help: &str) -> Option<Fields> {
-        let Content::Map(pairs) = &node.content else {
-            self.wrong(node, shape.what, help);
-            return None;
-        };
-        let mut values: Vec<Option<Rc<Node>>> = vec![None; shape.keys.len()];
-        let mut lines: Vec<usize> = vec![0; shape.keys.len()];
-        for (key, value) in pairs {
-            let word = match &key.content {
-                Content::Scalar { text, .. } => text.as_str(),
-                Content::Reported => continue,
-                _ => "",
-            };
-            let index = shape.keys.iter().position(|known| *known == word);
-            match index.and_then(|index| Some((values.get_mut(index)?, lines.get_mut(index)?))) {
-                None => {
-                    let near = closest(word, shape.keys.iter().copied());
-                    let message = match &key.content {
-                        Content::Scalar { .. } if word == "<<" => "rules have no merge keys (`<<`)".to_owned(),
-                        Content::Scalar { .. } => format!("unknown key {} in {}", describe(key), shape.what),
-                        _ => format!("{} cannot be a key in {}", describe(key), shape.what),
-                    };
-                    self.findings.add(
-                        key.place,
-                        message,
-                        did_you_mean(near, "keys here are", &shape.keys.join(", ")),
-                    );
-                }
-                Some((slot, line)) if slot.is_some() => {
-                    let message = format!("the key `{word}` stands here twice, first in line {line}");
-                    self.findings.add(key.place, message, "keep one of the two");
-                }
-                Some((slot, line)) => {
-                    *slot = Some(Rc::clone(value));
-                    *line = key.place.line;
-                }
-            }
-        }
-        Some(Fields {
-            place: node.place,
-            values,
-            shape,
-        })
-    }
-
-    fn required(&mut self, fields: &Fields, key: &str, help: &str) -> Option<Rc<Node>> {
-        let value = fields.get(key);
-        if value.is_none() {
-            let message = format!("{} has no `{key}`", fields.shape.what);
-            self.findings.add(fields.place, message, help);
-        }
-        value
-    }
-
-    fn list<'n>(&mut self, node: &'n Node, what: &str, help: &str) -> Option<&'n [Rc<Node>]> {
-        match &node.content {
-            Content::List(nodes) if nodes.len() > MOST => {
-                let message = format!("{what} has {} entries; {MOST} are the most", nodes.len());
-                self.findings.add(
-                    node.place,
-                    message,
-                    "use ranges of blocks, and rules for several kinds at once",
-                );
-                None
-            }
-            Content::List(nodes) => Some(nodes),
-            _ => {
-                self.wrong(node, &format!("a list for {what}"), help);
-                None
-            }
-        }
-    }
-
-    /// The entries of a list, or the node itself where it is none.
-    fn one_or_more(&mut self, node: &Rc<Node>, what: &str, help: &str) -> Option<Vec<Rc<Node>>> {
-        if !matches!(node.content, Content::List(_)) {
-            return Some(vec![Rc::clone(node)]);
-        }
-        let nodes = self.list(node, what, help)?;
-        if nodes.is_empty() {
-            self.findings
-                .add(node.place, format!("the list of {what} is empty"), help);
-            return None;
-        }
-        Some(nodes.to_vec())
-    }
-
-    fn text(&mut self, node: &Node, what: &str) -> Option<String> {
-        match &node.content {
-            Content::Scalar { text, plain } if !*plain || scalar::is_text(text) => Some(text.clone()),
-            _ => {
-                self.wrong(
-                    node,
-                    what,
-                    "write a text; put it in quotes if it looks like something else",
-                );
-                None
-            }
-        }
-    }
-
-    fn integer(&mut self, node: &Node, what: &str) -> Option<i64> {
-        let value = scalar::number(node).and_then(scalar::Number::whole);
-        if value.is_none() {
-            self.wrong(node, what, "write a whole number, without quotes");
-        }
-        value
-    }
-
-    fn number(&mut self, node: &Node, what: &str) -> Option<f64> {
-        let value = scalar::number(node).map(scalar::Number::value);
-        if value.is_none() {
-            self.wrong(node, what, "write a finite number, without quotes");
-        }
-        value
-    }
-
-    /// A value of the wrong type, unless it was reported before.
-    fn wrong(&mut self, node: &Node, wanted: &str, help: &str) {
-        if !matches!(node.content, Content::Reported) {
-            self.findings
-                .add(node.place, format!("expected {wanted}, found {}", describe(node)), help);
-        }
-    }
 }
 
 /// All kinds, for messages.
 fn kinds() -> String {
     Kind::ALL.map(Kind::word).join(", ")
-}
-
-fn did_you_mean(near: Option<&str>, introduction: &str, allowed: &str) -> String {
-    match near {
-        Some(near) => format!("did you mean `{near}`? {} {allowed}", capitalised(introduction)),
-        None => format!("{introduction} {allowed}"),
-    }
-}
-
-fn capitalised(text: &str) -> String {
-    let mut characters = text.chars();
-    characters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

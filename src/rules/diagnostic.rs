@@ -26,10 +26,7 @@ pub enum RulesError {
         limit: usize,
     },
     /// There is no preset of that name.
-    #[error(
-        "there are no rules called `{name}`: the presets are {}, and no such file exists either",
-        super::preset::names()
-    )]
+    #[error("there are no rules called `{name}`: the presets are {}", super::preset::names())]
     UnknownPreset {
         /// The name that was asked for.
         name: String,
@@ -186,13 +183,31 @@ mod tests {
 
     #[test]
     fn under_the_line() {
-        insta::assert_snapshot!(report("version: 1\nrules: none\n", 2, 8, 4), @r"");
+        insta::assert_snapshot!(report("version: 1\nrules: none\n", 2, 8, 4), @r"
+        error: this is wrong
+         --> rules.yaml:2:8
+          |
+        2 | rules: none
+          |        ^^^^
+          = help: write it right
+
+        1 error in rules.yaml
+        ");
     }
 
     #[test]
     fn long_lines_are_cut() {
         let text = format!("{}here{}", "a".repeat(500), "b".repeat(500));
-        insta::assert_snapshot!(report(&text, 1, 501, 4), @r"");
+        insta::assert_snapshot!(report(&text, 1, 501, 4), @r"
+        error: this is wrong
+         --> rules.yaml:1:501
+          |
+        1 | …aaaaaaaaaaaaaaaaaaaaaaaaaherebbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…
+          |                           ^^^^
+          = help: write it right
+
+        1 error in rules.yaml
+        ");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! YAML rules, strictly checked: which sites are broadcast, how often, and when.
 //!
 //! `rules/README.md` in the repository is the reference of the language. A file is read in three steps: text → tree with
-//! places ([`tree`]) → rules ([`check`], and [`reach`] for rules that can never apply) → [`Rules`]. All errors of a file
+//! places (`tree`) → rules (`check`, and `reach` for rules that can never apply) → [`Rules`]. All errors of a file
 //! are reported at once ([`Report`]).
 
 mod blocks;
@@ -11,6 +11,7 @@ mod diagnostic;
 mod pattern;
 mod preset;
 mod reach;
+mod read;
 mod scalar;
 mod select;
 mod suggest;
@@ -117,7 +118,7 @@ impl Rules {
         let mut checked = None;
         match &root {
             Some(root) => {
-                checked = check::Checker {
+                checked = read::Reader {
                     findings: &mut findings,
                 }
                 .file(root)
@@ -194,11 +195,16 @@ impl Rules {
         }
     }
 
-    /// The index of the rule by which a site is broadcast: the first that claims it. `None` if there is none, or if that
-    /// rule never broadcasts.
+    /// The index of the rule by which a site is broadcast: the one that has it. `None` if no rule matches the site, or
+    /// if that rule never broadcasts.
     pub fn choose(&self, site: &SiteFacts<'_>) -> Option<usize> {
-        let index = self.rules.iter().position(|rule| rule.select.claims(site))?;
+        let index = self.claim(site)?;
         self.rules.get(index)?.broadcast.map(|_| index)
+    }
+
+    /// The index of the rule that has a site, the first that matches it, be it one that never broadcasts.
+    pub fn claim(&self, site: &SiteFacts<'_>) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.select.claims(site))
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
             .map(|other| format!("`{}` (line {})", other.name, other.line))
             .collect();
         let message = format!(
-            "rule `{}` can never apply: {} match all its sites first",
+            "rule `{}` can never apply: all its sites are matched before, by {}",
             rule.name,
             names.join(", ")
         );

@@ -41,10 +41,10 @@ fn parse(text: &str) -> Option<Number> {
     if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
         return None;
     }
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        if let Ok(value) = text.parse() {
-            return Some(Number::Whole(value));
-        }
+    if digits.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(value) = text.parse()
+    {
+        return Some(Number::Whole(value));
     }
     text.parse()
         .ok()

@@ -167,11 +167,7 @@ impl Builder<'_> {
                 self.findings.add(place, message, help);
                 self.finish(place, Content::Reported, 0);
             }
-            Event::StreamStart | Event::StreamEnd | Event::DocumentEnd | Event::Anchor(..) => {}
-            #[allow(
-                unreachable_patterns,
-                reason = "comment events exist only with a feature of the parser"
-            )]
+            // The ends of the stream and of documents, and comments.
             _ => {}
         }
     }
