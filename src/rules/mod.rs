@@ -1,1 +1,238 @@
-//! YAML rules, strictly checked.
+//! YAML rules, strictly checked: which sites are broadcast, how often, and when.
+//!
+//! `rules/README.md` in the repository is the reference of the language. A file is read in three steps: text → tree with
+//! places (`tree`) → rules (`check`, and `reach` for rules that can never apply) → [`Rules`]. All errors of a file
+//! are reported at once ([`Report`]).
+
+mod blocks;
+mod broadcast;
+mod check;
+mod diagnostic;
+mod pattern;
+mod preset;
+mod reach;
+mod read;
+mod scalar;
+mod select;
+mod suggest;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use blocks::{BlockRange, Blocks, BlocksError, MAX_BLOCK};
+pub use broadcast::{Broadcast, BroadcastError, Window, WindowError};
+pub use diagnostic::{Diagnostic, Report, RulesError};
+pub use pattern::{Pattern, PatternError};
+pub use preset::{DEFAULT_PRESET, Preset, presets};
+pub use select::{Match, SiteFacts};
+
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+/// The most bytes of a rules file.
+const LARGEST: usize = 256 * 1024;
+
+/// Checked rules, in the order of the file: the first that matches a site has it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rules {
+    /// The file that the rules are from, or `preset` and its name.
+    pub file: String,
+    /// What the rules are for, in the author's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The rules.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule. Serialises to the form that it has in YAML.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rule {
+    /// Unique in its file: 1 to 64 of the characters `a-z`, `0-9`, `_` and `-`, as it becomes part of tensor names.
+    pub name: String,
+    /// What the rule is for, in the author's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Which sites the rule claims.
+    #[serde(rename = "match")]
+    pub select: Match,
+    /// Which value is cached.
+    pub cut: CutPoint,
+    /// How its sites are broadcast; `None` if never (`broadcast: never`), which keeps them from the rules that follow.
+    #[serde(serialize_with = "broadcast_or_never")]
+    pub broadcast: Option<Broadcast>,
+    /// The line of the file in which the rule begins, from 1.
+    #[serde(skip)]
+    pub line: usize,
+    /// The column in which it begins, from 1.
+    #[serde(skip)]
+    pub column: usize,
+}
+
+/// Which value of a residual branch is cached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutPoint {
+    /// The branch's output after its output projection, before the gate (as in diffusers).
+    #[default]
+    Output,
+    /// The gated output that is added to the residual stream (as in VideoSys' Open-Sora).
+    Gated,
+}
+
+impl CutPoint {
+    /// Every cut, the default first.
+    pub const ALL: [CutPoint; 2] = [CutPoint::Output, CutPoint::Gated];
+
+    /// The word used in rules, plans and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            CutPoint::Output => "output",
+            CutPoint::Gated => "gated",
+        }
+    }
+}
+
+impl fmt::Display for CutPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+impl Rules {
+    /// Reads rules from YAML text. `file` is the name that errors give it.
+    ///
+    /// # Errors
+    /// [`RulesError::Invalid`] with every error of the text and its place; [`RulesError::TooLarge`].
+    pub fn parse(file: &str, text: &str) -> Result<Rules, RulesError> {
+        if text.len() > LARGEST {
+            return Err(RulesError::TooLarge {
+                file: file.to_owned(),
+                limit: LARGEST,
+            });
+        }
+        let mut findings = tree::Findings::default();
+        let root = tree::parse(text, &mut findings);
+        let mut checked = None;
+        match &root {
+            Some(root) => {
+                checked = read::Reader {
+                    findings: &mut findings,
+                }
+                .file(root)
+            }
+            None if findings.diagnostics.is_empty() => {
+                let start = tree::Place {
+                    line: 1,
+                    column: 1,
+                    length: 1,
+                };
+                findings.add(
+                    start,
+                    "the file is empty",
+                    "begin with `version: 1` and a list `rules:`",
+                );
+            }
+            None => {}
+        }
+        if let Some(checked) = &checked {
+            reach::check(checked, &mut findings);
+        }
+        match checked {
+            Some(checked) if findings.diagnostics.is_empty() => Ok(Rules {
+                file: file.to_owned(),
+                description: checked.description,
+                rules: checked.rules,
+            }),
+            _ => {
+                findings.diagnostics.sort_by_key(|found| (found.line, found.column));
+                Err(RulesError::Invalid(Report {
+                    file: file.to_owned(),
+                    text: text.to_owned(),
+                    diagnostics: findings.diagnostics,
+                    left_out: findings.left_out,
+                }))
+            }
+        }
+    }
+
+    /// Reads rules from a file.
+    ///
+    /// # Errors
+    /// Those of [`Rules::parse`]; [`RulesError::Read`]; bytes that are no UTF-8 are an error at their place.
+    pub fn load(path: &Path) -> Result<Rules, RulesError> {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path);
+        file.and_then(|file| file.take(LARGEST as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|reason| {
+                let path = path.to_owned();
+                RulesError::Read { path, reason }
+            })?;
+        let name = path.display().to_string();
+        match String::from_utf8(bytes) {
+            Ok(text) => Rules::parse(&name, &text),
+            Err(error) if error.as_bytes().len() > LARGEST => Err(RulesError::TooLarge {
+                file: name,
+                limit: LARGEST,
+            }),
+            Err(error) => Err(RulesError::Invalid(not_utf8(name, &error))),
+        }
+    }
+
+    /// Reads rules from a file or, where there is no such file, takes the preset of that name.
+    ///
+    /// # Errors
+    /// Those of [`Rules::load`] and [`Rules::preset`].
+    pub fn find(file_or_preset: &str) -> Result<Rules, RulesError> {
+        let path = Path::new(file_or_preset);
+        let is_preset = presets().iter().any(|preset| preset.name == file_or_preset);
+        if is_preset && !path.is_file() {
+            Rules::preset(file_or_preset)
+        } else {
+            Rules::load(path)
+        }
+    }
+
+    /// The index of the rule by which a site is broadcast: the one that has it. `None` if no rule matches the site, or
+    /// if that rule never broadcasts.
+    pub fn choose(&self, site: &SiteFacts<'_>) -> Option<usize> {
+        let index = self.claim(site)?;
+        self.rules.get(index)?.broadcast.map(|_| index)
+    }
+
+    /// The index of the rule that has a site, the first that matches it, be it one that never broadcasts.
+    pub fn claim(&self, site: &SiteFacts<'_>) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.select.claims(site))
+    }
+}
+
+/// The report on bytes that are no UTF-8.
+fn not_utf8(file: String, error: &std::string::FromUtf8Error) -> Report {
+    let bytes = error.as_bytes();
+    let valid = bytes.get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+    let before = String::from_utf8_lossy(valid);
+    let lines = diagnostic::lines(&before);
+    let column = lines.last().map_or(0, |line| line.chars().count()) + 1;
+    let byte = bytes.get(valid.len()).copied().unwrap_or_default();
+    Report {
+        diagnostics: vec![Diagnostic {
+            line: lines.len(),
+            column,
+            length: 1,
+            message: format!("the byte 0x{byte:02x} is no UTF-8 text"),
+            help: "save the file as UTF-8; if it is no text at all, it is no rules file".to_owned(),
+        }],
+        file,
+        text: String::from_utf8_lossy(bytes).into_owned(),
+        left_out: 0,
+    }
+}
+
+fn broadcast_or_never<S: Serializer>(broadcast: &Option<Broadcast>, serializer: S) -> Result<S::Ok, S::Error> {
+    match broadcast {
+        Some(broadcast) => broadcast.serialize(serializer),
+        None => serializer.serialize_str("never"),
+    }
+}

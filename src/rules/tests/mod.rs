@@ -1,0 +1,231 @@
+//! What valid rules mean.
+
+mod errors;
+mod hostile;
+
+use super::*;
+use crate::attention::Kind;
+use proptest::prelude::*;
+
+/// The example of the language's reference.
+const EXAMPLE: &str = "\
+version: 1
+rules:
+  - name: spatial
+    match: { kind: spatial }
+    broadcast: { range: 2, window: { timesteps: [100, 800] } }
+  - name: temporal
+    match: { kind: temporal, blocks: 0..6 }
+    broadcast: { range: 3, window: { fraction: [0.15, 0.85] } }
+  - name: cross
+    match: { kind: cross }
+    broadcast: { range: 6, window: { timesteps: [100, 800] } }
+";
+
+#[test]
+fn the_example() {
+    let rules = Rules::parse("rules.yaml", EXAMPLE).unwrap();
+    let [spatial, temporal, cross] = rules.rules.as_slice() else {
+        panic!("three rules")
+    };
+    assert_eq!((spatial.name.as_str(), spatial.line, spatial.column), ("spatial", 3, 5));
+    assert_eq!(spatial.select.kinds, [Kind::Spatial]);
+    assert!(spatial.select.blocks.is_all());
+    assert_eq!(temporal.select.blocks.to_string(), "0..6");
+    assert_eq!(
+        temporal.broadcast,
+        Some(Broadcast::new(3, Window::fraction(0.15, 0.85).unwrap()).unwrap())
+    );
+    assert_eq!(
+        cross.broadcast,
+        Some(Broadcast::new(6, Window::timesteps(100.0, 800.0).unwrap()).unwrap())
+    );
+    assert_eq!(cross.cut, CutPoint::Output);
+}
+
+#[test]
+fn the_reference_tells_what_there_is() {
+    let reference = include_str!("../../../rules/README.md");
+    assert!(reference.contains(EXAMPLE));
+    for word in Kind::ALL
+        .map(Kind::word)
+        .into_iter()
+        .chain(CutPoint::ALL.map(CutPoint::word))
+    {
+        assert!(reference.contains(&format!("`{word}`")), "{word}");
+    }
+    for preset in presets() {
+        assert!(
+            reference.contains(&format!("`--rules {}`", preset.name)),
+            "{}",
+            preset.name
+        );
+    }
+}
+
+#[test]
+fn every_key() {
+    let text = "\
+version: 1
+description: All that version 1 knows
+rules:
+  - name: keep-ends
+    description: The first and last blocks always compute
+    match: { kind: [spatial, temporal], blocks: [0, 11..] }
+    broadcast: never
+  - name: middle_2
+    match:
+      kind: spatial
+      blocks: 1..=10
+      name: '*.attn1'
+    cut: gated
+    broadcast:
+      range: 2
+      window: whole
+";
+    let rules = Rules::parse("rules.yaml", text).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&rules).unwrap(), @r#"
+    {
+      "file": "rules.yaml",
+      "description": "All that version 1 knows",
+      "rules": [
+        {
+          "name": "keep-ends",
+          "description": "The first and last blocks always compute",
+          "match": {
+            "kind": [
+              "spatial",
+              "temporal"
+            ],
+            "blocks": [
+              "0",
+              "11.."
+            ]
+          },
+          "cut": "output",
+          "broadcast": "never"
+        },
+        {
+          "name": "middle_2",
+          "match": {
+            "kind": [
+              "spatial"
+            ],
+            "blocks": [
+              "1..11"
+            ],
+            "name": "*.attn1"
+          },
+          "cut": "gated",
+          "broadcast": {
+            "range": 2
+          }
+        }
+      ]
+    }
+    "#);
+}
+
+#[test]
+fn the_first_rule_that_matches_has_the_site() {
+    let text = "\
+version: 1
+rules:
+  - { name: ends, match: { kind: spatial, blocks: [0, 11] }, broadcast: never }
+  - { name: named, match: { kind: spatial, name: \"*attn1\" }, broadcast: { range: 2 } }
+  - { name: rest, match: { kind: [spatial, cross] }, broadcast: { range: 4 } }
+";
+    let rules = Rules::parse("rules.yaml", text).unwrap();
+    let choose = |kind, block, name| rules.choose(&SiteFacts { kind, block, name });
+    assert_eq!(choose(Kind::Spatial, 0, Some("blocks.0.attn1")), None);
+    assert_eq!(choose(Kind::Spatial, 3, Some("blocks.3.attn1")), Some(1));
+    assert_eq!(choose(Kind::Spatial, 3, Some("blocks.3.other")), Some(2));
+    assert_eq!(choose(Kind::Spatial, 3, None), Some(2));
+    assert_eq!(choose(Kind::Cross, 0, None), Some(2));
+    assert_eq!(choose(Kind::Temporal, 3, None), None);
+    let claim = |kind| {
+        let name = None;
+        rules.claim(&SiteFacts { kind, block: 0, name })
+    };
+    assert_eq!([Kind::Spatial, Kind::Temporal].map(claim), [Some(0), None]);
+}
+
+#[test]
+fn anchors_and_json() {
+    let text = "\
+version: 1
+rules:
+  - { name: a, match: { kind: spatial }, broadcast: &b { range: 2, window: { timesteps: [100, 800] } } }
+  - { name: b, match: { kind: cross }, broadcast: *b }
+";
+    let rules = Rules::parse("rules.yaml", text).unwrap();
+    assert_eq!(rules.rules[0].broadcast, rules.rules[1].broadcast);
+    let json = r#"{"version": 1, "rules": [{"name": "a", "match": {"kind": "full"}, "broadcast": {"range": 2}}]}"#;
+    assert!(Rules::parse("rules.json", json).is_ok());
+    assert!(Rules::parse("rules.yaml", &EXAMPLE.replace('\n', "\r\n")).is_ok());
+    assert!(Rules::parse("rules.yaml", &format!("\u{feff}{EXAMPLE}")).is_ok());
+}
+
+#[test]
+fn names_are_fit_for_tensor_names() {
+    let name = |name: &str| Rules::parse("r", &EXAMPLE.replace("name: spatial", &format!("name: {name}")));
+    for good in ["a", "a-b_9", "9a"] {
+        assert!(name(good).is_ok(), "{good}");
+    }
+    for bad in ["", "A", "a b", "a.b", "ä", "7", "true", "[]", &"a".repeat(65)] {
+        assert!(name(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn presets_are_what_was_published() {
+    let facts = |name| -> Vec<(String, Vec<Kind>, String)> {
+        let rules = Rules::preset(name).unwrap().rules;
+        rules
+            .into_iter()
+            .map(|rule| (rule.name, rule.select.kinds, rule.broadcast.unwrap().to_string()))
+            .collect()
+    };
+    let row = |name: &str, kind, broadcast: &str| (name.to_owned(), vec![kind], broadcast.to_owned());
+    assert_eq!(
+        facts("latte"),
+        [
+            row("spatial", Kind::Spatial, "range 2, timesteps 100 to 800"),
+            row("temporal", Kind::Temporal, "range 3, timesteps 100 to 800"),
+            row("cross", Kind::Cross, "range 6, timesteps 100 to 800"),
+        ]
+    );
+    assert_eq!(
+        facts("pab"),
+        [
+            row("spatial", Kind::Spatial, "range 2, fraction 0.15 to 0.85 of the run"),
+            row("temporal", Kind::Temporal, "range 4, fraction 0.15 to 0.85 of the run"),
+            row("cross", Kind::Cross, "range 6, fraction 0.15 to 0.85 of the run"),
+        ]
+    );
+}
+
+proptest! {
+    /// What a rule serialises to is what YAML reads.
+    #[test]
+    fn serialised_rules_read_back(
+        kinds in proptest::sample::subsequence(Kind::ALL.to_vec(), 1..4),
+        start in 0usize..9, width in proptest::option::of(1usize..9), range in 2u32..99, low in -9i32..999,
+    ) {
+        let rule = Rule {
+            name: "a-rule".to_owned(),
+            description: None,
+            select: Match {
+                kinds,
+                blocks: Blocks::union([BlockRange { start, end: width.map(|width| start + width) }]),
+                name: "*.attn?".parse().ok(),
+            },
+            cut: CutPoint::Gated,
+            broadcast: Broadcast::new(range, Window::timesteps(f64::from(low), 1000.0).unwrap()).ok(),
+            line: 1,
+            column: 26,
+        };
+        let text = format!(r#"{{"version": 1, "rules": [{}]}}"#, serde_json::to_string(&rule).unwrap());
+        prop_assert_eq!(Rules::parse("r", &text).unwrap().rules, vec![rule]);
+    }
+}
