@@ -149,6 +149,44 @@ impl Graph {
         self.outputs.push((value, info));
     }
 
+    /// Takes `value` off the list of outputs. Returns whether it stood there.
+    pub fn remove_output(&mut self, value: ValueId) -> bool {
+        let before = self.outputs.len();
+        self.outputs.retain(|(output, _)| *output != value);
+        for (index, (output, _)) in self.outputs.iter().enumerate() {
+            let info = &mut self.values[output.index()].info;
+            if matches!(info, Some(InfoPlace::Output(_))) {
+                *info = Some(InfoPlace::Output(index));
+            }
+        }
+        let entry = &mut self.values[value.index()];
+        entry.outputs = 0;
+        if matches!(entry.info, Some(InfoPlace::Output(_))) {
+            entry.info = None;
+        }
+        self.outputs.len() < before
+    }
+
+    /// Takes inputs that nobody reads off the list of inputs, as far as `unwanted` says so.
+    pub fn remove_unused_inputs(&mut self, unwanted: impl Fn(&str) -> bool) {
+        let gone = |values: &[super::Value], value: ValueId| {
+            let entry = &values[value.index()];
+            entry.is_unused() && unwanted(&entry.name)
+        };
+        let inputs = std::mem::take(&mut self.inputs);
+        for (value, info) in inputs {
+            if gone(&self.values, value) {
+                let entry = &mut self.values[value.index()];
+                entry.origin = Origin::Nothing;
+                entry.info = None;
+                self.names.remove(&entry.name);
+            } else {
+                self.values[value.index()].info = Some(InfoPlace::Input(self.inputs.len()));
+                self.inputs.push((value, info));
+            }
+        }
+    }
+
     /// Adds a stored constant.
     ///
     /// # Errors

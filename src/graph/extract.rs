@@ -175,13 +175,7 @@ impl Graph {
             .map(|(old, new)| (old.value, new.value))
             .collect();
         for body in &mut moved.bodies {
-            for value in &mut body.graph.values {
-                if let Origin::Outer(outer) = value.origin
-                    && let Some(new) = renumbered.get(&outer)
-                {
-                    value.origin = Origin::Outer(*new);
-                }
-            }
+            body.graph.renumber_captures(&renumbered);
         }
         for (slot, output) in moved.outputs.iter_mut().enumerate() {
             let Some(outer) = *output else { continue };

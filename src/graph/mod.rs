@@ -14,6 +14,7 @@ mod edit;
 mod encode;
 mod error;
 mod extract;
+mod inline;
 mod model;
 mod order;
 #[cfg(test)]

@@ -67,11 +67,15 @@ impl ModelGraph {
         entry.value.as_deref()
     }
 
+    /// Removes the model's metadata entry `key`.
+    pub fn remove_metadata(&mut self, key: &str) {
+        self.header.metadata_props.retain(|entry| entry.key.as_deref() != Some(key));
+    }
+
     /// Sets the model's metadata entry `key`.
     pub fn set_metadata(&mut self, key: &str, value: String) {
-        let entries = &mut self.header.metadata_props;
-        entries.retain(|entry| entry.key.as_deref() != Some(key));
-        entries.push(StringStringEntryProto {
+        self.remove_metadata(key);
+        self.header.metadata_props.push(StringStringEntryProto {
             key: Some(key.to_owned()),
             value: Some(value),
         });
