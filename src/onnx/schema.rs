@@ -1,121 +1,54 @@
 //! The field tables of `onnx.proto`: number, name and wire form of every field that [`super::messages`] knows.
 //!
-//! prost drops what it does not know, so a file is compared with these tables before it is decoded.
+//! prost drops what it does not know, so a file is compared with these tables before it is decoded. A test
+//! draws random messages from the tables and sees that the structs give them back byte for byte.
 
+use super::wire::Form::{Bytes, Float, Int32, Int64, Message as Of, PackedDouble, PackedFloat, Text};
+use super::wire::Form::{PackedInt32, PackedInt64};
 use super::wire::{Field, Form, Message};
+
+/// A field that stands at most once.
+const fn one(number: u32, name: &'static str, form: Form) -> Field {
+    Field {
+        number,
+        name,
+        form,
+        repeated: false,
+    }
+}
+
+/// A field that may stand any number of times.
+const fn many(number: u32, name: &'static str, form: Form) -> Field {
+    Field {
+        number,
+        name,
+        form,
+        repeated: true,
+    }
+}
 
 /// Fields of [`AttributeProto`](super::messages::AttributeProto).
 pub static ATTRIBUTE_PROTO: Message = Message {
     name: "AttributeProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "f",
-            form: Form::Fixed32,
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "i",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 4,
-            name: "s",
-            form: Form::Bytes,
-            repeated: false,
-        },
-        Field {
-            number: 5,
-            name: "t",
-            form: Form::Message(&TENSOR_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 6,
-            name: "g",
-            form: Form::Message(&GRAPH_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 7,
-            name: "floats",
-            form: Form::Fixed32,
-            repeated: true,
-        },
-        Field {
-            number: 8,
-            name: "ints",
-            form: Form::Varint,
-            repeated: true,
-        },
-        Field {
-            number: 9,
-            name: "strings",
-            form: Form::Bytes,
-            repeated: true,
-        },
-        Field {
-            number: 10,
-            name: "tensors",
-            form: Form::Message(&TENSOR_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 11,
-            name: "graphs",
-            form: Form::Message(&GRAPH_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 13,
-            name: "doc_string",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 14,
-            name: "tp",
-            form: Form::Message(&TYPE_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 15,
-            name: "type_protos",
-            form: Form::Message(&TYPE_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 20,
-            name: "type",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 21,
-            name: "ref_attr_name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 22,
-            name: "sparse_tensor",
-            form: Form::Message(&SPARSE_TENSOR_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 23,
-            name: "sparse_tensors",
-            form: Form::Message(&SPARSE_TENSOR_PROTO),
-            repeated: true,
-        },
+        one(1, "name", Text),
+        one(2, "f", Float),
+        one(3, "i", Int64),
+        one(4, "s", Bytes),
+        one(5, "t", Of(&TENSOR_PROTO)),
+        one(6, "g", Of(&GRAPH_PROTO)),
+        many(7, "floats", Float),
+        many(8, "ints", Int64),
+        many(9, "strings", Bytes),
+        many(10, "tensors", Of(&TENSOR_PROTO)),
+        many(11, "graphs", Of(&GRAPH_PROTO)),
+        one(13, "doc_string", Text),
+        one(14, "tp", Of(&TYPE_PROTO)),
+        many(15, "type_protos", Of(&TYPE_PROTO)),
+        one(20, "type", Int32),
+        one(21, "ref_attr_name", Text),
+        one(22, "sparse_tensor", Of(&SPARSE_TENSOR_PROTO)),
+        many(23, "sparse_tensors", Of(&SPARSE_TENSOR_PROTO)),
     ],
 };
 
@@ -123,30 +56,10 @@ pub static ATTRIBUTE_PROTO: Message = Message {
 pub static VALUE_INFO_PROTO: Message = Message {
     name: "ValueInfoProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "type",
-            form: Form::Message(&TYPE_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "doc_string",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 4,
-            name: "metadata_props",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
+        one(1, "name", Text),
+        one(2, "type", Of(&TYPE_PROTO)),
+        one(3, "doc_string", Text),
+        many(4, "metadata_props", Of(&STRING_STRING_ENTRY_PROTO)),
     ],
 };
 
@@ -154,110 +67,32 @@ pub static VALUE_INFO_PROTO: Message = Message {
 pub static NODE_PROTO: Message = Message {
     name: "NodeProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "input",
-            form: Form::Text,
-            repeated: true,
-        },
-        Field {
-            number: 2,
-            name: "output",
-            form: Form::Text,
-            repeated: true,
-        },
-        Field {
-            number: 3,
-            name: "name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 4,
-            name: "op_type",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 5,
-            name: "attribute",
-            form: Form::Message(&ATTRIBUTE_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 6,
-            name: "doc_string",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 7,
-            name: "domain",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 8,
-            name: "overload",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 9,
-            name: "metadata_props",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 10,
-            name: "device_configurations",
-            form: Form::Message(&NODE_DEVICE_CONFIGURATION_PROTO),
-            repeated: true,
-        },
+        many(1, "input", Text),
+        many(2, "output", Text),
+        one(3, "name", Text),
+        one(4, "op_type", Text),
+        many(5, "attribute", Of(&ATTRIBUTE_PROTO)),
+        one(6, "doc_string", Text),
+        one(7, "domain", Text),
+        one(8, "overload", Text),
+        many(9, "metadata_props", Of(&STRING_STRING_ENTRY_PROTO)),
+        many(10, "device_configurations", Of(&NODE_DEVICE_CONFIGURATION_PROTO)),
     ],
 };
 
 /// Fields of [`IntIntListEntryProto`](super::messages::IntIntListEntryProto).
 pub static INT_INT_LIST_ENTRY_PROTO: Message = Message {
     name: "IntIntListEntryProto",
-    fields: &[
-        Field {
-            number: 1,
-            name: "key",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "value",
-            form: Form::Varint,
-            repeated: true,
-        },
-    ],
+    fields: &[one(1, "key", Int64), many(2, "value", Int64)],
 };
 
 /// Fields of [`NodeDeviceConfigurationProto`](super::messages::NodeDeviceConfigurationProto).
 pub static NODE_DEVICE_CONFIGURATION_PROTO: Message = Message {
     name: "NodeDeviceConfigurationProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "configuration_id",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "sharding_spec",
-            form: Form::Message(&SHARDING_SPEC_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 3,
-            name: "pipeline_stage",
-            form: Form::Varint,
-            repeated: false,
-        },
+        one(1, "configuration_id", Text),
+        many(2, "sharding_spec", Of(&SHARDING_SPEC_PROTO)),
+        one(3, "pipeline_stage", Int32),
     ],
 };
 
@@ -265,30 +100,10 @@ pub static NODE_DEVICE_CONFIGURATION_PROTO: Message = Message {
 pub static SHARDING_SPEC_PROTO: Message = Message {
     name: "ShardingSpecProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "tensor_name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "device",
-            form: Form::Varint,
-            repeated: true,
-        },
-        Field {
-            number: 3,
-            name: "index_to_device_group_map",
-            form: Form::Message(&INT_INT_LIST_ENTRY_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 4,
-            name: "sharded_dim",
-            form: Form::Message(&SHARDED_DIM_PROTO),
-            repeated: true,
-        },
+        one(1, "tensor_name", Text),
+        many(2, "device", Int64),
+        many(3, "index_to_device_group_map", Of(&INT_INT_LIST_ENTRY_PROTO)),
+        many(4, "sharded_dim", Of(&SHARDED_DIM_PROTO)),
     ],
 };
 
@@ -296,18 +111,8 @@ pub static SHARDING_SPEC_PROTO: Message = Message {
 pub static SHARDED_DIM_PROTO: Message = Message {
     name: "ShardedDimProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "axis",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "simple_sharding",
-            form: Form::Message(&SIMPLE_SHARDED_DIM_PROTO),
-            repeated: true,
-        },
+        one(1, "axis", Int64),
+        many(2, "simple_sharding", Of(&SIMPLE_SHARDED_DIM_PROTO)),
     ],
 };
 
@@ -315,24 +120,9 @@ pub static SHARDED_DIM_PROTO: Message = Message {
 pub static SIMPLE_SHARDED_DIM_PROTO: Message = Message {
     name: "SimpleShardedDimProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "dim_value",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "dim_param",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "num_shards",
-            form: Form::Varint,
-            repeated: false,
-        },
+        one(1, "dim_value", Int64),
+        one(2, "dim_param", Text),
+        one(3, "num_shards", Int64),
     ],
 };
 
@@ -340,30 +130,10 @@ pub static SIMPLE_SHARDED_DIM_PROTO: Message = Message {
 pub static TRAINING_INFO_PROTO: Message = Message {
     name: "TrainingInfoProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "initialization",
-            form: Form::Message(&GRAPH_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "algorithm",
-            form: Form::Message(&GRAPH_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "initialization_binding",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 4,
-            name: "update_binding",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
+        one(1, "initialization", Of(&GRAPH_PROTO)),
+        one(2, "algorithm", Of(&GRAPH_PROTO)),
+        many(3, "initialization_binding", Of(&STRING_STRING_ENTRY_PROTO)),
+        many(4, "update_binding", Of(&STRING_STRING_ENTRY_PROTO)),
     ],
 };
 
@@ -371,78 +141,18 @@ pub static TRAINING_INFO_PROTO: Message = Message {
 pub static MODEL_PROTO: Message = Message {
     name: "ModelProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "ir_version",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "producer_name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "producer_version",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 4,
-            name: "domain",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 5,
-            name: "model_version",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 6,
-            name: "doc_string",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 7,
-            name: "graph",
-            form: Form::Message(&GRAPH_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 8,
-            name: "opset_import",
-            form: Form::Message(&OPERATOR_SET_ID_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 14,
-            name: "metadata_props",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 20,
-            name: "training_info",
-            form: Form::Message(&TRAINING_INFO_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 25,
-            name: "functions",
-            form: Form::Message(&FUNCTION_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 26,
-            name: "configuration",
-            form: Form::Message(&DEVICE_CONFIGURATION_PROTO),
-            repeated: true,
-        },
+        one(1, "ir_version", Int64),
+        one(2, "producer_name", Text),
+        one(3, "producer_version", Text),
+        one(4, "domain", Text),
+        one(5, "model_version", Int64),
+        one(6, "doc_string", Text),
+        one(7, "graph", Of(&GRAPH_PROTO)),
+        many(8, "opset_import", Of(&OPERATOR_SET_ID_PROTO)),
+        many(14, "metadata_props", Of(&STRING_STRING_ENTRY_PROTO)),
+        many(20, "training_info", Of(&TRAINING_INFO_PROTO)),
+        many(25, "functions", Of(&FUNCTION_PROTO)),
+        many(26, "configuration", Of(&DEVICE_CONFIGURATION_PROTO)),
     ],
 };
 
@@ -450,62 +160,24 @@ pub static MODEL_PROTO: Message = Message {
 pub static DEVICE_CONFIGURATION_PROTO: Message = Message {
     name: "DeviceConfigurationProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "num_devices",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "device",
-            form: Form::Text,
-            repeated: true,
-        },
+        one(1, "name", Text),
+        one(2, "num_devices", Int32),
+        many(3, "device", Text),
     ],
 };
 
 /// Fields of [`StringStringEntryProto`](super::messages::StringStringEntryProto).
 pub static STRING_STRING_ENTRY_PROTO: Message = Message {
     name: "StringStringEntryProto",
-    fields: &[
-        Field {
-            number: 1,
-            name: "key",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "value",
-            form: Form::Text,
-            repeated: false,
-        },
-    ],
+    fields: &[one(1, "key", Text), one(2, "value", Text)],
 };
 
 /// Fields of [`TensorAnnotation`](super::messages::TensorAnnotation).
 pub static TENSOR_ANNOTATION: Message = Message {
     name: "TensorAnnotation",
     fields: &[
-        Field {
-            number: 1,
-            name: "tensor_name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "quant_parameter_tensor_names",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
+        one(1, "tensor_name", Text),
+        many(2, "quant_parameter_tensor_names", Of(&STRING_STRING_ENTRY_PROTO)),
     ],
 };
 
@@ -513,66 +185,16 @@ pub static TENSOR_ANNOTATION: Message = Message {
 pub static GRAPH_PROTO: Message = Message {
     name: "GraphProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "node",
-            form: Form::Message(&NODE_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 2,
-            name: "name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 5,
-            name: "initializer",
-            form: Form::Message(&TENSOR_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 10,
-            name: "doc_string",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 11,
-            name: "input",
-            form: Form::Message(&VALUE_INFO_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 12,
-            name: "output",
-            form: Form::Message(&VALUE_INFO_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 13,
-            name: "value_info",
-            form: Form::Message(&VALUE_INFO_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 14,
-            name: "quantization_annotation",
-            form: Form::Message(&TENSOR_ANNOTATION),
-            repeated: true,
-        },
-        Field {
-            number: 15,
-            name: "sparse_initializer",
-            form: Form::Message(&SPARSE_TENSOR_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 16,
-            name: "metadata_props",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
+        many(1, "node", Of(&NODE_PROTO)),
+        one(2, "name", Text),
+        many(5, "initializer", Of(&TENSOR_PROTO)),
+        one(10, "doc_string", Text),
+        many(11, "input", Of(&VALUE_INFO_PROTO)),
+        many(12, "output", Of(&VALUE_INFO_PROTO)),
+        many(13, "value_info", Of(&VALUE_INFO_PROTO)),
+        many(14, "quantization_annotation", Of(&TENSOR_ANNOTATION)),
+        many(15, "sparse_initializer", Of(&SPARSE_TENSOR_PROTO)),
+        many(16, "metadata_props", Of(&STRING_STRING_ENTRY_PROTO)),
     ],
 };
 
@@ -580,176 +202,53 @@ pub static GRAPH_PROTO: Message = Message {
 pub static TENSOR_PROTO: Message = Message {
     name: "TensorProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "dims",
-            form: Form::Varint,
-            repeated: true,
-        },
-        Field {
-            number: 2,
-            name: "data_type",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "segment",
-            form: Form::Message(&TENSOR_SEGMENT),
-            repeated: false,
-        },
-        Field {
-            number: 4,
-            name: "float_data",
-            form: Form::PackedFixed32,
-            repeated: true,
-        },
-        Field {
-            number: 5,
-            name: "int32_data",
-            form: Form::PackedVarint,
-            repeated: true,
-        },
-        Field {
-            number: 6,
-            name: "string_data",
-            form: Form::Bytes,
-            repeated: true,
-        },
-        Field {
-            number: 7,
-            name: "int64_data",
-            form: Form::PackedVarint,
-            repeated: true,
-        },
-        Field {
-            number: 8,
-            name: "name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 9,
-            name: "raw_data",
-            form: Form::Bytes,
-            repeated: false,
-        },
-        Field {
-            number: 10,
-            name: "double_data",
-            form: Form::PackedFixed64,
-            repeated: true,
-        },
-        Field {
-            number: 11,
-            name: "uint64_data",
-            form: Form::PackedVarint,
-            repeated: true,
-        },
-        Field {
-            number: 12,
-            name: "doc_string",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 13,
-            name: "external_data",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 14,
-            name: "data_location",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 16,
-            name: "metadata_props",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
+        many(1, "dims", Int64),
+        one(2, "data_type", Int32),
+        one(3, "segment", Of(&TENSOR_SEGMENT)),
+        many(4, "float_data", PackedFloat),
+        many(5, "int32_data", PackedInt32),
+        many(6, "string_data", Bytes),
+        many(7, "int64_data", PackedInt64),
+        one(8, "name", Text),
+        one(9, "raw_data", Bytes),
+        many(10, "double_data", PackedDouble),
+        many(11, "uint64_data", PackedInt64),
+        one(12, "doc_string", Text),
+        many(13, "external_data", Of(&STRING_STRING_ENTRY_PROTO)),
+        one(14, "data_location", Int32),
+        many(16, "metadata_props", Of(&STRING_STRING_ENTRY_PROTO)),
     ],
 };
 
 /// Fields of [`TensorSegment`](super::messages::TensorSegment).
 pub static TENSOR_SEGMENT: Message = Message {
     name: "TensorSegment",
-    fields: &[
-        Field {
-            number: 1,
-            name: "begin",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "end",
-            form: Form::Varint,
-            repeated: false,
-        },
-    ],
+    fields: &[one(1, "begin", Int64), one(2, "end", Int64)],
 };
 
 /// Fields of [`SparseTensorProto`](super::messages::SparseTensorProto).
 pub static SPARSE_TENSOR_PROTO: Message = Message {
     name: "SparseTensorProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "values",
-            form: Form::Message(&TENSOR_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "indices",
-            form: Form::Message(&TENSOR_PROTO),
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "dims",
-            form: Form::Varint,
-            repeated: true,
-        },
+        one(1, "values", Of(&TENSOR_PROTO)),
+        one(2, "indices", Of(&TENSOR_PROTO)),
+        many(3, "dims", Int64),
     ],
 };
 
 /// Fields of [`TensorShapeProto`](super::messages::TensorShapeProto).
 pub static TENSOR_SHAPE_PROTO: Message = Message {
     name: "TensorShapeProto",
-    fields: &[Field {
-        number: 1,
-        name: "dim",
-        form: Form::Message(&DIMENSION),
-        repeated: true,
-    }],
+    fields: &[many(1, "dim", Of(&DIMENSION))],
 };
 
 /// Fields of [`Dimension`](super::messages::Dimension).
 pub static DIMENSION: Message = Message {
     name: "Dimension",
     fields: &[
-        Field {
-            number: 1,
-            name: "dim_value",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "dim_param",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 3,
-            name: "denotation",
-            form: Form::Text,
-            repeated: false,
-        },
+        one(1, "dim_value", Int64),
+        one(2, "dim_param", Text),
+        one(3, "denotation", Text),
     ],
 };
 
@@ -757,243 +256,73 @@ pub static DIMENSION: Message = Message {
 pub static TYPE_PROTO: Message = Message {
     name: "TypeProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "tensor_type",
-            form: Form::Message(&TENSOR_TYPE),
-            repeated: false,
-        },
-        Field {
-            number: 4,
-            name: "sequence_type",
-            form: Form::Message(&SEQUENCE_TYPE),
-            repeated: false,
-        },
-        Field {
-            number: 5,
-            name: "map_type",
-            form: Form::Message(&MAP_TYPE),
-            repeated: false,
-        },
-        Field {
-            number: 6,
-            name: "denotation",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 7,
-            name: "opaque_type",
-            form: Form::Message(&OPAQUE_TYPE),
-            repeated: false,
-        },
-        Field {
-            number: 8,
-            name: "sparse_tensor_type",
-            form: Form::Message(&SPARSE_TENSOR_TYPE),
-            repeated: false,
-        },
-        Field {
-            number: 9,
-            name: "optional_type",
-            form: Form::Message(&OPTIONAL_TYPE),
-            repeated: false,
-        },
+        one(1, "tensor_type", Of(&TENSOR_TYPE)),
+        one(4, "sequence_type", Of(&SEQUENCE_TYPE)),
+        one(5, "map_type", Of(&MAP_TYPE)),
+        one(6, "denotation", Text),
+        one(7, "opaque_type", Of(&OPAQUE_TYPE)),
+        one(8, "sparse_tensor_type", Of(&SPARSE_TENSOR_TYPE)),
+        one(9, "optional_type", Of(&OPTIONAL_TYPE)),
     ],
 };
 
 /// Fields of [`TensorType`](super::messages::TensorType).
 pub static TENSOR_TYPE: Message = Message {
     name: "TensorType",
-    fields: &[
-        Field {
-            number: 1,
-            name: "elem_type",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "shape",
-            form: Form::Message(&TENSOR_SHAPE_PROTO),
-            repeated: false,
-        },
-    ],
+    fields: &[one(1, "elem_type", Int32), one(2, "shape", Of(&TENSOR_SHAPE_PROTO))],
 };
 
 /// Fields of [`SequenceType`](super::messages::SequenceType).
 pub static SEQUENCE_TYPE: Message = Message {
     name: "SequenceType",
-    fields: &[Field {
-        number: 1,
-        name: "elem_type",
-        form: Form::Message(&TYPE_PROTO),
-        repeated: false,
-    }],
+    fields: &[one(1, "elem_type", Of(&TYPE_PROTO))],
 };
 
 /// Fields of [`MapType`](super::messages::MapType).
 pub static MAP_TYPE: Message = Message {
     name: "MapType",
-    fields: &[
-        Field {
-            number: 1,
-            name: "key_type",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "value_type",
-            form: Form::Message(&TYPE_PROTO),
-            repeated: false,
-        },
-    ],
+    fields: &[one(1, "key_type", Int32), one(2, "value_type", Of(&TYPE_PROTO))],
 };
 
 /// Fields of [`OptionalType`](super::messages::OptionalType).
 pub static OPTIONAL_TYPE: Message = Message {
     name: "OptionalType",
-    fields: &[Field {
-        number: 1,
-        name: "elem_type",
-        form: Form::Message(&TYPE_PROTO),
-        repeated: false,
-    }],
+    fields: &[one(1, "elem_type", Of(&TYPE_PROTO))],
 };
 
 /// Fields of [`SparseTensorType`](super::messages::SparseTensorType).
 pub static SPARSE_TENSOR_TYPE: Message = Message {
     name: "SparseTensorType",
-    fields: &[
-        Field {
-            number: 1,
-            name: "elem_type",
-            form: Form::Varint,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "shape",
-            form: Form::Message(&TENSOR_SHAPE_PROTO),
-            repeated: false,
-        },
-    ],
+    fields: &[one(1, "elem_type", Int32), one(2, "shape", Of(&TENSOR_SHAPE_PROTO))],
 };
 
 /// Fields of [`OpaqueType`](super::messages::OpaqueType).
 pub static OPAQUE_TYPE: Message = Message {
     name: "OpaqueType",
-    fields: &[
-        Field {
-            number: 1,
-            name: "domain",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "name",
-            form: Form::Text,
-            repeated: false,
-        },
-    ],
+    fields: &[one(1, "domain", Text), one(2, "name", Text)],
 };
 
 /// Fields of [`OperatorSetIdProto`](super::messages::OperatorSetIdProto).
 pub static OPERATOR_SET_ID_PROTO: Message = Message {
     name: "OperatorSetIdProto",
-    fields: &[
-        Field {
-            number: 1,
-            name: "domain",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 2,
-            name: "version",
-            form: Form::Varint,
-            repeated: false,
-        },
-    ],
+    fields: &[one(1, "domain", Text), one(2, "version", Int64)],
 };
 
 /// Fields of [`FunctionProto`](super::messages::FunctionProto).
 pub static FUNCTION_PROTO: Message = Message {
     name: "FunctionProto",
     fields: &[
-        Field {
-            number: 1,
-            name: "name",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 4,
-            name: "input",
-            form: Form::Text,
-            repeated: true,
-        },
-        Field {
-            number: 5,
-            name: "output",
-            form: Form::Text,
-            repeated: true,
-        },
-        Field {
-            number: 6,
-            name: "attribute",
-            form: Form::Text,
-            repeated: true,
-        },
-        Field {
-            number: 7,
-            name: "node",
-            form: Form::Message(&NODE_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 8,
-            name: "doc_string",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 9,
-            name: "opset_import",
-            form: Form::Message(&OPERATOR_SET_ID_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 10,
-            name: "domain",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 11,
-            name: "attribute_proto",
-            form: Form::Message(&ATTRIBUTE_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 12,
-            name: "value_info",
-            form: Form::Message(&VALUE_INFO_PROTO),
-            repeated: true,
-        },
-        Field {
-            number: 13,
-            name: "overload",
-            form: Form::Text,
-            repeated: false,
-        },
-        Field {
-            number: 14,
-            name: "metadata_props",
-            form: Form::Message(&STRING_STRING_ENTRY_PROTO),
-            repeated: true,
-        },
+        one(1, "name", Text),
+        many(4, "input", Text),
+        many(5, "output", Text),
+        many(6, "attribute", Text),
+        many(7, "node", Of(&NODE_PROTO)),
+        one(8, "doc_string", Text),
+        many(9, "opset_import", Of(&OPERATOR_SET_ID_PROTO)),
+        one(10, "domain", Text),
+        many(11, "attribute_proto", Of(&ATTRIBUTE_PROTO)),
+        many(12, "value_info", Of(&VALUE_INFO_PROTO)),
+        one(13, "overload", Text),
+        many(14, "metadata_props", Of(&STRING_STRING_ENTRY_PROTO)),
     ],
 };
