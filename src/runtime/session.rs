@@ -1,0 +1,391 @@
+//! A model opened by ONNX Runtime.
+
+use std::path::{Path, PathBuf};
+
+use ort::{
+    ep::CUDA,
+    session::builder::GraphOptimizationLevel,
+    value::{Outlet, ValueType},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{devices, error::RuntimeError, load, tensor::ElementType};
+
+/// What runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// CUDA where it can be used, the processor otherwise.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU; an error where that cannot be used.
+    Cuda,
+}
+
+/// How far ONNX Runtime rewrites the graph when it opens it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimization {
+    /// All that it knows; ONNX Runtime's own default.
+    #[default]
+    All,
+    /// Only rewrites that keep the operators: constants folded, identities removed.
+    Basic,
+    /// None: the graph as it is in the file.
+    None,
+}
+
+/// How to open a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Threads within an operator; `None` takes one for each physical core.
+    pub threads: Option<usize>,
+    /// What runs the model.
+    pub provider: Provider,
+    /// How far the graph is rewritten.
+    pub optimization: Optimization,
+}
+
+/// An input or output of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its element type, if it is a tensor of a type that steps handle.
+    pub element_type: Option<ElementType>,
+    /// Its whole type as ONNX Runtime writes it, such as `Tensor<f32>(batch, 4, 8)`.
+    pub description: String,
+    /// The sizes of its dimensions; `None` where the model leaves them open.
+    pub shape: Vec<Option<i64>>,
+    /// The names of the open dimensions, empty where they have none.
+    pub symbols: Vec<String>,
+}
+
+impl Port {
+    fn new(outlet: &Outlet) -> Self {
+        let (element_type, shape, symbols) = match outlet.dtype() {
+            ValueType::Tensor {
+                ty,
+                shape,
+                dimension_symbols,
+            } => (
+                ElementType::from_runtime(*ty),
+                shape.iter().map(|size| (*size >= 0).then_some(*size)).collect(),
+                dimension_symbols.iter().cloned().collect(),
+            ),
+            _ => (None, Vec::new(), Vec::new()),
+        };
+        Self {
+            name: outlet.name().to_owned(),
+            element_type,
+            description: outlet.dtype().to_string(),
+            shape,
+            symbols,
+        }
+    }
+}
+
+/// A model that is ready to run. Operators run one after the other (custom operators that wait for other sessions
+/// need that), each on all of its threads.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) inner: ort::session::Session,
+    model: PathBuf,
+    provider: Provider,
+    fallback: Option<String>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+/// A part of ONNX Runtime's message, and what to do about it. The first that matches counts.
+const CUDA_ADVICE: &[(&str, &str)] = &[
+    (
+        "not enabled in this build",
+        "this ONNX Runtime is the build without CUDA: `pip install onnxruntime-gpu` into the active Python environment, \
+         or give such a library with --ort-lib",
+    ),
+    (
+        "libcuda.so",
+        "the NVIDIA driver is not installed: install it, or use --provider cpu",
+    ),
+    (
+        "nvcuda.dll",
+        "the NVIDIA driver is not installed: install it, or use --provider cpu",
+    ),
+    (
+        "cannot open shared object file",
+        "libraries of CUDA 13 or cuDNN 9 are missing: `pip install onnxruntime-gpu[cuda,cudnn]` brings them",
+    ),
+    (
+        "Error 126",
+        "libraries of CUDA 13 or cuDNN 9 are missing: `pip install onnxruntime-gpu[cuda,cudnn]` brings them",
+    ),
+    (
+        "CUDA failure 35",
+        "the NVIDIA driver is missing or older than CUDA 13 needs: update it, or use --provider cpu",
+    ),
+    (
+        "CUDA failure 100",
+        "no NVIDIA GPU was found: check `nvidia-smi`, or use --provider cpu",
+    ),
+    (
+        "CUDA failure 2:",
+        "the GPU's memory is full: free some, or use --provider cpu",
+    ),
+];
+const CUDA_ADVICE_ELSE: &str = "run `pab-patch doctor`, or use --provider cpu";
+
+impl Session {
+    /// Opens a model; its external data is looked for beside it. [`super::load()`] comes first.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Open`] when ONNX Runtime refuses the model, [`RuntimeError::CudaUnusable`] when CUDA was asked
+    /// for and cannot be used, [`RuntimeError::Option`] for a thread count it cannot take.
+    pub fn open(model: &Path, options: &Options) -> Result<Self, RuntimeError> {
+        load::environment()?;
+        if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
+            let reason = "a number from 1 to 1024 is";
+            return Err(RuntimeError::Option {
+                option: "--threads",
+                value: threads.to_string(),
+                reason,
+            });
+        }
+        if let Err(error) = std::fs::File::open(model) {
+            return Err(RuntimeError::Open {
+                model: model.to_path_buf(),
+                reason: error.to_string(),
+            });
+        }
+        let refused = |reason: String| RuntimeError::Open {
+            model: model.to_path_buf(),
+            reason,
+        };
+        let mut fallback = None;
+        let (inner, provider) = match options.provider {
+            Provider::Cpu => (Self::commit(model, options, false)?.map_err(refused)?, Provider::Cpu),
+            Provider::Cuda => {
+                let inner = Self::commit(model, options, true)?.map_err(|reason| cuda_error(model, reason))?;
+                (inner, Provider::Cuda)
+            }
+            Provider::Auto => {
+                let cuda = if devices::cuda_is_promising() {
+                    Some(Self::commit(model, options, true)?)
+                } else {
+                    None
+                };
+                match cuda {
+                    Some(Ok(inner)) => (inner, Provider::Cuda),
+                    failed => {
+                        fallback = failed.and_then(Result::err);
+                        (Self::commit(model, options, false)?.map_err(refused)?, Provider::Cpu)
+                    }
+                }
+            }
+        };
+        let inputs = inner.inputs().iter().map(Port::new).collect();
+        let outputs = inner.outputs().iter().map(Port::new).collect();
+        Ok(Self {
+            inner,
+            model: model.to_path_buf(),
+            provider,
+            fallback,
+            inputs,
+            outputs,
+        })
+    }
+
+    /// Opens the model; the inner error is ONNX Runtime's message.
+    fn commit(
+        model: &Path,
+        options: &Options,
+        cuda: bool,
+    ) -> Result<Result<ort::session::Session, String>, RuntimeError> {
+        let environment = load::environment()?;
+        if cuda {
+            devices::preload_cuda();
+        }
+        let level = match options.optimization {
+            Optimization::All => GraphOptimizationLevel::All,
+            Optimization::Basic => GraphOptimizationLevel::Level1,
+            Optimization::None => GraphOptimizationLevel::Disable,
+        };
+        let commit = || -> Result<ort::session::Session, ort::Error> {
+            let mut builder = ort::session::Session::builder(environment)?
+                .with_optimization_level(level)?
+                .with_parallel_execution(false)?;
+            if let Some(threads) = options.threads {
+                builder = builder.with_intra_threads(threads)?;
+            }
+            if cuda {
+                builder = builder.with_execution_providers([CUDA::default().build().error_on_failure()])?;
+            }
+            builder.commit_from_file(model)
+        };
+        Ok(commit().map_err(|error| error.to_string()))
+    }
+
+    /// The model file.
+    #[must_use]
+    pub fn model(&self) -> &Path {
+        &self.model
+    }
+
+    /// What runs the model: [`Provider::Cpu`] or [`Provider::Cuda`].
+    #[must_use]
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// Why [`Provider::Auto`] did not take CUDA although the machine seems to have it.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
+    /// The inputs, in the model's order.
+    #[must_use]
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The outputs, in the model's order.
+    #[must_use]
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// An entry of the model's `metadata_props`.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        self.inner.metadata().ok()?.custom(key)
+    }
+}
+
+fn cuda_error(model: &Path, reason: String) -> RuntimeError {
+    let advice = CUDA_ADVICE
+        .iter()
+        .find(|(part, _)| reason.contains(part))
+        .map(|(_, advice)| *advice);
+    let model = model.to_path_buf();
+    if advice.is_none() && !reason.to_lowercase().contains("cuda") {
+        // The model itself is at fault; the processor would refuse it as well.
+        return RuntimeError::Open { model, reason };
+    }
+    RuntimeError::CudaUnusable {
+        model,
+        reason,
+        advice: advice.unwrap_or(CUDA_ADVICE_ELSE).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::ensure;
+
+    fn switch_model() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/runtime/switch.onnx")
+    }
+
+    #[test]
+    fn ports_and_metadata_of_a_model() {
+        ensure().unwrap();
+        let session = Session::open(
+            &switch_model(),
+            &Options {
+                threads: Some(1),
+                ..Options::default()
+            },
+        )
+        .unwrap();
+        let sample = &session.inputs()[0];
+        assert_eq!(
+            (sample.name.as_str(), sample.element_type),
+            ("sample", Some(ElementType::Float32))
+        );
+        assert_eq!(
+            (sample.shape.as_slice(), sample.symbols[0].as_str()),
+            (&[None, Some(4)][..], "batch")
+        );
+        assert_eq!(
+            session
+                .outputs()
+                .iter()
+                .map(|port| port.name.as_str())
+                .collect::<Vec<_>>()[0],
+            "out"
+        );
+        assert_eq!(session.metadata("pab.test"), Some("a value".to_owned()));
+        assert_eq!(session.metadata("nothing"), None);
+        assert_eq!((session.provider(), session.fallback()), (Provider::Cpu, None));
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_opened_is_named() {
+        ensure().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("broken.onnx");
+        let message = |options: &Options| Session::open(&model, options).unwrap_err().to_string();
+        assert!(message(&Options::default()).starts_with(&format!("{} cannot be opened", model.display())));
+        std::fs::write(&model, "not a model").unwrap();
+        assert!(
+            message(&Options::default()).contains("rotobuf"),
+            "{}",
+            message(&Options::default())
+        );
+        let none = Options {
+            threads: Some(0),
+            ..Options::default()
+        };
+        assert_eq!(message(&none), "--threads cannot be 0: a number from 1 to 1024 is");
+    }
+
+    #[test]
+    fn cuda_that_cannot_be_used_is_an_error_with_advice() {
+        ensure().unwrap();
+        if devices::cuda_is_promising() {
+            return;
+        }
+        let options = Options {
+            provider: Provider::Cuda,
+            ..Options::default()
+        };
+        let error = Session::open(&switch_model(), &options).unwrap_err();
+        let RuntimeError::CudaUnusable { model, advice, .. } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(*model, switch_model());
+        assert_ne!(advice, CUDA_ADVICE_ELSE, "{error}");
+    }
+
+    #[test]
+    fn advice_follows_the_message() {
+        for (message, part) in [
+            (
+                "CUDA execution provider is not enabled in this build.",
+                "onnxruntime-gpu",
+            ),
+            (
+                "Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file",
+                "CUDA 13 or cuDNN",
+            ),
+            (
+                "Failed to load library x with error: libcuda.so.1: cannot open shared object file",
+                "driver is not installed",
+            ),
+            (
+                "CUDA failure 35: CUDA driver version is insufficient",
+                "older than CUDA 13",
+            ),
+            ("CUDA failure 999: something new", "pab-patch doctor"),
+        ] {
+            let error = cuda_error(Path::new("model.onnx"), message.to_owned());
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let error = cuda_error(Path::new("model.onnx"), "Protobuf parsing failed.".to_owned());
+        assert!(matches!(error, RuntimeError::Open { .. }));
+    }
+}
