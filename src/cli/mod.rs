@@ -1,1 +1,59 @@
 //! The command line, one file per subcommand.
+//!
+//! Data goes to standard output, everything for people to standard error where a command puts out data. Exit codes
+//! are those of [`ExitStatus`].
+
+mod analysis;
+mod args;
+mod bench;
+mod compare;
+mod completions;
+mod doctor;
+mod failure;
+mod inspect;
+mod patch;
+mod run;
+mod session;
+mod setup;
+mod terminal;
+
+pub use failure::{ExitStatus, Failure};
+
+use args::{Arguments, Command};
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use terminal::Terminal;
+
+/// Runs the program with these arguments (the first is the program's own name) and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors, and go to standard output.
+            let _ = error.print();
+            return if error.use_stderr() { ExitStatus::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let terminal = Terminal::new(&arguments.output);
+    match dispatch(arguments, &terminal) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal.error(&failure);
+            failure.status().into()
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
+    match arguments.command {
+        None => patch::run(&arguments.patch, terminal),
+        Some(Command::Inspect(options)) => inspect::run(&options, terminal),
+        Some(Command::Run(options)) => run::run(&options, terminal),
+        Some(Command::Compare(options)) => compare::run(&options, terminal),
+        Some(Command::Bench(options)) => bench::run(&options, terminal),
+        Some(Command::Setup(options)) => setup::run(&options, terminal),
+        Some(Command::Doctor(options)) => doctor::run(&options, terminal),
+        Some(Command::Completions(options)) => completions::run(&options),
+    }
+}

@@ -14,6 +14,6 @@ mod without;
 
 pub use choice::{Choice, select};
 pub use error::RewriteError;
-pub use plan::{CachePlan, PLAN_KEY, Plan, PlanError, PlanFormat, RulePlan, SchedulePlan, SitePlan};
+pub use plan::{CachePlan, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan, SitePlan};
 pub use switch::{Patched, switch};
 pub use without::without;

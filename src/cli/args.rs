@@ -1,0 +1,286 @@
+//! The arguments of the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  something failed that has no code of its own
+  2  wrong arguments
+  3  a model file is missing, damaged, unsafe or not understood
+  4  the rules are wrong
+  5  nothing to do: no attention was found, or no rule matches any
+  6  the output cannot be written
+  7  ONNX Runtime is missing, too old or unusable
+  8  running the model failed
+
+Examples:
+  pab-patch model.onnx                          writes patched/model.onnx beside the model
+  pab-patch model.onnx --rules rules.yaml -o out
+  pab-patch inspect model.onnx --json
+  pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
+  pab-patch compare model.onnx --rules latte -o comparison";
+
+/// Makes exported diffusion transformers (.onnx) faster by Pyramid Attention Broadcast.
+///
+/// Without a subcommand, patches MODEL: finds every attention by the structure of the graph, tells its kind, and wraps
+/// it so that a step can reuse the output of an earlier one. The original file is never modified.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110, after_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub patch: PatchOptions,
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what is found in a model, and what broadcasting it saves
+    Inspect(InspectOptions),
+    /// Generate a clip with a model, original or patched
+    Run(RunOptions),
+    /// Patch a model, generate the same clips with original and patched, and compare speed and quality
+    Compare(CompareOptions),
+    /// Time single steps of original and patched model in alternating order
+    Bench(BenchOptions),
+    /// Fetch ONNX Runtime into the cache, so that all else works offline
+    Setup(SetupOptions),
+    /// Show which ONNX Runtime, execution providers, devices and threads are used
+    Doctor(DoctorOptions),
+    /// Print completions for a shell
+    Completions(CompletionsOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct OutputOptions {
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing for people but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print more; twice prints all
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Args)]
+pub struct RulesOptions {
+    /// Rules: a YAML file, or a preset (pab, latte) [default: pab, the paper's]
+    #[arg(long, value_name = "FILE|PRESET")]
+    pub rules: Option<String>,
+    /// Meaning of an input's axes where it cannot be told, such as x=batch,channels,frames,height,width
+    #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
+    pub axes: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub struct PatchOptions {
+    /// The exported model
+    #[arg(required = true, value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub rules: RulesOptions,
+    /// Folder for the patched model and its plan [default: patched, beside the model]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// diffusers' scheduler_config.json, to write into the plan which steps broadcast [default: the one beside the model]
+    #[arg(long, value_name = "FILE")]
+    pub scheduler: Option<PathBuf>,
+    /// Denoising steps for the plan's schedule
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub steps: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectOptions {
+    /// The exported model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub rules: RulesOptions,
+    /// Size of an open dimension, for costs, such as batch=2 (may be given several times)
+    #[arg(long = "size", value_name = "NAME=N", value_parser = assignment::<usize>)]
+    pub sizes: Vec<(String, usize)>,
+}
+
+#[derive(Debug, Args)]
+pub struct SessionOptions {
+    /// ONNX Runtime's library, or the folder that holds it [default: found, else fetched]
+    #[arg(long, value_name = "PATH")]
+    pub ort_lib: Option<PathBuf>,
+    /// What runs the model
+    #[arg(long, value_enum, default_value_t = ProviderChoice::Auto)]
+    pub provider: ProviderChoice,
+    /// Threads within an operator [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProviderChoice {
+    /// CUDA where it can be used, the processor otherwise
+    Auto,
+    /// The processor
+    Cpu,
+    /// An NVIDIA GPU, or an error
+    Cuda,
+}
+
+#[derive(Debug, Args)]
+pub struct SamplingOptions {
+    /// diffusers' scheduler_config.json [default: the one beside the model, or in scheduler/]
+    #[arg(long, value_name = "FILE")]
+    pub scheduler: Option<PathBuf>,
+    /// Denoising steps
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub steps: usize,
+    /// Scale of classifier-free guidance; 1 is without
+    #[arg(long, default_value_t = 2.0, value_name = "SCALE")]
+    pub guidance: f32,
+    /// Embeddings of the prompt, [tokens, width], for models without a prompt table
+    #[arg(long, value_name = "FILE.npy", conflicts_with = "prompt")]
+    pub prompt_embeds: Option<PathBuf>,
+    /// Embeddings of the empty prompt, [tokens, width] [default: zeros]
+    #[arg(long, value_name = "FILE.npy", requires = "prompt_embeds")]
+    pub empty_embeds: Option<PathBuf>,
+    /// Value of a further input of the model (may be given several times)
+    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
+    pub inputs: Vec<(String, PathBuf)>,
+    /// Size of an open dimension, such as frames=16 (may be given several times)
+    #[arg(long = "size", value_name = "NAME=N", value_parser = assignment::<usize>)]
+    pub sizes: Vec<(String, usize)>,
+    /// Frames a second of written animations
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub fps: u32,
+    /// How many pixels wide each pixel is in animations
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub scale: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// The model, original or patched
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub session: SessionOptions,
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
+    /// The prompt, in words of the prompt table beside the model
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Folder for frames (PNG), animation (GIF) and arrays (NPZ)
+    #[arg(short, long, value_name = "DIR", default_value = "clip")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareOptions {
+    /// The exported model, not patched
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub rules: RulesOptions,
+    #[command(flatten)]
+    pub session: SessionOptions,
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
+    /// A prompt (may be given several times; clips take them in turn) [default: from the prompt table]
+    #[arg(long = "prompt")]
+    pub prompt: Vec<String>,
+    /// Number of clips
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub clips: usize,
+    /// Seed of the first clip's noise; the following clips have the following seeds
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Folder for the patched model, the animation and the figures
+    #[arg(short, long, value_name = "DIR", default_value = "comparison")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchOptions {
+    /// The exported model, not patched
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub rules: RulesOptions,
+    #[command(flatten)]
+    pub session: SessionOptions,
+    /// Timed rounds; each runs every variant once, in alternating order
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub rounds: usize,
+    /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
+    #[arg(long = "size", value_name = "NAME=N", value_parser = assignment::<usize>)]
+    pub sizes: Vec<(String, usize)>,
+}
+
+#[derive(Debug, Args)]
+pub struct SetupOptions {}
+
+#[derive(Debug, Args)]
+pub struct DoctorOptions {
+    /// ONNX Runtime's library, or the folder that holds it [default: found]
+    #[arg(long, value_name = "PATH")]
+    pub ort_lib: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsOptions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `NAME=VALUE`.
+fn assignment<T: std::str::FromStr>(text: &str) -> Result<(String, T), String>
+where
+    T::Err: std::fmt::Display,
+{
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("the name before `=` is empty".to_owned());
+    }
+    let value = value.parse().map_err(|error: T::Err| format!("`{value}`: {error}"))?;
+    Ok((name.to_owned(), value))
+}
+
+/// Sizes by name.
+pub fn sizes(given: &[(String, usize)]) -> BTreeMap<String, usize> {
+    given.iter().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_model_alone_patches() {
+        let arguments = Arguments::try_parse_from(["pab-patch", "m.onnx", "--rules", "r.yaml", "-o", "d"]).unwrap();
+        assert!(arguments.command.is_none());
+        assert_eq!(arguments.patch.model, Some(PathBuf::from("m.onnx")));
+        assert!(Arguments::try_parse_from(["pab-patch"]).is_err());
+        let inspect = Arguments::try_parse_from(["pab-patch", "inspect", "m.onnx", "--json"]).unwrap();
+        assert!(matches!(inspect.command, Some(Command::Inspect(_))) && inspect.output.json);
+    }
+
+    #[test]
+    fn assignments_need_a_name_and_a_fitting_value() {
+        assert_eq!(assignment::<usize>("batch=2"), Ok(("batch".to_owned(), 2)));
+        for wrong in ["batch", "=2", "batch=two"] {
+            assert!(assignment::<usize>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

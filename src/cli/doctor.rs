@@ -1,0 +1,64 @@
+//! `pab-patch doctor`: what the models would run on.
+
+use super::args::DoctorOptions;
+use super::terminal::Terminal;
+use super::{ExitStatus, Failure};
+use crate::report::{Alignment, Table};
+use crate::runtime::doctor::{CacheState, Facts, examine};
+use crate::runtime::{Places, RuntimeError};
+
+/// Prints the facts; fails where there is no usable library.
+pub fn run(options: &DoctorOptions, terminal: &Terminal) -> Result<(), Failure> {
+    let facts = examine(&Places::of_process(options.ort_lib.clone()));
+    terminal.result(&facts, || table(&facts).render(terminal.table_style()))?;
+    match (&facts.library, &facts.problem) {
+        (Some(_), _) => Ok(()),
+        (None, problem) => {
+            let reason = problem.clone().unwrap_or_default();
+            debug_assert_eq!(Failure::Runtime(missing(&reason)).status(), ExitStatus::Runtime);
+            Err(Failure::Runtime(missing(&reason)))
+        }
+    }
+}
+
+fn missing(reason: &str) -> RuntimeError {
+    RuntimeError::LibraryNotFound { skipped: vec![reason.to_owned()] }
+}
+
+fn table(facts: &Facts) -> Table {
+    let mut table = Table::new([("", Alignment::Left), ("", Alignment::Left)]);
+    let mut row = |name: &str, value: String| {
+        table.row([name.to_owned(), value]);
+    };
+    match &facts.library {
+        Some(library) => {
+            row("ONNX Runtime", format!("{} ({} or later is needed)", library.version, facts.required_version));
+            row("library", format!("{} (from: {})", library.path.display(), library.origin));
+        }
+        None => row("ONNX Runtime", "none that can be used".to_owned()),
+    }
+    if let Some(problem) = &facts.problem {
+        row("problem", problem.clone());
+    }
+    for skipped in &facts.skipped {
+        row("passed over", format!("{}: {}", skipped.path.display(), skipped.reason));
+    }
+    if let Some(opset) = facts.supported_opset {
+        row("newest opset", opset.to_string());
+    }
+    row("execution providers", facts.providers.join(", "));
+    for device in &facts.devices {
+        row("device", device.to_string());
+    }
+    row("processor", facts.cpu.to_string());
+    row("NVIDIA GPUs", facts.gpus.to_string());
+    row("threads", facts.default_threads.to_string());
+    let state = match facts.cache.state {
+        CacheState::Absent => "empty",
+        CacheState::Intact => "intact",
+        CacheState::Damaged => "damaged, run `pab-patch setup`",
+    };
+    let folder = facts.cache.folder.as_ref().map_or("none".to_owned(), |folder| folder.display().to_string());
+    row("cache", format!("{folder} ({state})"));
+    table
+}

@@ -1,0 +1,149 @@
+//! Failures of commands and their exit codes.
+
+use crate::attention::AttentionError;
+use crate::axes::AxesError;
+use crate::generation::GenerationError;
+use crate::graph::GraphError;
+use crate::onnx::OnnxError;
+use crate::quality::QualityError;
+use crate::report::ReportError;
+use crate::rewrite::{PlanError, RewriteError};
+use crate::rules::RulesError;
+use crate::runtime::RuntimeError;
+use crate::sampler::SamplerError;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Exit codes; `--help` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitStatus {
+    /// Something failed that has no code of its own.
+    Other = 1,
+    /// Wrong arguments.
+    Usage = 2,
+    /// A model file is missing, damaged, unsafe or not understood.
+    Model = 3,
+    /// The rules are wrong.
+    Rules = 4,
+    /// No attention was found, or no rule matches any.
+    Nothing = 5,
+    /// The output cannot be written.
+    Output = 6,
+    /// ONNX Runtime is missing, too old or unusable.
+    Runtime = 7,
+    /// Running the model failed.
+    Execution = 8,
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> ExitCode {
+        ExitCode::from(status as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // One variant a library error.
+pub enum Failure {
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    #[error("{}: {error}", model.display())]
+    Graph { model: PathBuf, error: GraphError },
+    #[error("{}: {error}", model.display())]
+    Axes { model: PathBuf, error: AxesError },
+    #[error("{}: {error}", model.display())]
+    Attention { model: PathBuf, error: AttentionError },
+    #[error("{}: {error}", model.display())]
+    Rewrite { model: PathBuf, error: RewriteError },
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error("{}: {error}", model.display())]
+    Generation { model: PathBuf, error: GenerationError },
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+    #[error(transparent)]
+    Quality(#[from] QualityError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// Wrong arguments that only show when they are used.
+    #[error("{0}")]
+    Usage(String),
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Stdout(std::io::Error),
+}
+
+impl Failure {
+    /// Adds the model's path to an error of an analysis or a rewrite.
+    pub fn of<E>(model: &Path, wrap: fn(PathBuf, E) -> Failure) -> impl FnOnce(E) -> Failure + use<'_, E> {
+        move |error| wrap(model.to_owned(), error)
+    }
+
+    /// [`Failure::Graph`].
+    pub fn graph(model: PathBuf, error: GraphError) -> Failure {
+        Failure::Graph { model, error }
+    }
+
+    /// [`Failure::Axes`].
+    pub fn axes(model: PathBuf, error: AxesError) -> Failure {
+        Failure::Axes { model, error }
+    }
+
+    /// [`Failure::Attention`].
+    pub fn attention(model: PathBuf, error: AttentionError) -> Failure {
+        Failure::Attention { model, error }
+    }
+
+    /// [`Failure::Rewrite`].
+    pub fn rewrite(model: PathBuf, error: RewriteError) -> Failure {
+        Failure::Rewrite { model, error }
+    }
+
+    /// [`Failure::Generation`].
+    pub fn generation(model: PathBuf, error: GenerationError) -> Failure {
+        Failure::Generation { model, error }
+    }
+
+    /// The exit code.
+    pub fn status(&self) -> ExitStatus {
+        match self {
+            Failure::Onnx(OnnxError::Write { .. } | OnnxError::Destination { .. } | OnnxError::WouldOverwrite { .. }) => {
+                ExitStatus::Output
+            }
+            Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } | Failure::Attention { .. } => {
+                ExitStatus::Model
+            }
+            Failure::Rewrite { error, .. } => match error {
+                RewriteError::NoSites | RewriteError::NothingMatches { .. } => ExitStatus::Nothing,
+                RewriteError::NoGate { .. } => ExitStatus::Rules,
+                _ => ExitStatus::Model,
+            },
+            Failure::Rules(_) => ExitStatus::Rules,
+            Failure::Plan(_) => ExitStatus::Model,
+            Failure::Runtime(error) => runtime_status(error),
+            Failure::Generation { error: GenerationError::Runtime(error), .. } => runtime_status(error),
+            Failure::Generation { error, .. } => match error {
+                GenerationError::Output { .. } => ExitStatus::Execution,
+                GenerationError::Plan(_) | GenerationError::CacheType { .. } => ExitStatus::Model,
+                _ => ExitStatus::Usage,
+            },
+            Failure::Sampler(_) | Failure::Usage(_) => ExitStatus::Usage,
+            Failure::Report(ReportError::Write { .. }) | Failure::Stdout(_) => ExitStatus::Output,
+            Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
+        }
+    }
+}
+
+fn runtime_status(error: &RuntimeError) -> ExitStatus {
+    match error {
+        RuntimeError::Open { .. } | RuntimeError::Mismatch { .. } => ExitStatus::Model,
+        RuntimeError::Run { .. } | RuntimeError::Inputs { .. } | RuntimeError::CacheEmpty { .. } => ExitStatus::Execution,
+        RuntimeError::Option { .. } => ExitStatus::Usage,
+        _ => ExitStatus::Runtime,
+    }
+}

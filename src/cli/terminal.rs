@@ -1,0 +1,104 @@
+//! What people see: messages, tables and progress on standard error, data on standard output.
+
+use super::Failure;
+use super::args::OutputOptions;
+use crate::report::TableStyle;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+
+/// Where output goes, and how much of it.
+#[derive(Debug)]
+pub struct Terminal {
+    json: bool,
+    quiet: bool,
+    verbose: u8,
+}
+
+impl Terminal {
+    /// From `--json`, `-q` and `-v`.
+    pub fn new(options: &OutputOptions) -> Terminal {
+        Terminal { json: options.json, quiet: options.quiet, verbose: options.verbose }
+    }
+
+    /// Whether the result is wanted as JSON.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether `-v` was given.
+    pub fn verbose(&self) -> bool {
+        self.verbose > 0
+    }
+
+    /// A line for people.
+    pub fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            eprintln!("{}", text.as_ref());
+        }
+    }
+
+    /// A line for people who asked for more.
+    pub fn detail(&self, text: impl AsRef<str>) {
+        if self.verbose > 0 {
+            eprintln!("{}", text.as_ref());
+        }
+    }
+
+    /// Something that may be wrong.
+    pub fn warning(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            eprintln!("warning: {}", text.as_ref());
+        }
+    }
+
+    /// The error that ends the command.
+    pub fn error(&self, failure: &Failure) {
+        eprintln!("error: {failure}");
+    }
+
+    /// The result: as JSON where that is wanted, else as text.
+    ///
+    /// # Errors
+    /// [`Failure::Stdout`] where standard output is closed.
+    pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let mut output = if self.json {
+            serde_json::to_string_pretty(value).map_err(|error| Failure::Stdout(error.into()))?
+        } else {
+            text()
+        };
+        if !output.ends_with('\n') {
+            output.push('\n');
+        }
+        std::io::stdout().lock().write_all(output.as_bytes()).map_err(Failure::Stdout)
+    }
+
+    /// How tables on standard output are drawn.
+    pub fn table_style(&self) -> TableStyle {
+        let stdout = console::Term::stdout();
+        match stdout.is_term() {
+            true => TableStyle::Terminal { width: stdout.size().1 },
+            false => TableStyle::Plain,
+        }
+    }
+
+    /// A bar for `length` steps of something; nothing is drawn where standard error is no terminal.
+    pub fn steps(&self, what: impl Into<String>, length: usize) -> ProgressBar {
+        self.bar(what, length as u64, "{msg} {bar:30} {pos}/{len} {eta}")
+    }
+
+    /// A bar for bytes.
+    pub fn bytes(&self, what: impl Into<String>) -> ProgressBar {
+        self.bar(what, 0, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+    }
+
+    fn bar(&self, what: impl Into<String>, length: u64, template: &str) -> ProgressBar {
+        let shown = !self.quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(length), target).with_message(what.into());
+        match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }
+    }
+}

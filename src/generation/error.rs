@@ -1,0 +1,116 @@
+//! Why a clip could not be made.
+
+use crate::rewrite::PlanError;
+use crate::runtime::RuntimeError;
+use crate::sampler::SamplerError;
+use std::path::PathBuf;
+
+/// Why a clip could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerationError {
+    /// An input of the model that nobody knows how to feed.
+    #[error(
+        "input `{input}` ({description}) is neither latent, timestep nor text as far as can be told; give it a value \
+         with --input {input}=FILE.npy"
+    )]
+    UnknownInput {
+        /// The input.
+        input: String,
+        /// Its type.
+        description: String,
+    },
+    /// An input that every diffusion transformer needs is missing, or there are several.
+    #[error("{found} inputs could be the {role} ({candidates}); exactly one is needed{advice}")]
+    AmbiguousRole {
+        /// The role.
+        role: &'static str,
+        /// How many were found.
+        found: usize,
+        /// Their names.
+        candidates: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A size that neither model nor command line gives.
+    #[error("dimension `{symbol}` of input `{input}` is open in the model; give it with --size {symbol}=N")]
+    OpenSize {
+        /// The input.
+        input: String,
+        /// The dimension's name.
+        symbol: String,
+    },
+    /// Guidance needs a batch that the model does not take.
+    #[error(
+        "the model takes a batch of {batch}, and a clip {with} classifier-free guidance needs {needed}; {advice}"
+    )]
+    Batch {
+        /// What the model takes.
+        batch: i64,
+        /// `with` or `without`.
+        with: &'static str,
+        /// What is needed.
+        needed: usize,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The model wants text and none was given.
+    #[error(
+        "the model has a text input `{input}`; give --prompt (with a prompt table beside the model) or \
+         --prompt-embeds FILE.npy"
+    )]
+    NoText {
+        /// The input.
+        input: String,
+    },
+    /// Prompt and empty prompt differ in length or width.
+    #[error("prompt embeddings are [tokens, width]: the prompt has {prompt:?} and the empty prompt {empty:?}; both must be equal")]
+    TextShape {
+        /// Of the prompt.
+        prompt: Vec<usize>,
+        /// Of the empty prompt.
+        empty: Vec<usize>,
+    },
+    /// A word that the prompt table does not know, or a group without a word.
+    #[error("prompt `{prompt}`: {reason}; {allowed}")]
+    Prompt {
+        /// The prompt.
+        prompt: String,
+        /// What is wrong.
+        reason: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A prompt table that cannot be used.
+    #[error("{}: not a usable prompt table: {reason}", path.display())]
+    PromptTable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model's output is not one tensor of the latent's size.
+    #[error("the model puts out {found}; a noise or velocity prediction shaped like the latent {latent:?} is expected")]
+    Output {
+        /// What it puts out.
+        found: String,
+        /// The latent's shape.
+        latent: Vec<usize>,
+    },
+    /// The plan of a patched model.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The plan names an element type that a host cannot hold.
+    #[error("cache `{cache}` has elements of type {element_type}, which this program does not handle; patch the model again")]
+    CacheType {
+        /// The cache.
+        cache: String,
+        /// The type.
+        element_type: String,
+    },
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The scheduler.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+}

@@ -1,0 +1,225 @@
+//! The denoising loop over an open model.
+
+use super::roles::sizes_of;
+use super::{GenerationError, Roles};
+use crate::rewrite::{PLAN_KEY, Plan, PlanSize};
+use crate::runtime::{CachePort, Denoiser, ElementType, Feedback, Port, Session, Tensor};
+use crate::sampler::{CHANNEL_AXIS, Scheduler, first_channels, guide, repeat_batch};
+use crate::schedule::Schedule;
+use ndarray::{Array2, ArrayD, Axis};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What a clip is made from besides its noise.
+#[derive(Clone, Debug, Default)]
+pub struct Conditioning {
+    /// Scale of classifier-free guidance; 1 is without, and the model is then run for the prompt alone.
+    pub guidance: f32,
+    /// Embeddings of the prompt, `[tokens, width]`.
+    pub prompt: Option<Array2<f32>>,
+    /// Embeddings of the empty prompt, `[tokens, width]`.
+    pub empty: Option<Array2<f32>>,
+    /// Further inputs of the model by name.
+    pub inputs: BTreeMap<String, Tensor>,
+}
+
+impl Conditioning {
+    /// How often the sample stands in the model's batch: twice under guidance (empty prompt, prompt).
+    pub fn copies(&self) -> usize {
+        if self.guidance == 1.0 { 1 } else { 2 }
+    }
+}
+
+/// A clip as it was made.
+#[derive(Clone, Debug)]
+pub struct Clip {
+    /// The denoised sample, `[1, channels, frames, height, width]`.
+    pub sample: ArrayD<f32>,
+    /// The time of each step in milliseconds: the model, guidance and the scheduler's step.
+    pub step_milliseconds: Vec<f64>,
+}
+
+impl Clip {
+    /// The time of the whole clip in milliseconds.
+    pub fn milliseconds(&self) -> f64 {
+        self.step_milliseconds.iter().sum()
+    }
+}
+
+/// An open model that makes clips.
+#[derive(Debug)]
+pub struct Generator {
+    denoiser: Denoiser,
+    roles: Roles,
+    plan: Option<Plan>,
+}
+
+impl Generator {
+    /// A generator on an open model; a patched model is known by the plan in its metadata.
+    ///
+    /// # Errors
+    /// [`GenerationError`] where inputs have no role or the plan does not fit. `given` names inputs without a role that
+    /// every [`Conditioning`] feeds.
+    pub fn new(session: Session, given: &[&str]) -> Result<Generator, GenerationError> {
+        let roles = Roles::of(session.inputs(), given)?;
+        let plan = session.metadata(PLAN_KEY).map(|json| Plan::parse(&json)).transpose()?;
+        let denoiser = match &plan {
+            Some(plan) => Denoiser::patched(session, feedback(plan)?)?,
+            None => Denoiser::plain(session),
+        };
+        Ok(Generator { denoiser, roles, plan })
+    }
+
+    /// The plan, where the model is patched.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// The model's inputs by role.
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// The open model.
+    pub fn session(&self) -> &Session {
+        self.denoiser.session()
+    }
+
+    /// The shape of one clip, `[1, channels, frames, height, width]`; open sizes by the name of their dimension.
+    ///
+    /// # Errors
+    /// [`GenerationError::OpenSize`] where a size is not known.
+    pub fn clip_shape(&self, sizes: &BTreeMap<String, usize>) -> Result<Vec<usize>, GenerationError> {
+        let mut latent = self.roles.latent.clone();
+        if let Some(batch) = latent.shape.first_mut() {
+            *batch = Some(1);
+        }
+        sizes_of(&latent, sizes)
+    }
+
+    /// Which rules broadcast at which step of a run through `timesteps`; nothing is broadcast by a plain model.
+    pub fn schedule(&self, timesteps: &[f64]) -> Schedule {
+        self.plan.as_ref().map_or_else(|| Schedule::new(&[], timesteps), |plan| plan.schedule(timesteps))
+    }
+
+    /// Makes a clip from `noise` (`[1, channels, frames, height, width]`, standard deviation 1). `progress` is told
+    /// after each step how many are done.
+    ///
+    /// # Errors
+    /// [`GenerationError`] where the model does not take such a batch or text, or a step fails.
+    pub fn generate(
+        &mut self,
+        scheduler: &mut dyn Scheduler,
+        noise: ArrayD<f32>,
+        conditioning: &Conditioning,
+        progress: &dyn Fn(usize),
+    ) -> Result<Clip, GenerationError> {
+        let timesteps = scheduler.timesteps().to_vec();
+        let schedule = self.schedule(&timesteps);
+        let fixed = self.fixed_inputs(conditioning)?;
+        let mut sample = noise * scheduler.initial_noise_sigma();
+        let mut step_milliseconds = Vec::with_capacity(timesteps.len());
+        self.denoiser.reset();
+        for (index, timestep) in timesteps.iter().enumerate() {
+            let begun = Instant::now();
+            let scaled = scheduler.scale_model_input(index, sample.clone())?;
+            let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(index))?;
+            sample = scheduler.step(index, output.view(), sample.view())?;
+            step_milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
+            progress(index + 1);
+        }
+        Ok(Clip { sample, step_milliseconds })
+    }
+
+    /// One step of the model with guidance applied: the prediction for `sample`, of its shape.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    fn step(
+        &mut self,
+        sample: ArrayD<f32>,
+        timestep: f64,
+        conditioning: &Conditioning,
+        fixed: &[(String, Tensor)],
+        flags: &[bool],
+    ) -> Result<ArrayD<f32>, GenerationError> {
+        let shape = sample.shape().to_vec();
+        let channels = shape.get(CHANNEL_AXIS.index()).copied().unwrap_or(0);
+        let copies = conditioning.copies();
+        let latent = if copies == 1 { sample } else { repeat_batch(sample.view(), copies)? };
+        let latent = Tensor::from_array(latent).cast(type_of(&self.roles.latent));
+        let count = if self.roles.timestep.shape.is_empty() { Vec::new() } else { vec![copies * shape[0]] };
+        let timestep = ArrayD::from_elem(count, timestep);
+        let timestep = Tensor::from_array(timestep).cast(type_of(&self.roles.timestep));
+        let mut inputs: Vec<(&str, &Tensor)> =
+            vec![(&self.roles.latent.name, &latent), (&self.roles.timestep.name, &timestep)];
+        inputs.extend(fixed.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+        let outputs = self.denoiser.step(&inputs, flags)?;
+        let refuse = |found: String| GenerationError::Output { found, latent: shape.clone() };
+        let found = outputs.len();
+        let Some((_, output)) = outputs.into_iter().next() else {
+            return Err(refuse(format!("{found} tensors")));
+        };
+        let output = output.into_f32();
+        let output = match copies {
+            1 => first_channels(output.view(), CHANNEL_AXIS, channels)?,
+            _ => guide(output.view(), conditioning.guidance, CHANNEL_AXIS, channels)?,
+        };
+        if output.shape() == shape { Ok(output) } else { Err(refuse(format!("a tensor of shape {:?}", output.shape()))) }
+    }
+
+    /// The inputs that are the same in every step, checked against the model.
+    fn fixed_inputs(&self, conditioning: &Conditioning) -> Result<Vec<(String, Tensor)>, GenerationError> {
+        let copies = conditioning.copies();
+        if let Some(batch) = self.roles.latent.shape.first().copied().flatten()
+            && batch != copies as i64
+        {
+            let (with, advice) = match copies {
+                1 => ("without", "use --guidance other than 1, or export the model with a dynamic batch"),
+                _ => ("with", "use --guidance 1, or export the model with a batch of 2 or a dynamic batch"),
+            };
+            return Err(GenerationError::Batch { batch, with, needed: copies, advice });
+        }
+        let mut fixed: Vec<_> = conditioning.inputs.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        if let Some(port) = &self.roles.text {
+            let missing = || GenerationError::NoText { input: port.name.clone() };
+            let prompt = conditioning.prompt.as_ref().ok_or_else(missing)?;
+            let text = match copies {
+                1 => prompt.view().insert_axis(Axis(0)).to_owned(),
+                _ => {
+                    let empty = conditioning.empty.as_ref().ok_or_else(missing)?;
+                    let both = [empty.view(), prompt.view()];
+                    ndarray::stack(Axis(0), &both).map_err(|_| GenerationError::TextShape {
+                        prompt: prompt.shape().to_vec(),
+                        empty: empty.shape().to_vec(),
+                    })?
+                }
+            };
+            fixed.push((port.name.clone(), Tensor::from_array(text).cast(type_of(port))));
+        }
+        Ok(fixed)
+    }
+}
+
+fn type_of(port: &Port) -> ElementType {
+    port.element_type.unwrap_or(ElementType::Float32)
+}
+
+/// Flags and caches of a plan, as the runtime takes them.
+fn feedback(plan: &Plan) -> Result<Feedback, GenerationError> {
+    let caches = plan.sites.iter().map(|site| {
+        let cache = &site.cache;
+        let element_type = ElementType::from_onnx(cache.element_type).ok_or_else(|| GenerationError::CacheType {
+            cache: cache.input.clone(),
+            element_type: format!("{:?}", cache.element_type),
+        })?;
+        let shape = cache.shape.iter().map(|size| match size {
+            PlanSize::Number(number) => Some(*number),
+            PlanSize::Symbol(_) => None,
+        });
+        let (input, output) = (cache.input.clone(), cache.output.clone());
+        Ok(CachePort { input, output, rule: site.rule, element_type, shape: shape.collect() })
+    });
+    let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();
+    Ok(Feedback { flags, caches: caches.collect::<Result<_, GenerationError>>()? })
+}

@@ -1,0 +1,14 @@
+//! One clip through the whole denoising loop: scheduler, model, schedule of broadcasts and guidance together.
+//!
+//! [`Generator`] holds an open model, plain or patched, and makes clips from noise and a [`Conditioning`]. What the
+//! model's inputs are is told by [`Roles`]; prompts become conditionings by a [`PromptTable`].
+
+mod error;
+mod generator;
+mod prompt;
+mod roles;
+
+pub use error::GenerationError;
+pub use generator::{Clip, Conditioning, Generator};
+pub use prompt::PromptTable;
+pub use roles::{Role, Roles};

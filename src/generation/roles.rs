@@ -1,0 +1,180 @@
+//! What each input of a model is: latent, timestep, text.
+
+use super::GenerationError;
+use crate::runtime::{ElementType, Port};
+use std::collections::BTreeMap;
+
+/// What an input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The noisy clip, `[batch, channels, frames, height, width]`, or `[batch, channels, height, width]` of an image.
+    Latent,
+    /// The timestep, `[batch]`.
+    Timestep,
+    /// Prompt embeddings, `[batch, tokens, width]`.
+    Text,
+}
+
+/// Names that exporters commonly give, and the ranks that a role can have. The first row that fits an input counts;
+/// a row without names fits by rank alone, so that renamed models work too.
+const ROLES: &[(Role, &[usize], &[&str])] = &[
+    (Role::Timestep, &[0, 1], &["timestep", "timesteps", "t"]),
+    (Role::Text, &[3], &["encoder_hidden_states", "text_embeds", "prompt_embeds", "context", "y"]),
+    (Role::Latent, &[4, 5], &["hidden_states", "sample", "latents", "x"]),
+    (Role::Latent, &[5], &[]),
+    (Role::Latent, &[4], &[]),
+    (Role::Text, &[3], &[]),
+    (Role::Timestep, &[0, 1], &[]),
+];
+
+impl Role {
+    fn word(self) -> &'static str {
+        match self {
+            Role::Latent => "latent",
+            Role::Timestep => "timestep",
+            Role::Text => "text",
+        }
+    }
+}
+
+/// The inputs of a model by role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// The noisy clip.
+    pub latent: Port,
+    /// The timestep.
+    pub timestep: Port,
+    /// Prompt embeddings, where the model takes any.
+    pub text: Option<Port>,
+}
+
+impl Roles {
+    /// Tells the roles of `inputs` from names and ranks. `given` are inputs that the user feeds; they have no role, and
+    /// neither do the flags and caches of a patched model.
+    ///
+    /// # Errors
+    /// [`GenerationError::UnknownInput`] for an input without a role, [`GenerationError::AmbiguousRole`] where there
+    /// is not exactly one latent and one timestep, or several texts.
+    pub fn of(inputs: &[Port], given: &[&str]) -> Result<Roles, GenerationError> {
+        let own = inputs.iter().filter(|port| !port.name.starts_with("pab.") && !given.contains(&port.name.as_str()));
+        let mut found: BTreeMap<&str, Vec<&Port>> = BTreeMap::new();
+        for port in own {
+            let role = role_of(port).ok_or_else(|| GenerationError::UnknownInput {
+                input: port.name.clone(),
+                description: port.description.clone(),
+            })?;
+            found.entry(role.word()).or_default().push(port);
+        }
+        let mut one = |role: Role, needed: bool| {
+            let ports = found.remove(role.word()).unwrap_or_default();
+            match ports.as_slice() {
+                [port] => Ok(Some((*port).clone())),
+                [] if !needed => Ok(None),
+                _ => Err(GenerationError::AmbiguousRole {
+                    role: role.word(),
+                    found: ports.len(),
+                    candidates: ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", "),
+                    advice: if ports.len() > 1 { "; give the others with --input NAME=FILE.npy" } else { "" },
+                }),
+            }
+        };
+        let missing = |role: Role| GenerationError::AmbiguousRole {
+            role: role.word(),
+            found: 0,
+            candidates: String::new(),
+            advice: "",
+        };
+        Ok(Roles {
+            latent: one(Role::Latent, true)?.ok_or_else(|| missing(Role::Latent))?,
+            timestep: one(Role::Timestep, true)?.ok_or_else(|| missing(Role::Timestep))?,
+            text: one(Role::Text, false)?,
+        })
+    }
+}
+
+fn role_of(port: &Port) -> Option<Role> {
+    let rank = port.shape.len();
+    let number = port.element_type.is_some_and(|element_type| element_type != ElementType::Bool);
+    let fits = |(_, ranks, names): &&(Role, &[usize], &[&str])| {
+        ranks.contains(&rank) && (names.is_empty() || names.contains(&port.name.as_str()))
+    };
+    ROLES.iter().find(fits).filter(|_| number).map(|(role, _, _)| *role)
+}
+
+/// The sizes of an input: those of the model, else of `sizes` by the dimension's name.
+///
+/// # Errors
+/// [`GenerationError::OpenSize`] for a dimension that neither gives.
+pub fn sizes_of(port: &Port, sizes: &BTreeMap<String, usize>) -> Result<Vec<usize>, GenerationError> {
+    let dimension = |(axis, size): (usize, &Option<i64>)| {
+        let symbol = port.symbols.get(axis).map_or("", String::as_str);
+        let known = size.and_then(|size| usize::try_from(size).ok());
+        let shown = if symbol.is_empty() { format!("{}.{axis}", port.name) } else { symbol.to_owned() };
+        known.or_else(|| sizes.get(&shown).copied()).ok_or_else(|| GenerationError::OpenSize {
+            input: port.name.clone(),
+            symbol: shown,
+        })
+    };
+    port.shape.iter().enumerate().map(dimension).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(name: &str, element_type: ElementType, shape: &[Option<i64>]) -> Port {
+        Port {
+            name: name.into(),
+            element_type: Some(element_type),
+            description: format!("{element_type} of rank {}", shape.len()),
+            shape: shape.to_vec(),
+            symbols: shape.iter().map(|size| if size.is_none() { "batch".to_owned() } else { String::new() }).collect(),
+        }
+    }
+
+    fn latte(names: [&str; 3]) -> Vec<Port> {
+        vec![
+            port(names[0], ElementType::Float32, &[None, Some(3), Some(8), Some(32), Some(32)]),
+            port(names[1], ElementType::Int64, &[None]),
+            port(names[2], ElementType::Float32, &[None, Some(4), Some(64)]),
+        ]
+    }
+
+    #[test]
+    fn roles_are_told_by_name_or_by_rank() {
+        for names in [["hidden_states", "timestep", "encoder_hidden_states"], ["q", "w", "e"]] {
+            let roles = Roles::of(&latte(names), &[]).unwrap();
+            let found = [roles.latent.name, roles.timestep.name, roles.text.unwrap().name];
+            assert_eq!(found, names);
+        }
+    }
+
+    #[test]
+    fn flags_caches_and_given_inputs_have_no_role() {
+        let mut inputs = latte(["hidden_states", "timestep", "encoder_hidden_states"]);
+        inputs.push(port("pab.broadcast.spatial", ElementType::Bool, &[]));
+        inputs.push(port("mask", ElementType::Bool, &[None, Some(4)]));
+        let error = Roles::of(&inputs, &[]).unwrap_err().to_string();
+        assert!(error.contains("--input mask=FILE.npy"), "{error}");
+        assert!(Roles::of(&inputs, &["mask"]).is_ok());
+    }
+
+    #[test]
+    fn two_latents_are_ambiguous_and_none_is_too_few() {
+        let mut inputs = latte(["hidden_states", "timestep", "encoder_hidden_states"]);
+        inputs.push(port("other", ElementType::Float32, &[None, Some(3), Some(8), Some(32), Some(32)]));
+        let error = Roles::of(&inputs, &[]).unwrap_err().to_string();
+        assert!(error.contains("hidden_states, other"), "{error}");
+        let error = Roles::of(&inputs[1..3], &[]).unwrap_err().to_string();
+        assert!(error.contains("0 inputs could be the latent"), "{error}");
+    }
+
+    #[test]
+    fn open_sizes_come_from_the_user() {
+        let latent = &latte(["x", "t", "y"])[0];
+        let error = sizes_of(latent, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains("--size batch=N"), "{error}");
+        let sizes = BTreeMap::from([("batch".to_owned(), 2)]);
+        assert_eq!(sizes_of(latent, &sizes).unwrap(), [2, 3, 8, 32, 32]);
+    }
+}
