@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::ReportError;
 use super::statistics::{Distribution, mean, median_of_ratios, quantile, ratio_of_medians};
 use crate::quality::{ClipQuality, QualitySummary};
+use crate::rules::Window;
 
 /// The version of the JSON that [`Comparison`] serialises to; it grows when a field changes its meaning or goes.
 const FORMAT: u32 = 1;
@@ -83,33 +84,13 @@ pub struct RuleFigures {
     /// Modules are computed once in so many steps inside the window.
     pub range: u32,
     /// Within which broadcasting is allowed.
-    pub window: BroadcastWindow,
+    pub window: Window,
     /// How many modules the rule applies to.
     pub sites: usize,
     /// The share of all steps of a run in which these modules were broadcast, 0 to 1.
     pub steps_broadcast: f64,
     /// The share of a step's work that broadcasting all these modules saves, 0 to 1; `null` where it is unknown.
     pub step_share: Option<f64>,
-}
-
-/// The part of a run within which broadcasting is allowed, in the form in which rules have it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BroadcastWindow {
-    /// Between two timesteps, both left out.
-    Timesteps {
-        /// The lower timestep.
-        low: f64,
-        /// The upper timestep.
-        high: f64,
-    },
-    /// Between two fractions of the run.
-    Fraction {
-        /// From, 0 to 1.
-        start: f64,
-        /// To, 0 to 1.
-        end: f64,
-    },
 }
 
 /// The times of one model.
@@ -273,7 +254,7 @@ pub(super) mod tests {
             name: name.to_owned(),
             kind: name.to_owned(),
             range,
-            window: BroadcastWindow::Timesteps {
+            window: Window::Timesteps {
                 low: 100.0,
                 high: 800.0,
             },

@@ -1,6 +1,6 @@
 //! A comparison as people read it: a few lines and three tables.
 
-use super::comparison::{BroadcastWindow, Comparison, VariantFigures};
+use super::comparison::{Comparison, VariantFigures};
 use super::number::{decibels, milliseconds, percent, ratio, similarity};
 use super::table::{Alignment, Table, TableStyle};
 use crate::quality::Spread;
@@ -141,17 +141,6 @@ impl Comparison {
     }
 }
 
-impl std::fmt::Display for BroadcastWindow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            BroadcastWindow::Timesteps { low, high } => write!(f, "timesteps {low} to {high}"),
-            BroadcastWindow::Fraction { start, end } => {
-                write!(f, "{} to {} of the run", percent(*start), percent(*end))
-            }
-        }
-    }
-}
-
 /// Seeds in words: `seeds 0 to 15` where they follow one another.
 fn listed(seeds: &[u64]) -> String {
     let follow = seeds
@@ -206,11 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_and_seeds_in_words() {
-        assert_eq!(
-            BroadcastWindow::Fraction { start: 0.15, end: 0.85 }.to_string(),
-            "15.0 % to 85.0 % of the run"
-        );
+    fn seeds_in_words() {
         assert_eq!(listed(&[0, 1, 2]), "seeds 0 to 2");
         assert_eq!(listed(&[7]), "seed 7");
         assert_eq!(listed(&[7, 3]), "seeds 7, 3");

@@ -19,8 +19,8 @@ pub use animation::{FramesPerSecond, Pair, write_animation, write_pairs};
 pub use arrays::{Elements, read_matrix, write_arrays};
 pub use atomic::{write_atomically, write_json};
 pub use comparison::{
-    BroadcastWindow, ClipFigures, Comparison, Facts, Measured, MeasuredClip, RuleFigures, RunFacts, RuntimeFacts,
-    SpeedUp, VariantFigures, allowed_speed_up,
+    ClipFigures, Comparison, Facts, Measured, MeasuredClip, RuleFigures, RunFacts, RuntimeFacts, SpeedUp,
+    VariantFigures, allowed_speed_up,
 };
 pub use error::ReportError;
 pub use frames::write_frames;
