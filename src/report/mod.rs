@@ -1,1 +1,29 @@
-//! Tables, frames, animated pictures.
+//! What people and pipelines get to see: tables, numbers, frames, animated pictures, arrays and the JSON of a comparison.
+//!
+//! Every file is written to a temporary sibling and renamed, so that a full disk or an interrupt leaves no torn file.
+
+mod animation;
+mod arrays;
+mod atomic;
+mod comparison;
+mod comparison_table;
+mod error;
+mod font;
+mod frames;
+pub mod number;
+mod picture;
+mod statistics;
+mod table;
+
+pub use animation::{FramesPerSecond, Pair, write_animation, write_pairs};
+pub use arrays::{Elements, read_matrix, write_arrays};
+pub use atomic::{write_atomically, write_json};
+pub use comparison::{
+    ClipFigures, Comparison, Facts, Measured, MeasuredClip, RuleFigures, RunFacts, RuntimeFacts, SpeedUp,
+    VariantFigures, allowed_speed_up,
+};
+pub use error::ReportError;
+pub use frames::write_frames;
+pub use picture::frame_pictures;
+pub use statistics::{Distribution, mean, median, median_of_ratios, quantile, ratio_of_medians};
+pub use table::{Alignment, Table, TableStyle};

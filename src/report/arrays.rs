@@ -1,0 +1,203 @@
+//! NumPy's files: arrays out as `.npz`, tables in as `.npy`.
+
+use std::path::Path;
+
+use ndarray::{Array2, ArrayViewD};
+use ndarray_npy::npy::header::Header;
+use ndarray_npy::{NpzWriter, ReadNpyExt};
+
+use super::ReportError;
+use super::atomic::write_atomically;
+
+/// The elements of an array that is written.
+#[derive(Clone, Debug)]
+pub enum Elements<'a> {
+    /// `float32`.
+    Float(ArrayViewD<'a, f32>),
+    /// `float64`.
+    Double(ArrayViewD<'a, f64>),
+    /// `int64`.
+    Integer(ArrayViewD<'a, i64>),
+}
+
+/// Writes named arrays as one compressed `.npz`, atomically. `numpy.load(path)[name]` reads them back.
+///
+/// # Errors
+/// [`ReportError::EncodeArray`], or [`ReportError::Write`] where the operating system refuses.
+pub fn write_arrays(path: &Path, arrays: &[(&str, Elements<'_>)]) -> Result<(), ReportError> {
+    write_atomically(path, |file| {
+        let mut archive = NpzWriter::new_compressed(file);
+        for (name, elements) in arrays {
+            let added = match elements {
+                Elements::Float(array) => archive.add_array(*name, array),
+                Elements::Double(array) => archive.add_array(*name, array),
+                Elements::Integer(array) => archive.add_array(*name, array),
+            };
+            added.map_err(|error| encode(path, name, &error))?;
+        }
+        archive
+            .finish()
+            .map(|_| ())
+            .map_err(|error| encode(path, "(end of the archive)", &error))
+    })
+}
+
+fn encode(path: &Path, name: &str, error: &impl std::fmt::Display) -> ReportError {
+    ReportError::EncodeArray {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// Reads a matrix `[rows, columns]` of `float32` from a `.npy` file, such as a table of prompt embeddings
+/// `[tokens, channels]`.
+///
+/// # Errors
+/// [`ReportError::Read`] where the file cannot be opened, [`ReportError::Array`] where it is not a `.npy` file, is
+/// torn, or holds something else than a matrix of `float32`.
+pub fn read_matrix(path: &Path) -> Result<Array2<f32>, ReportError> {
+    let read = |source| ReportError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let refuse = |reason: String, advice: &str| ReportError::Array {
+        path: path.to_owned(),
+        reason,
+        advice: advice.to_owned(),
+    };
+    let bytes = std::fs::read(path).map_err(read)?;
+    let again = "save it again with numpy.save";
+    // The header is looked at first: it can claim any size, and the reader would ask for all that memory at once.
+    let mut rest: &[u8] = &bytes;
+    let header = match bytes.len() {
+        // The header's own length field is checked against the file for the same reason.
+        0..16 => return Err(refuse(format!("it has only {} bytes", bytes.len()), again)),
+        _ if header_length(&bytes) > bytes.len() => return Err(refuse("its header is cut off".to_owned(), again)),
+        _ => Header::from_reader(&mut rest).map_err(|error| refuse(error.to_string(), again))?,
+    };
+    let &[rows, columns] = header.shape.as_slice() else {
+        let reason = format!("its shape is {:?}, not [rows, columns]", header.shape);
+        return Err(refuse(reason, "save an array with two axes"));
+    };
+    let descriptor = header.type_descriptor.to_string();
+    if !["'<f4'", "'>f4'"].contains(&descriptor.as_str()) {
+        let reason = format!("its elements are {descriptor}, not float32");
+        return Err(refuse(reason, "save it with `.astype(numpy.float32)`"));
+    }
+    let needed = rows
+        .checked_mul(columns)
+        .and_then(|count| count.checked_mul(size_of::<f32>()));
+    if needed != Some(rest.len()) {
+        let reason = format!(
+            "a matrix of {rows}x{columns} does not fit the {} bytes that follow the header",
+            rest.len()
+        );
+        return Err(refuse(reason, again));
+    }
+    Array2::<f32>::read_npy(bytes.as_slice()).map_err(|error| refuse(error.to_string(), again))
+}
+
+/// Where the header of a `.npy` file ends (NumPy's format, versions 1 to 3), by its length field.
+fn header_length(bytes: &[u8]) -> usize {
+    match bytes {
+        [_, _, _, _, _, _, 1, _, low, high, ..] => 10 + usize::from(u16::from_le_bytes([*low, *high])),
+        [_, _, _, _, _, _, _, _, a, b, c, d, ..] => usize::try_from(u32::from_le_bytes([*a, *b, *c, *d]))
+            .unwrap_or(usize::MAX)
+            .saturating_add(12),
+        _ => usize::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use ndarray::{Array1, ArrayD, IxDyn, arr2};
+    use ndarray_npy::{NpzReader, WriteNpyExt};
+
+    use super::*;
+
+    #[test]
+    fn arrays_are_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clips.npz");
+        let clips = ArrayD::from_shape_fn(IxDyn(&[2, 3, 1, 4]), |index| index[3] as f32 - 0.5);
+        let timesteps = Array1::from(vec![981.0, 1.0]).into_dyn();
+        let seeds = Array1::from(vec![3_i64, -4]).into_dyn();
+        let arrays = [
+            ("clips", Elements::Float(clips.view())),
+            ("timesteps", Elements::Double(timesteps.view())),
+            ("seeds", Elements::Integer(seeds.view())),
+        ];
+        write_arrays(&path, &arrays).unwrap();
+        let mut archive = NpzReader::new(File::open(&path).unwrap()).unwrap();
+        let read: ArrayD<f32> = archive.by_name("clips").unwrap();
+        assert_eq!(read, clips);
+        let read: ArrayD<i64> = archive.by_name("seeds").unwrap();
+        assert_eq!(read, seeds);
+        assert_eq!(archive.len(), 3);
+        assert!(write_arrays(&folder.path().join("none/clips.npz"), &arrays).is_err());
+    }
+
+    #[test]
+    fn a_matrix_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.npy");
+        let table = arr2(&[[1.0_f32, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+        table.write_npy(File::create(&path).unwrap()).unwrap();
+        assert_eq!(read_matrix(&path).unwrap(), table);
+        table.t().write_npy(File::create(&path).unwrap()).unwrap();
+        assert_eq!(read_matrix(&path).unwrap(), table.t());
+    }
+
+    #[test]
+    fn every_torn_file_is_a_typed_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.npy");
+        let mut bytes = Vec::new();
+        arr2(&[[1.0_f32, 2.0, 3.0]]).write_npy(&mut bytes).unwrap();
+        for length in 0..bytes.len() {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let message = read_matrix(&path).unwrap_err().to_string();
+            assert!(
+                message.contains("table.npy") && message.contains("numpy.save"),
+                "{length}: {message}"
+            );
+        }
+        bytes.push(0);
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(read_matrix(&path).unwrap_err().to_string().contains("13 bytes"));
+    }
+
+    #[test]
+    fn what_is_not_a_matrix_of_floats_says_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.npy");
+        let message = |path: &Path| read_matrix(path).unwrap_err().to_string();
+        assert!(message(&path).contains("cannot read"));
+        arr2(&[[1.0_f64]]).write_npy(File::create(&path).unwrap()).unwrap();
+        assert!(message(&path).contains("'<f8', not float32"), "{}", message(&path));
+        Array1::from(vec![1.0_f32])
+            .write_npy(File::create(&path).unwrap())
+            .unwrap();
+        assert!(message(&path).contains("its shape is [1]"), "{}", message(&path));
+        std::fs::write(&path, "not an array at all, just some text").unwrap();
+        assert!(message(&path).contains("not a usable .npy"), "{}", message(&path));
+    }
+
+    #[test]
+    fn a_header_that_claims_all_memory_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.npy");
+        let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 3), }\n";
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((text.len() as u16).to_le_bytes());
+        bytes.extend(text.as_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(read_matrix(&path).unwrap_err().to_string().contains("does not fit"));
+        let huge = [b"\x93NUMPY\x02\x00".as_slice(), &[0xff; 4], &[b' '; 40]].concat();
+        std::fs::write(&path, huge).unwrap();
+        assert!(read_matrix(&path).unwrap_err().to_string().contains("cut off"));
+    }
+}
