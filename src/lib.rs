@@ -2,12 +2,13 @@
 //!
 //! The modules stand in the order of the data's way, and a module imports only what stands before it:
 //! file → [`onnx`] → [`graph`] → [`axes`] → [`attention`] → [`rules`] + [`schedule`] → [`rewrite`] → file →
-//! [`runtime`] → [`sampler`] → [`quality`] → [`report`]. The command line ([`cli`]) stands last.
+//! [`runtime`] → [`sampler`] → [`generation`] → [`quality`] → [`report`]. The command line ([`cli`]) stands last.
 //! `ARCHITECTURE.md` is the map.
 
 pub mod attention;
 pub mod axes;
 pub mod cli;
+pub mod generation;
 pub mod graph;
 pub mod onnx;
 pub mod quality;

@@ -1,3 +1,7 @@
 //! The `pab-patch` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pab_patch::cli::run(std::env::args_os())
+}

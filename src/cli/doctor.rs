@@ -2,7 +2,7 @@
 
 use super::args::DoctorOptions;
 use super::terminal::Terminal;
-use super::{ExitStatus, Failure};
+use super::Failure;
 use crate::report::{Alignment, Table};
 use crate::runtime::doctor::{CacheState, Facts, examine};
 use crate::runtime::{Places, RuntimeError};
@@ -14,15 +14,9 @@ pub fn run(options: &DoctorOptions, terminal: &Terminal) -> Result<(), Failure> 
     match (&facts.library, &facts.problem) {
         (Some(_), _) => Ok(()),
         (None, problem) => {
-            let reason = problem.clone().unwrap_or_default();
-            debug_assert_eq!(Failure::Runtime(missing(&reason)).status(), ExitStatus::Runtime);
-            Err(Failure::Runtime(missing(&reason)))
+            Err(RuntimeError::LibraryNotFound { skipped: problem.iter().cloned().collect() }.into())
         }
     }
-}
-
-fn missing(reason: &str) -> RuntimeError {
-    RuntimeError::LibraryNotFound { skipped: vec![reason.to_owned()] }
 }
 
 fn table(facts: &Facts) -> Table {
@@ -48,10 +42,17 @@ fn table(facts: &Facts) -> Table {
     }
     row("execution providers", facts.providers.join(", "));
     for device in &facts.devices {
-        row("device", device.to_string());
+        row("device", format!("{} {} ({})", device.vendor, device.kind, device.provider));
     }
-    row("processor", facts.cpu.to_string());
-    row("NVIDIA GPUs", facts.gpus.to_string());
+    let cpu = &facts.cpu;
+    let model = cpu.model.as_deref().unwrap_or("unknown model");
+    row("processor", format!("{model} ({}), {} cores, {} threads", cpu.architecture, cpu.physical_cores, cpu.logical_cores));
+    let gpus = match (&facts.gpus.names[..], &facts.gpus.reason) {
+        ([], Some(reason)) => format!("none: {reason}"),
+        ([], None) => "none".to_owned(),
+        (names, _) => names.join(", "),
+    };
+    row("NVIDIA GPUs", gpus);
     row("threads", facts.default_threads.to_string());
     let state = match facts.cache.state {
         CacheState::Absent => "empty",

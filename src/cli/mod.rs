@@ -16,6 +16,7 @@ mod run;
 mod session;
 mod setup;
 mod terminal;
+mod variants;
 
 pub use failure::{ExitStatus, Failure};
 

@@ -75,10 +75,9 @@ impl Terminal {
 
     /// How tables on standard output are drawn.
     pub fn table_style(&self) -> TableStyle {
-        let stdout = console::Term::stdout();
-        match stdout.is_term() {
-            true => TableStyle::Terminal { width: stdout.size().1 },
-            false => TableStyle::Plain,
+        match terminal_size::terminal_size_of(std::io::stdout()) {
+            Some((width, _)) => TableStyle::Terminal { width: width.0 },
+            None => TableStyle::Plain,
         }
     }
 

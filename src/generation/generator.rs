@@ -64,7 +64,7 @@ impl Generator {
         let roles = Roles::of(session.inputs(), given)?;
         let plan = session.metadata(PLAN_KEY).map(|json| Plan::parse(&json)).transpose()?;
         let denoiser = match &plan {
-            Some(plan) => Denoiser::patched(session, feedback(plan)?)?,
+            Some(plan) => Denoiser::patched(session, Feedback::try_from(plan)?)?,
             None => Denoiser::plain(session),
         };
         Ok(Generator { denoiser, roles, plan })
@@ -206,20 +206,24 @@ fn type_of(port: &Port) -> ElementType {
 }
 
 /// Flags and caches of a plan, as the runtime takes them.
-fn feedback(plan: &Plan) -> Result<Feedback, GenerationError> {
-    let caches = plan.sites.iter().map(|site| {
-        let cache = &site.cache;
-        let element_type = ElementType::from_onnx(cache.element_type).ok_or_else(|| GenerationError::CacheType {
-            cache: cache.input.clone(),
-            element_type: format!("{:?}", cache.element_type),
-        })?;
-        let shape = cache.shape.iter().map(|size| match size {
-            PlanSize::Number(number) => Some(*number),
-            PlanSize::Symbol(_) => None,
+impl TryFrom<&Plan> for Feedback {
+    type Error = GenerationError;
+
+    fn try_from(plan: &Plan) -> Result<Feedback, GenerationError> {
+        let caches = plan.sites.iter().map(|site| {
+            let cache = &site.cache;
+            let element_type = ElementType::from_onnx(cache.element_type).ok_or_else(|| GenerationError::CacheType {
+                cache: cache.input.clone(),
+                element_type: format!("{:?}", cache.element_type),
+            })?;
+            let shape = cache.shape.iter().map(|size| match size {
+                PlanSize::Number(number) => Some(*number),
+                PlanSize::Symbol(_) => None,
+            });
+            let (input, output) = (cache.input.clone(), cache.output.clone());
+            Ok(CachePort { input, output, rule: site.rule, element_type, shape: shape.collect() })
         });
-        let (input, output) = (cache.input.clone(), cache.output.clone());
-        Ok(CachePort { input, output, rule: site.rule, element_type, shape: shape.collect() })
-    });
-    let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();
-    Ok(Feedback { flags, caches: caches.collect::<Result<_, GenerationError>>()? })
+        let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();
+        Ok(Feedback { flags, caches: caches.collect::<Result<_, GenerationError>>()? })
+    }
 }

@@ -1,0 +1,77 @@
+//! What every command does first with an exported model: load it, find the sites, choose the rules.
+
+use super::Failure;
+use super::args::RulesOptions;
+use super::terminal::Terminal;
+use crate::attention::Sites;
+use crate::axes::{Axes, InputLabels, Label};
+use crate::graph::ModelGraph;
+use crate::onnx::Model;
+use crate::rewrite::{Patched, select, switch};
+use crate::rules::{DEFAULT_PRESET, Rules};
+use std::path::Path;
+
+/// A model and what was found in it.
+#[derive(Debug)]
+pub struct Analysis {
+    /// The model.
+    pub model: ModelGraph,
+    /// Where its dimensions come from.
+    pub axes: Axes,
+    /// What can be broadcast, and what was not understood.
+    pub sites: Sites,
+}
+
+/// Loads a model and finds its sites.
+pub fn analyse(model: &Path, options: &RulesOptions, terminal: &Terminal) -> Result<Analysis, Failure> {
+    let graph = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
+    graph.graph.topological_order().map_err(Failure::of(model, Failure::graph))?;
+    let axes = Axes::analyse(&graph, &labels(options)?).map_err(Failure::of(model, Failure::axes))?;
+    let sites = Sites::find(&graph, &axes).map_err(Failure::of(model, Failure::attention))?;
+    for note in &sites.notes {
+        terminal.warning(note.to_string());
+    }
+    for (operator, count) in axes.opaque() {
+        terminal.detail(format!("no axis rule for operator {operator} ({count} nodes); its outputs are opaque"));
+    }
+    Ok(Analysis { model: graph, axes, sites })
+}
+
+/// The axes of inputs that the user gave.
+fn labels(options: &RulesOptions) -> Result<InputLabels, Failure> {
+    let mut labels = InputLabels::default();
+    for (input, axes) in &options.axes {
+        let axes = axes.split(',').map(|word| {
+            word.trim().parse::<Label>().map_err(|error| Failure::Usage(format!("--axes {input}={axes}: {error}")))
+        });
+        labels.inputs.insert(input.clone(), axes.collect::<Result<_, _>>()?);
+    }
+    Ok(labels)
+}
+
+/// The rules that were named, or the paper's default, which the output then says.
+pub fn rules(options: &RulesOptions, terminal: &Terminal) -> Result<Rules, Failure> {
+    match &options.rules {
+        Some(named) => Ok(Rules::find(named)?),
+        None => {
+            terminal.note(format!("no --rules given: using the preset `{DEFAULT_PRESET}`, the paper's default"));
+            Ok(Rules::preset(DEFAULT_PRESET)?)
+        }
+    }
+}
+
+/// Patches an analysed model in memory.
+pub fn patched(path: &Path, analysis: Analysis, rules: &Rules, terminal: &Terminal) -> Result<Patched, Failure> {
+    let refuse = Failure::of(path, Failure::rewrite);
+    let Analysis { model, sites, .. } = analysis;
+    let choices = match select(&sites, rules) {
+        Ok(choices) => choices,
+        Err(error) => return Err(refuse(error)),
+    };
+    for (index, rule) in rules.rules.iter().enumerate() {
+        if rule.broadcast.is_some() && !choices.iter().any(|choice| choice.rule == index) {
+            terminal.warning(format!("rule `{}` ({}:{}) matches no site of this model", rule.name, rules.file, rule.line));
+        }
+    }
+    switch(model, &choices, rules).map_err(refuse)
+}

@@ -1,0 +1,99 @@
+//! `pab-patch bench`: single steps of original and patched model, timed in turn.
+
+use super::Failure;
+use super::args::{BenchOptions, sizes};
+use super::patch::patch;
+use super::session::library;
+use super::terminal::Terminal;
+use super::variants::Variants;
+use crate::report::{Alignment, Distribution, Table, number};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What `--json` prints. Times are in milliseconds, ratios are of medians.
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    runtime: String,
+    rounds: usize,
+    /// The original model.
+    original: Distribution,
+    /// The patched model with nothing broadcast.
+    computing: Distribution,
+    /// The patched model with everything broadcast.
+    broadcasting: Distribution,
+    /// A static graph from which everything that is broadcast was taken out.
+    removed: Distribution,
+    ratios: Ratios,
+}
+
+#[derive(Serialize)]
+struct Ratios {
+    /// Patched with nothing broadcast over original: what the switches cost.
+    computing_over_original: f64,
+    /// Patched with everything broadcast over the static graph without the modules.
+    broadcasting_over_removed: f64,
+    /// Original over patched with everything broadcast: how much faster the fastest step is.
+    original_over_broadcasting: f64,
+}
+
+/// Patches into a temporary folder and times.
+pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
+    if options.rounds == 0 {
+        return Err(Failure::Usage("--rounds must be at least 1".to_owned()));
+    }
+    let folder = tempfile::tempdir().map_err(|source| {
+        Failure::Report(crate::report::ReportError::Write { path: std::env::temp_dir(), source })
+    })?;
+    let written = patch(&options.model, &options.rules, folder.path(), None, terminal)?;
+    let library = library(&options.session, terminal)?;
+    let mut sizes = sizes(&options.sizes);
+    sizes.entry("batch".to_owned()).or_insert(2);
+    let all = vec![vec![true; written.plan.rules.len()]];
+    let mut variants = Variants::open(&options.model, &written, &options.session, &all, &sizes, terminal)?;
+    let times = variants.time(options.rounds, "timing", terminal)?;
+    let [removed] = times.removed.as_slice() else {
+        return Err(Failure::Usage("nothing was taken out".to_owned()));
+    };
+    let report = Report {
+        model: options.model.clone(),
+        runtime: format!("ONNX Runtime {}", library.version),
+        rounds: options.rounds,
+        ratios: Ratios {
+            computing_over_original: times.computing.median / times.original.median,
+            broadcasting_over_removed: times.broadcasting.median / removed.median,
+            original_over_broadcasting: times.original.median / times.broadcasting.median,
+        },
+        removed: removed.clone(),
+        original: times.original,
+        computing: times.computing,
+        broadcasting: times.broadcasting,
+    };
+    terminal.result(&report, || text(&report, terminal))
+}
+
+fn text(report: &Report, terminal: &Terminal) -> String {
+    let names = ["one step", "median", "mean", "min", "max"];
+    let mut table = Table::new(names.into_iter().enumerate().map(|(column, name)| {
+        (name, if column == 0 { Alignment::Left } else { Alignment::Right })
+    }));
+    for (name, times) in [
+        ("original", &report.original),
+        ("patched, nothing broadcast", &report.computing),
+        ("patched, everything broadcast", &report.broadcasting),
+        ("static graph without the modules", &report.removed),
+    ] {
+        let times = [times.median, times.mean, times.min, times.max].map(number::milliseconds);
+        table.row(std::iter::once(name.to_owned()).chain(times));
+    }
+    let ratios = &report.ratios;
+    format!(
+        "{}\nRatios of medians over {} rounds\n  nothing broadcast / original           {:.3}\n  \
+         everything broadcast / without modules {:.3}\n  original / everything broadcast        {}\n",
+        table.render(terminal.table_style()),
+        report.rounds,
+        ratios.computing_over_original,
+        ratios.broadcasting_over_removed,
+        number::ratio(ratios.original_over_broadcasting),
+    )
+}

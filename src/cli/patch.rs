@@ -1,0 +1,137 @@
+//! `pab-patch MODEL.onnx`: writes the patched model and its plan.
+
+use super::analysis::{analyse, patched, rules};
+use super::args::{PatchOptions, RulesOptions};
+use super::session::scheduler_beside;
+use super::terminal::Terminal;
+use super::Failure;
+use crate::onnx::{How, SaveOptions, Saved};
+use crate::report::write_atomically;
+use crate::rewrite::{Plan, PLAN_KEY, Patched, SchedulePlan};
+use crate::sampler::SchedulerConfig;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// The patched model.
+    model: &'a Path,
+    /// Its plan as a file.
+    plan_file: &'a Path,
+    /// Every file that belongs to the model.
+    files: Vec<&'a Path>,
+    /// The plan.
+    plan: &'a Plan,
+}
+
+/// A patched model on disk.
+#[derive(Debug)]
+pub struct Written {
+    /// The model.
+    pub model: PathBuf,
+    /// The plan beside it.
+    pub plan_file: PathBuf,
+    /// The plan.
+    pub plan: Plan,
+    /// What was saved.
+    pub saved: Saved,
+}
+
+/// Patches and reports.
+pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
+    let Some(model) = &options.model else {
+        return Err(Failure::Usage("no model given; see --help".to_owned()));
+    };
+    let output = match &options.output {
+        Some(folder) => folder.clone(),
+        None => model.with_file_name("patched"),
+    };
+    let scheduler = scheduler_beside(model, options.scheduler.as_deref());
+    let timesteps = match &scheduler {
+        Some(path) => Some(SchedulerConfig::load(path)?.scheduler(options.steps)?.timesteps().to_vec()),
+        None => None,
+    };
+    let written = patch(model, &options.rules, &output, timesteps.as_deref(), terminal)?;
+    terminal.note(summary(&written.plan));
+    for file in &written.saved.files {
+        let how = match file.how {
+            How::Kept => "unchanged",
+            How::Linked => "linked",
+            How::Cloned => "cloned",
+            How::Copied => "copied",
+            How::Written => "written",
+        };
+        terminal.detail(format!("{how}: {} ({} bytes)", file.path.display(), file.bytes));
+    }
+    let report = Report {
+        model: &written.model,
+        plan_file: &written.plan_file,
+        files: written.saved.files.iter().map(|file| file.path.as_path()).collect(),
+        plan: &written.plan,
+    };
+    terminal.result(&report, || written.model.display().to_string())
+}
+
+/// Patches `model` into folder `output`.
+pub fn patch(
+    model: &Path,
+    options: &RulesOptions,
+    output: &Path,
+    timesteps: Option<&[f64]>,
+    terminal: &Terminal,
+) -> Result<Written, Failure> {
+    let rules = rules(options, terminal)?;
+    let mut result = patched(model, analyse(model, options, terminal)?, &rules, terminal)?;
+    if let Some(timesteps) = timesteps {
+        result.plan.schedule = Some(SchedulePlan::new(&result.plan, timesteps));
+        result.model.set_metadata(PLAN_KEY, result.plan.to_json()?);
+    }
+    write(model, result, output, terminal)
+}
+
+/// Writes a patched model under its original's name into a folder, and the plan beside it.
+fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -> Result<Written, Failure> {
+    let Patched { model, plan } = result;
+    let name = original.file_name().map_or_else(|| PathBuf::from("model.onnx"), PathBuf::from);
+    let target = output.join(name);
+    let plan_file = target.with_extension("pab.json");
+    let model = model.into_model().map_err(Failure::of(original, Failure::graph))?;
+    let bar = terminal.bytes("writing");
+    let shown = bar.clone();
+    let options = SaveOptions {
+        progress: Some(std::sync::Arc::new(move |progress: crate::onnx::Progress<'_>| {
+            shown.set_length(progress.total);
+            shown.set_position(progress.done);
+        })),
+        ..SaveOptions::default()
+    };
+    let saved = model.save(&target, &options);
+    bar.finish_and_clear();
+    let saved = saved?;
+    let json = plan.to_json()?;
+    write_atomically(&plan_file, |file| {
+        file.write_all(json.as_bytes())
+            .map_err(|source| crate::report::ReportError::Write { path: plan_file.clone(), source })
+    })?;
+    Ok(Written { model: target, plan_file, plan, saved })
+}
+
+/// A line a rule: how many sites of which kind, and how they are broadcast.
+fn summary(plan: &Plan) -> String {
+    let rules = plan.rules.iter().enumerate().map(|(index, rule)| {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for site in plan.sites_of(index) {
+            *kinds.entry(site.kind.word()).or_default() += 1;
+        }
+        let kinds: Vec<_> = kinds.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let share = plan.schedule.as_ref().map(|schedule| {
+            let steps = &schedule.broadcast[index];
+            format!(", {} of {} steps broadcast", steps.iter().filter(|step| **step).count(), steps.len())
+        });
+        format!("rule {}: {} — {}{}", rule.name, kinds.join(", "), rule.broadcast, share.unwrap_or_default())
+    });
+    rules.collect::<Vec<_>>().join("\n")
+}

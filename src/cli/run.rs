@@ -1,0 +1,144 @@
+//! `pab-patch run`: one clip by one model.
+
+use super::Failure;
+use super::args::RunOptions;
+use super::session::{clip_shape, conditioning, generator, library, prompts, scheduler};
+use super::terminal::Terminal;
+use crate::quality::to_unit_range;
+use crate::report::{Distribution, Elements, FramesPerSecond, number, write_animation, write_arrays, write_frames};
+use crate::sampler::noise;
+use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    patched: bool,
+    prompt: Option<String>,
+    seed: u64,
+    steps: usize,
+    guidance: f32,
+    provider: crate::runtime::Provider,
+    /// Milliseconds of each step.
+    step_milliseconds: Distribution,
+    clip_milliseconds: f64,
+    /// For each rule the share of the steps at which it broadcast.
+    broadcast: Vec<Broadcast>,
+    arrays: PathBuf,
+    animation: Option<PathBuf>,
+    frames: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Broadcast {
+    rule: String,
+    share: f64,
+}
+
+/// Generates and writes a clip.
+pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
+    let model = &options.model;
+    let rate = FramesPerSecond::new(options.sampling.fps)?;
+    let config = scheduler(model, &options.sampling, terminal)?;
+    let mut scheduler = config.scheduler(options.sampling.steps)?;
+    let prompts = prompts(model, &options.sampling)?;
+    let conditioning = conditioning(model, &prompts, options.prompt.as_deref(), &options.sampling)?;
+    library(&options.session, terminal)?;
+    let mut generator = generator(model, &options.session, &options.sampling, terminal)?;
+    let noise = noise(&clip_shape(model, &generator, &options.sampling)?, options.seed)?;
+
+    let bar = terminal.steps("denoising", options.sampling.steps);
+    let clip = generator
+        .generate(scheduler.as_mut(), noise.clone(), &conditioning, &|done| bar.set_position(done as u64))
+        .map_err(Failure::of(model, Failure::generation));
+    bar.finish_and_clear();
+    let clip = clip?;
+
+    make_folder(&options.output)?;
+    let arrays = options.output.join("clip.npz");
+    let timesteps = ArrayD::from_shape_vec(vec![scheduler.timesteps().len()], scheduler.timesteps().to_vec());
+    let mut entries = vec![("noise", Elements::Float(noise.view())), ("sample", Elements::Float(clip.sample.view()))];
+    if let Ok(timesteps) = &timesteps {
+        entries.push(("timesteps", Elements::Double(timesteps.view())));
+    }
+    write_arrays(&arrays, &entries)?;
+    let shown = to_unit_range(clip.sample.view());
+    let (mut animation, mut frames) = (None, Vec::new());
+    match picture(&shown) {
+        Some(pictures) => {
+            let path = options.output.join("clip.gif");
+            write_animation(&path, pictures, rate, options.sampling.scale)?;
+            animation = Some(path);
+            frames = write_frames(&options.output, pictures)?;
+        }
+        None => terminal.note(format!(
+            "the sample has shape {:?}, which is no RGB picture: only {} was written (latents have to pass the VAE's \
+             decoder first)",
+            clip.sample.shape(),
+            arrays.display()
+        )),
+    }
+    let schedule = generator.schedule(scheduler.timesteps());
+    let rules = generator.plan().map_or(&[][..], |plan| plan.rules.as_slice());
+    let report = Report {
+        model: model.clone(),
+        patched: generator.plan().is_some(),
+        prompt: options.prompt.clone(),
+        seed: options.seed,
+        steps: options.sampling.steps,
+        guidance: options.sampling.guidance,
+        provider: generator.session().provider(),
+        step_milliseconds: Distribution::of(&clip.step_milliseconds)
+            .ok_or_else(|| Failure::Usage("--steps must be at least 1".to_owned()))?,
+        clip_milliseconds: clip.milliseconds(),
+        broadcast: rules
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| Broadcast { rule: rule.name.clone(), share: schedule.share(index) })
+            .collect(),
+        arrays,
+        animation,
+        frames,
+    };
+    terminal.result(&report, || text(&report))
+}
+
+/// A clip `[channels, frames, height, width]` that can be shown, out of a sample `[1, channels, frames, height, width]`
+/// or of an image `[1, channels, height, width]`.
+pub fn picture(sample: &ArrayD<f32>) -> Option<ArrayView4<'_, f32>> {
+    let view = match sample.ndim() {
+        5 => sample.index_axis(Axis(0), 0),
+        4 => sample.index_axis(Axis(0), 0).insert_axis(Axis(1)),
+        _ => return None,
+    };
+    let view = view.into_dimensionality::<Ix4>().ok()?;
+    matches!(view.shape().first(), Some(1 | 3)).then_some(view)
+}
+
+/// Makes the folder for a command's output.
+pub fn make_folder(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| crate::report::ReportError::Write { path: folder.to_owned(), source }.into())
+}
+
+fn text(report: &Report) -> String {
+    let step = &report.step_milliseconds;
+    let mut lines = vec![format!(
+        "{} steps in {} (mean step {}, median {})",
+        report.steps,
+        number::milliseconds(report.clip_milliseconds),
+        number::milliseconds(step.mean),
+        number::milliseconds(step.median)
+    )];
+    for broadcast in &report.broadcast {
+        lines.push(format!("rule {}: broadcast in {} of the steps", broadcast.rule, number::percent(broadcast.share)));
+    }
+    lines.extend(report.animation.iter().map(|path| path.display().to_string()));
+    if let [first, .., last] = report.frames.as_slice() {
+        lines.push(format!("{} … {}", first.display(), last.display()));
+    }
+    lines.push(report.arrays.display().to_string());
+    lines.join("\n")
+}

@@ -1,0 +1,182 @@
+//! Single steps of original, patched model and static graphs without the broadcast modules, timed in turn.
+
+use super::Failure;
+use super::args::SessionOptions;
+use super::patch::Written;
+use super::session::open;
+use super::terminal::Terminal;
+use crate::generation::{GenerationError, Roles, sizes_of};
+use crate::graph::ModelGraph;
+use crate::onnx::{Model, SaveOptions};
+use crate::report::Distribution;
+use crate::rewrite::without;
+use crate::runtime::{Denoiser, ElementType, Feedback, Port, Session, Tensor};
+use crate::sampler::noise;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// The timestep at which steps are timed; its value does not matter for the time.
+const TIMESTEP: f64 = 500.0;
+
+/// Original, patched model, and for each set of rules the static graph from which their modules were taken out.
+pub struct Variants {
+    original: Timed,
+    patched: Timed,
+    removed: Vec<Timed>,
+    rules: usize,
+    _folder: tempfile::TempDir,
+}
+
+/// Times of single steps in milliseconds.
+pub struct Times {
+    /// The original model.
+    pub original: Distribution,
+    /// The patched model with nothing broadcast.
+    pub computing: Distribution,
+    /// The patched model with everything broadcast.
+    pub broadcasting: Distribution,
+    /// The static graphs, one a set.
+    pub removed: Vec<Distribution>,
+}
+
+/// An open model with values for all its inputs.
+struct Timed {
+    denoiser: Denoiser,
+    inputs: Vec<(String, Tensor)>,
+    milliseconds: Vec<f64>,
+}
+
+impl Variants {
+    /// Opens all variants. `sets` holds one flag for each rule: true takes the modules of that rule out.
+    pub fn open(
+        original: &Path,
+        written: &Written,
+        options: &SessionOptions,
+        sets: &[Vec<bool>],
+        sizes: &BTreeMap<String, usize>,
+        terminal: &Terminal,
+    ) -> Result<Variants, Failure> {
+        let folder = tempfile::Builder::new()
+            .prefix(".pab-variants-")
+            .tempdir_in(written.model.parent().unwrap_or(Path::new(".")))
+            .map_err(|source| crate::report::ReportError::Write { path: written.model.clone(), source })?;
+        let session = open(original, options, terminal)?;
+        let own = own_inputs(original, session.inputs(), sizes)?;
+        let original_model = Timed::plain(session, &own);
+        let patched = open(&written.model, options, terminal)?;
+        let feedback = Feedback::try_from(&written.plan).map_err(Failure::of(original, Failure::generation))?;
+        let patched = Timed { denoiser: Denoiser::patched(patched, feedback)?, inputs: own.clone(), milliseconds: Vec::new() };
+        let mut removed = Vec::with_capacity(sets.len());
+        for (index, set) in sets.iter().enumerate() {
+            let graph = ModelGraph::new(Model::load(&written.model)?).map_err(Failure::of(original, Failure::graph))?;
+            let graph = without(graph, &written.plan, set).map_err(Failure::of(original, Failure::rewrite))?;
+            let model = graph.into_model().map_err(Failure::of(original, Failure::graph))?;
+            let path = folder.path().join(format!("variant-{index}.onnx"));
+            model.save(&path, &SaveOptions::default())?;
+            removed.push((open(&path, options, terminal)?, set));
+        }
+        let mut variants = Variants {
+            original: original_model,
+            patched,
+            removed: Vec::with_capacity(sets.len()),
+            rules: written.plan.rules.len(),
+            _folder: folder,
+        };
+        // One computing step gives caches of the right shapes for the static graphs.
+        variants.patched.step(&vec![false; variants.rules])?;
+        let caches = variants.patched.denoiser.caches()?;
+        for (session, _) in removed {
+            let mut inputs = own.clone();
+            let wanted = |name: &str| session.inputs().iter().any(|port| port.name == name);
+            inputs.extend(caches.iter().filter(|(name, _)| wanted(name)).cloned());
+            variants.removed.push(Timed { denoiser: Denoiser::plain(session), inputs, milliseconds: Vec::new() });
+        }
+        Ok(variants)
+    }
+
+    /// Times `rounds` rounds. Each runs every variant once; every other round runs them in reverse, so that neither a
+    /// drift of the machine's speed nor what stood before favours one.
+    pub fn time(&mut self, rounds: usize, what: &str, terminal: &Terminal) -> Result<Times, Failure> {
+        let (computing, broadcasting) = (vec![false; self.rules], vec![true; self.rules]);
+        let variants = 3 + self.removed.len();
+        let mut patched = [Vec::with_capacity(rounds), Vec::with_capacity(rounds)];
+        let bar = terminal.steps(what, (rounds + 1) * variants);
+        // Round 0 warms up.
+        for round in 0..=rounds {
+            let mut order: Vec<usize> = (0..variants).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for variant in order {
+                match variant {
+                    0 => self.original.time(&[], round > 0)?,
+                    1 | 2 => {
+                        let flags = if variant == 1 { &computing } else { &broadcasting };
+                        let milliseconds = self.patched.step(flags)?;
+                        if round > 0 {
+                            patched[variant - 1].push(milliseconds);
+                        }
+                    }
+                    _ => self.removed[variant - 3].time(&[], round > 0)?,
+                }
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        let distribution = |times: &[f64]| {
+            Distribution::of(times).ok_or_else(|| Failure::Usage("--rounds must be at least 1".to_owned()))
+        };
+        Ok(Times {
+            original: distribution(&self.original.milliseconds)?,
+            computing: distribution(&patched[0])?,
+            broadcasting: distribution(&patched[1])?,
+            removed: self.removed.iter().map(|timed| distribution(&timed.milliseconds)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Timed {
+    fn plain(session: Session, inputs: &[(String, Tensor)]) -> Timed {
+        Timed { denoiser: Denoiser::plain(session), inputs: inputs.to_vec(), milliseconds: Vec::new() }
+    }
+
+    /// Runs a step and returns its milliseconds.
+    fn step(&mut self, flags: &[bool]) -> Result<f64, Failure> {
+        let inputs: Vec<(&str, &Tensor)> = self.inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let begun = Instant::now();
+        self.denoiser.step(&inputs, flags)?;
+        Ok(begun.elapsed().as_secs_f64() * 1e3)
+    }
+
+    fn time(&mut self, flags: &[bool], keep: bool) -> Result<(), Failure> {
+        let milliseconds = self.step(flags)?;
+        if keep {
+            self.milliseconds.push(milliseconds);
+        }
+        Ok(())
+    }
+}
+
+/// A value for every input of a plain model: noise, a timestep in the middle, and noise as text.
+fn own_inputs(
+    model: &Path,
+    ports: &[Port],
+    sizes: &BTreeMap<String, usize>,
+) -> Result<Vec<(String, Tensor)>, Failure> {
+    let refuse = |error: GenerationError| Failure::generation(model.to_owned(), error);
+    let roles = Roles::of(ports, &[]).map_err(refuse)?;
+    let random = |port: &Port, seed: u64| -> Result<(String, Tensor), Failure> {
+        let values = noise(&sizes_of(port, sizes).map_err(refuse)?, seed)?;
+        let element_type = port.element_type.unwrap_or(ElementType::Float32);
+        Ok((port.name.clone(), Tensor::from_array(values).cast(element_type)))
+    };
+    let mut inputs = vec![random(&roles.latent, 0)?];
+    let shape = sizes_of(&roles.timestep, sizes).map_err(refuse)?;
+    let timestep = Tensor::from_array(ndarray::ArrayD::from_elem(shape, TIMESTEP));
+    inputs.push((roles.timestep.name.clone(), timestep.cast(roles.timestep.element_type.unwrap_or(ElementType::Int64))));
+    if let Some(text) = &roles.text {
+        inputs.push(random(text, 1)?);
+    }
+    Ok(inputs)
+}
