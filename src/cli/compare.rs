@@ -101,7 +101,7 @@ fn clips(
         let prompt = prompt(options, prompts, index);
         let conditioning = conditioning(&options.model, prompts, prompt.as_deref(), sampling)?;
         let noise = noise(&shape, seed)?;
-        let mut one = |generator: &mut Generator| {
+        let one = |generator: &mut Generator| {
             let mut scheduler = config.scheduler(sampling.steps)?;
             generate(options, generator, scheduler.as_mut(), noise.clone(), &conditioning, &|_| bar.inc(1))
         };

@@ -180,7 +180,12 @@ impl Generator {
             };
             return Err(GenerationError::Batch { batch, with, needed: copies, advice });
         }
-        let mut fixed: Vec<_> = conditioning.inputs.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let ports = self.session().inputs();
+        let further = conditioning.inputs.iter().map(|(name, value)| {
+            let port = ports.iter().find(|port| port.name == *name);
+            (name.clone(), value.clone().cast(port.map_or(value.element_type(), type_of)))
+        });
+        let mut fixed: Vec<(String, Tensor)> = further.collect();
         if let Some(port) = &self.roles.text {
             let missing = || GenerationError::NoText { input: port.name.clone() };
             let prompt = conditioning.prompt.as_ref().ok_or_else(missing)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ndarray::{Array2, ArrayViewD};
+use ndarray::{Array2, ArrayD, ArrayViewD};
 use ndarray_npy::npy::header::Header;
 use ndarray_npy::{NpzWriter, ReadNpyExt};
 
@@ -54,19 +54,23 @@ fn encode(path: &Path, name: &str, error: &impl std::fmt::Display) -> ReportErro
 /// `[tokens, channels]`.
 ///
 /// # Errors
-/// [`ReportError::Read`] where the file cannot be opened, [`ReportError::Array`] where it is not a `.npy` file, is
-/// torn, or holds something else than a matrix of `float32`.
+/// Those of [`read_array`], and [`ReportError::Array`] where the array has not two axes.
 pub fn read_matrix(path: &Path) -> Result<Array2<f32>, ReportError> {
-    let read = |source| ReportError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let refuse = |reason: String, advice: &str| ReportError::Array {
-        path: path.to_owned(),
-        reason,
-        advice: advice.to_owned(),
-    };
-    let bytes = std::fs::read(path).map_err(read)?;
+    let array = read_array(path)?;
+    let shape = array.shape().to_vec();
+    array.into_dimensionality().map_err(|_| {
+        refuse(path, format!("its shape is {shape:?}, not [rows, columns]"), "save an array with two axes")
+    })
+}
+
+/// Reads an array of `float32` of any shape from a `.npy` file.
+///
+/// # Errors
+/// [`ReportError::Read`] where the file cannot be opened, [`ReportError::Array`] where it is not a `.npy` file, is
+/// torn, or holds something else than `float32`.
+pub fn read_array(path: &Path) -> Result<ArrayD<f32>, ReportError> {
+    let refuse = |reason: String, advice: &str| refuse(path, reason, advice);
+    let bytes = std::fs::read(path).map_err(|source| ReportError::Read { path: path.to_owned(), source })?;
     let again = "save it again with numpy.save";
     // The header is looked at first: it can claim any size, and the reader would ask for all that memory at once.
     let mut rest: &[u8] = &bytes;
@@ -76,26 +80,21 @@ pub fn read_matrix(path: &Path) -> Result<Array2<f32>, ReportError> {
         _ if header_length(&bytes) > bytes.len() => return Err(refuse("its header is cut off".to_owned(), again)),
         _ => Header::from_reader(&mut rest).map_err(|error| refuse(error.to_string(), again))?,
     };
-    let &[rows, columns] = header.shape.as_slice() else {
-        let reason = format!("its shape is {:?}, not [rows, columns]", header.shape);
-        return Err(refuse(reason, "save an array with two axes"));
-    };
     let descriptor = header.type_descriptor.to_string();
     if !["'<f4'", "'>f4'"].contains(&descriptor.as_str()) {
         let reason = format!("its elements are {descriptor}, not float32");
         return Err(refuse(reason, "save it with `.astype(numpy.float32)`"));
     }
-    let needed = rows
-        .checked_mul(columns)
-        .and_then(|count| count.checked_mul(size_of::<f32>()));
-    if needed != Some(rest.len()) {
-        let reason = format!(
-            "a matrix of {rows}x{columns} does not fit the {} bytes that follow the header",
-            rest.len()
-        );
+    let count = header.shape.iter().try_fold(size_of::<f32>(), |count, size| count.checked_mul(*size));
+    if count != Some(rest.len()) {
+        let reason = format!("shape {:?} does not fit the {} bytes that follow the header", header.shape, rest.len());
         return Err(refuse(reason, again));
     }
-    Array2::<f32>::read_npy(bytes.as_slice()).map_err(|error| refuse(error.to_string(), again))
+    ArrayD::<f32>::read_npy(bytes.as_slice()).map_err(|error| refuse(error.to_string(), again))
+}
+
+fn refuse(path: &Path, reason: String, advice: &str) -> ReportError {
+    ReportError::Array { path: path.to_owned(), reason, advice: advice.to_owned() }
 }
 
 /// Where the header of a `.npy` file ends (NumPy's format, versions 1 to 3), by its length field.

@@ -16,7 +16,7 @@ mod statistics;
 mod table;
 
 pub use animation::{FramesPerSecond, Pair, write_animation, write_pairs};
-pub use arrays::{Elements, read_matrix, write_arrays};
+pub use arrays::{Elements, read_array, read_matrix, write_arrays};
 pub use atomic::{write_atomically, write_json};
 pub use comparison::{
     ClipFigures, Comparison, Facts, Measured, MeasuredClip, RuleFigures, RunFacts, RuntimeFacts, SpeedUp,

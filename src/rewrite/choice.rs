@@ -25,7 +25,7 @@ pub struct Choice<'a> {
 pub fn select<'a>(sites: &'a Sites, rules: &Rules) -> Result<Vec<Choice<'a>>, RewriteError> {
     let mut choices = Vec::new();
     for site in &sites.sites {
-        let facts = SiteFacts { kind: site.kind, block: site.block, name: site.module.as_deref().unwrap_or(&site.name) };
+        let facts = SiteFacts { kind: site.kind, block: site.block, name: site.module.as_deref() };
         let Some(rule) = rules.choose(&facts) else { continue };
         if rules.rules[rule].broadcast.is_none() {
             continue;

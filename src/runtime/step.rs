@@ -143,6 +143,15 @@ impl Denoiser {
         }
     }
 
+    /// Copies of the filled caches by the name of their input, on the host.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Value`] for a cache that cannot be read.
+    pub fn caches(&self) -> Result<Vec<(String, Tensor)>, RuntimeError> {
+        let filled = self.feedback.caches.iter().zip(&self.caches).filter(|(_, slot)| slot.filled);
+        filled.map(|(port, slot)| Ok((port.input.clone(), Tensor::from_value(&port.input, &slot.value)?))).collect()
+    }
+
     /// Gives the model back, without its caches.
     #[must_use]
     pub fn into_session(self) -> Session {
