@@ -345,6 +345,20 @@ impl Tensor {
         })
     }
 
+    /// A value for ONNX Runtime with a copy of these elements, for [`ort::session::IoBinding`]: given a borrowed value,
+    /// ort 2.0.0-rc.15 copies it by a binding of its own, to which it gives the borrowed value, and waits for itself.
+    pub(super) fn owned_value(&self, name: &str) -> Result<DynValue, RuntimeError> {
+        load::environment()?;
+        let shape = self.shape.as_slice();
+        each!(&self.elements, elements => {
+            ort::value::Tensor::from_array((shape, elements.clone())).map(|value| value.into_dyn())
+        })
+        .map_err(|error| RuntimeError::Value {
+            name: name.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
     /// Copies one of ONNX Runtime's values, which must lie in the host's memory.
     pub(super) fn from_value(name: &str, value: &DynValue) -> Result<Self, RuntimeError> {
         let unknown = |found: String| RuntimeError::ElementType {
