@@ -10,9 +10,10 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    element::ElementType,
     error::RuntimeError,
     session::{Port, Provider, Session},
-    tensor::{ElementType, Tensor},
+    tensor::Tensor,
 };
 
 /// How a patched model is to be driven: its flags and its caches.
