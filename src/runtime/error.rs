@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::tensor::ElementType;
+use super::element::ElementType;
 
 /// Advice for every case where no ONNX Runtime could be obtained over the network.
 const OFFLINE_ADVICE: &str = "no network? `pip install onnxruntime` (1.31 or later) into the active Python \

@@ -134,8 +134,11 @@ pub fn discover(places: &Places) -> Result<Discovery, RuntimeError> {
 /// Reads the version out of a library file.
 type Probe<'a> = &'a dyn Fn(&Path) -> Result<String, RuntimeError>;
 
-/// The folders of the implicit origins, in the order of their rank.
-const IMPLICIT: &[(Origin, fn(&Places) -> Vec<PathBuf>)] = &[
+/// The folders of an origin that may hold a library.
+type Folders = fn(&Places) -> Vec<PathBuf>;
+
+/// The implicit origins, in the order of their rank.
+const IMPLICIT: &[(Origin, Folders)] = &[
     (Origin::BesideProgram, |places| {
         places.program_folder.iter().cloned().collect()
     }),

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod devices;
 pub mod doctor;
 mod download;
+mod element;
 mod error;
 mod fetch;
 mod index;
@@ -24,13 +25,14 @@ use std::sync::{Mutex, PoisonError};
 
 pub use self::{
     download::Progress,
+    element::{Element, ElementType, Elements},
     error::RuntimeError,
     fetch::{Setup, setup},
     library::{Discovery, Library, MINIMUM_VERSION, Origin, Places, Skipped, discover},
     load::{load, loaded},
     session::{Optimization, Options, Port, Provider, Session},
     step::{CachePort, Denoiser, Feedback},
-    tensor::{Element, ElementType, Elements, Tensor},
+    tensor::Tensor,
     wheels::VERSION,
 };
 

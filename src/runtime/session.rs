@@ -9,7 +9,7 @@ use ort::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{devices, error::RuntimeError, load, tensor::ElementType};
+use super::{devices, element::ElementType, error::RuntimeError, load};
 
 /// What runs the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

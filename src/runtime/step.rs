@@ -10,9 +10,10 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    element::ElementType,
     error::RuntimeError,
     session::{Port, Provider, Session},
-    tensor::{ElementType, Tensor},
+    tensor::Tensor,
 };
 
 /// How a patched model is to be driven: its flags and its caches.
@@ -181,7 +182,12 @@ impl Denoiser {
             .copied()
             .chain(flags.iter().map(|(name, tensor)| (name.as_str(), tensor)))
         {
-            values.push((Cow::Borrowed(name), tensor.value(name)?.into()));
+            let value = if self.device.is_some() {
+                tensor.owned_value(name)?.into()
+            } else {
+                tensor.value(name)?.into()
+            };
+            values.push((Cow::Borrowed(name), value));
         }
         for (port, slot) in self.feedback.caches.iter().zip(&self.caches) {
             values.push((Cow::Borrowed(port.input.as_str()), (&slot.value).into()));
