@@ -256,7 +256,7 @@ impl Scanner<'_> {
         let stop = self.advance(at, end, length, tag_at)?;
         match &field.form {
             Form::Message(_) if depth == NESTING_LIMIT => Err((tag_at, Fault::TooDeep)),
-            Form::Message(inner) => self.message(start, stop, inner, depth + 1),
+            Form::Message(inner) => self.message(start, stop, inner, depth + 1).map_err(within),
             Form::Text => {
                 let text = self.bytes.get(start..stop).unwrap_or_default();
                 std::str::from_utf8(text).map_err(|error| (start + error.valid_up_to(), Fault::NotUtf8))?;
@@ -275,9 +275,9 @@ impl Scanner<'_> {
                     return Err((tag_at, Fault::TornPacked { length }));
                 }
                 if size == 1 {
-                    let mut within = start;
-                    while within < stop {
-                        self.number(&mut within, stop, form, tag_at)?;
+                    let mut at = start;
+                    while at < stop {
+                        self.number(&mut at, stop, form, tag_at).map_err(within)?;
                     }
                 }
                 Ok(())
@@ -340,6 +340,14 @@ impl Scanner<'_> {
             }
         }
         Err((tag_at, Fault::LongInteger))
+    }
+}
+
+/// A value whose length was checked is whole, so that what does not fit into it is no matter of the file's end.
+fn within((offset, fault): (usize, Fault)) -> (usize, Fault) {
+    match fault {
+        Fault::Truncated { .. } => (offset, Fault::Overrun),
+        other => (offset, other),
     }
 }
 
