@@ -5,6 +5,7 @@ mod drawn;
 mod external;
 mod loading;
 mod saving;
+mod tables;
 mod values;
 
 use std::path::{Path, PathBuf};
