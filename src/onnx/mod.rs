@@ -12,13 +12,13 @@ mod load;
 pub mod messages;
 mod minifloat;
 mod place;
-mod save;
+pub mod save;
 pub mod schema;
 mod sniff;
 mod stream;
 pub mod tensor;
 mod tensors;
-mod validate;
+pub mod validate;
 mod weights;
 pub mod wire;
 

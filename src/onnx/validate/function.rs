@@ -121,13 +121,9 @@ impl<'a> Checker<'a> {
                 .iter()
                 .filter_map(|attribute| attribute.name.as_deref()),
         );
-        let distinct: HashSet<&str> = parameters.iter().copied().collect();
-        if distinct.len() != parameters.len() {
-            let twice = parameters
-                .iter()
-                .enumerate()
-                .find(|(index, name)| parameters[..*index].contains(name));
-            return Err(Violation::AttributeTwice(twice.map_or("", |(_, name)| name).to_owned()));
+        let mut seen = HashSet::with_capacity(parameters.len());
+        if let Some(twice) = parameters.iter().find(|name| !seen.insert(**name)) {
+            return Err(Violation::AttributeTwice((*twice).to_owned()));
         }
         self.parameters = Some(parameters);
         for name in &function.input {

@@ -6,7 +6,11 @@
 //!
 //! [spec]: https://protobuf.dev/programming-guides/encoding/
 
+mod locate;
+
 use thiserror::Error;
+
+use self::locate::locate;
 
 /// How a field's value is written by the official writers.
 #[derive(Debug)]
@@ -256,7 +260,7 @@ impl Scanner<'_> {
         let stop = self.advance(at, end, length, tag_at)?;
         match &field.form {
             Form::Message(_) if depth == NESTING_LIMIT => Err((tag_at, Fault::TooDeep)),
-            Form::Message(inner) => self.message(start, stop, inner, depth + 1),
+            Form::Message(inner) => self.message(start, stop, inner, depth + 1).map_err(within),
             Form::Text => {
                 let text = self.bytes.get(start..stop).unwrap_or_default();
                 std::str::from_utf8(text).map_err(|error| (start + error.valid_up_to(), Fault::NotUtf8))?;
@@ -275,9 +279,9 @@ impl Scanner<'_> {
                     return Err((tag_at, Fault::TornPacked { length }));
                 }
                 if size == 1 {
-                    let mut within = start;
-                    while within < stop {
-                        self.number(&mut within, stop, form, tag_at)?;
+                    let mut at = start;
+                    while at < stop {
+                        self.number(&mut at, stop, form, tag_at).map_err(within)?;
                     }
                 }
                 Ok(())
@@ -343,6 +347,14 @@ impl Scanner<'_> {
     }
 }
 
+/// A value whose length was checked is whole, so that what does not fit into it is no matter of the file's end.
+fn within((offset, fault): (usize, Fault)) -> (usize, Fault) {
+    match fault {
+        Fault::Truncated { .. } => (offset, Fault::Overrun),
+        other => (offset, other),
+    }
+}
+
 /// Field number and wire type of a tag.
 fn split_tag(tag: u64) -> Option<(u32, u8)> {
     let wire_type = (tag & 7) as u8;
@@ -360,59 +372,4 @@ fn find(fields: &'static [Field], number: u32, cursor: &mut usize) -> Option<&'s
     };
     *cursor = index;
     fields.get(index)
-}
-
-/// The path of the innermost field that covers `offset`, as far as the bytes can be followed.
-fn locate(bytes: &[u8], message: &'static Message, offset: usize) -> String {
-    let mut path = message.name.to_owned();
-    let mut scope = Some((0, bytes.len(), message));
-    while let Some((start, end, message)) = scope {
-        scope = step(bytes, start, end, message, offset, &mut path);
-    }
-    path
-}
-
-/// One level of [`locate`]: names the field of `message` that covers `offset`; gives its extent if it is a message.
-fn step(
-    bytes: &[u8],
-    start: usize,
-    end: usize,
-    message: &'static Message,
-    offset: usize,
-    path: &mut String,
-) -> Option<(usize, usize, &'static Message)> {
-    let mut reader = Scanner { bytes, odd: None };
-    let mut seen = vec![0usize; message.fields.len()];
-    let (mut at, mut cursor) = (start, 0);
-    while at < end {
-        let tag_at = at;
-        let (number, wire_type) = split_tag(reader.varint(&mut at, end, tag_at).ok()?)?;
-        let field = find(message.fields, number, &mut cursor);
-        let value = match wire_type {
-            VARINT => reader.varint(&mut at, end, tag_at).map(|_| at),
-            FIXED32 => reader.advance(&mut at, end, 4, tag_at),
-            FIXED64 => reader.advance(&mut at, end, 8, tag_at),
-            LENGTH => reader.varint(&mut at, end, tag_at).and_then(|length| {
-                let start = at;
-                reader.advance(&mut at, end, length, tag_at).map(|_| start)
-            }),
-            _ => Err((tag_at, Fault::UnknownField)),
-        };
-        let here = offset < at || value.is_err();
-        let count = seen
-            .get_mut(cursor)
-            .map_or(0, |count| std::mem::replace(count, *count + 1));
-        if here {
-            match field {
-                None => path.push_str(&format!(".field {number}")),
-                Some(field) if field.repeated => path.push_str(&format!(".{}[{count}]", field.name)),
-                Some(field) => path.push_str(&format!(".{}", field.name)),
-            }
-            return match (field.map(|field| &field.form), value) {
-                (Some(Form::Message(inner)), Ok(start)) if start <= offset => Some((start, at, inner)),
-                _ => None,
-            };
-        }
-    }
-    None
 }
