@@ -1,0 +1,22 @@
+# Recurring chores; `just --list` shows them.
+
+# Formatting, lints and all tests, as CI runs them.
+check:
+    .ci/run
+
+# The main job on the shipped model.
+compare *options:
+    cargo run --release -- compare models/latte-shapes/model.onnx --rules latte {{ options }}
+
+# The figures of the README: 16 clips, and single steps.
+figures:
+    cargo run --release -- compare models/latte-shapes/model.onnx --rules latte --clips 16 -o target/figures
+    cargo run --release -- bench models/latte-shapes/model.onnx --rules latte --rounds 60 --size text=4
+
+# Load, patch and save a graph of 100,000 nodes.
+bench-graph:
+    cargo bench --bench large_graph
+
+# Licences, advisories, sources and duplicates of all dependencies.
+deny:
+    cargo deny check

@@ -1,0 +1,47 @@
+//! The official checker, with full shape inference, on everything that the program writes.
+//!
+//! It needs Python with the `onnx` package: a virtual environment is made once under `target/`. Where there is no
+//! Python the test says so and passes; our own validator and ONNX Runtime have seen the files then.
+
+use crate::program::{corpus, root, shipped_model, succeed};
+use std::path::PathBuf;
+use std::process::Command;
+
+const PACKAGE: &str = "onnx==1.19.1";
+
+fn python() -> Option<PathBuf> {
+    let folder = root().join("target/checker");
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let works = |python: &PathBuf| {
+        Command::new(python).args(["-c", "import onnx"]).output().is_ok_and(|output| output.status.success())
+    };
+    if works(&python) {
+        return Some(python);
+    }
+    let system = ["python3", "python"].into_iter().find(|name| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    })?;
+    let made = Command::new(system).args(["-m", "venv"]).arg(&folder).status().is_ok_and(|status| status.success());
+    let installed = made
+        && Command::new(&python).args(["-m", "pip", "install", "--quiet", PACKAGE]).status().is_ok_and(|status| status.success());
+    (installed && works(&python)).then_some(python)
+}
+
+#[test]
+fn the_official_checker_accepts_what_is_written() {
+    let Some(python) = python() else {
+        eprintln!("skipped: no Python with the package {PACKAGE}");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut written = Vec::new();
+    for (index, model) in corpus().into_iter().chain([shipped_model()]).enumerate() {
+        let output = folder.path().join(index.to_string());
+        let path = succeed([model.as_os_str(), "--rules".as_ref(), "latte".as_ref(), "-o".as_ref(), output.as_os_str()]);
+        written.push(path.trim().to_owned());
+    }
+    let script = "import sys, onnx\nfor path in sys.argv[1:]:\n    onnx.checker.check_model(path, full_check=True)\n    print('checked', path)\n";
+    let output = Command::new(python).args(["-c", script]).args(&written).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), written.len());
+}

@@ -1,0 +1,161 @@
+//! `inspect`, `run`, `compare`, `bench`, `doctor`, `setup`, `completions`.
+
+use crate::program::{command, corpus, fail, files_below, json, run, shipped_model, succeed};
+use ndarray::ArrayD;
+use ndarray_npy::NpzReader;
+use serde_json::Value;
+use std::fs::File;
+
+#[test]
+fn inspect_lists_every_site() {
+    let printed = json(["inspect".as_ref(), shipped_model().as_os_str(), "--size".as_ref(), "batch=2".as_ref(), "--size".as_ref(), "text=4".as_ref()]);
+    let sites = printed["sites"].as_array().unwrap();
+    assert_eq!(sites.len(), 18);
+    for site in sites {
+        for key in ["name", "kind", "block", "cut", "shape", "cache_bytes", "flops", "share"] {
+            assert!(!site[key].is_null(), "{key} of {site}");
+        }
+    }
+    let of = |name: &str| sites.iter().find(|site| site["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+    // 2 clips of 8 frames of 8x8 tokens of width 128, in float32.
+    for name in ["spatial.0", "cross.5", "temporal.3"] {
+        assert_eq!(of(name)["cache_bytes"], 2 * 8 * 64 * 128 * 4, "{name}");
+    }
+    let share: f64 = sites.iter().map(|site| site["share"].as_f64().unwrap()).sum();
+    assert!((0.2..0.7).contains(&share), "attention is {share} of a step");
+}
+
+#[test]
+fn inspect_prints_a_table() {
+    let printed = succeed(["inspect".as_ref(), corpus()[0].as_os_str()]);
+    for word in ["spatial.0", "temporal.0", "cross.0", "share"] {
+        assert!(printed.contains(word), "{word} is not in:\n{printed}");
+    }
+}
+
+#[test]
+fn run_writes_frames_an_animation_and_arrays() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("clip");
+    let arguments = |seed: &'static str| {
+        ["run".into(), shipped_model(), "--prompt".into(), "red circle right black".into(), "--steps".into(), "3".into(),
+         "--seed".into(), seed.into(), "-o".into(), output.clone()]
+    };
+    let sample = || -> ArrayD<f32> {
+        NpzReader::new(File::open(output.join("clip.npz")).unwrap()).unwrap().by_name("sample").unwrap()
+    };
+    let printed = json(arguments("1"));
+    assert_eq!(printed["frames"].as_array().unwrap().len(), 8);
+    assert_eq!(files_below(&output).len(), 8 + 2);
+    assert_eq!(&std::fs::read(output.join("clip.gif")).unwrap()[..6], b"GIF89a");
+    let first = sample();
+    assert_eq!(first.shape(), [1, 3, 8, 32, 32]);
+    json(arguments("1"));
+    assert_eq!(sample(), first, "the same seed gives the same clip");
+    json(arguments("2"));
+    assert_ne!(sample(), first, "another seed gives another clip");
+}
+
+#[test]
+fn run_says_what_a_prompt_may_be() {
+    let errors = fail(2, ["run".as_ref(), shipped_model().as_os_str(), "--prompt".as_ref(), "purple circle".as_ref()]);
+    assert!(errors.contains("purple") && errors.contains("magenta"), "{errors}");
+}
+
+#[test]
+fn compare_writes_model_animation_and_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = json([
+        "compare".into(), shipped_model(), "--rules".into(), "latte".into(), "--clips".into(), "2".into(),
+        "--steps".into(), "10".into(), "-o".into(), folder.path().to_path_buf(),
+    ]);
+    for key in ["patched_file", "animation", "figures"] {
+        assert!(std::path::Path::new(printed[key].as_str().unwrap()).is_file(), "{key}");
+    }
+    let figures: Value = serde_json::from_slice(&std::fs::read(folder.path().join("figures.json")).unwrap()).unwrap();
+    assert_eq!(figures["clips"].as_array().unwrap().len(), 2);
+    let ssim = figures["quality"]["ssim"]["mean"].as_f64().unwrap();
+    assert!((0.3..1.0).contains(&ssim), "{ssim}");
+    assert!(figures["speed_up"]["ratio_of_medians"].as_f64().unwrap() > 0.0);
+    // 10 steps at timesteps 901, 801, …, 1: steps 2 to 8 are inside (100, 800).
+    let shares: Vec<f64> =
+        figures["rules"].as_array().unwrap().iter().map(|rule| rule["steps_broadcast"].as_f64().unwrap()).collect();
+    assert_eq!(shares, [0.3, 0.5, 0.6]);
+    // Nothing but the results is left.
+    assert_eq!(files_below(folder.path()).len(), 4, "{:?}", files_below(folder.path()));
+}
+
+#[test]
+fn bench_compares_the_four_variants() {
+    let printed = json(["bench".as_ref(), corpus()[0].as_os_str(), "--rounds".as_ref(), "2".as_ref(), "--size".as_ref(),
+        "text=5".as_ref(), "--size".as_ref(), "height=8".as_ref(), "--size".as_ref(), "width=4".as_ref()]);
+    for key in ["original", "computing", "broadcasting", "removed"] {
+        assert!(printed[key]["median"].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert!(printed["ratios"]["computing_over_original"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn setup_then_doctor() {
+    let setup = json(["setup"]);
+    assert!(std::path::Path::new(setup["path"].as_str().unwrap()).is_file());
+    let doctor = json(["doctor"]);
+    assert!(doctor["library"]["version"].as_str().unwrap().starts_with("1."));
+    assert!(doctor["providers"].as_array().unwrap().contains(&Value::from("CPUExecutionProvider")));
+    assert!(doctor["default_threads"].as_u64().unwrap() >= 1);
+    assert!(succeed(["doctor"]).contains("CPUExecutionProvider"));
+}
+
+#[test]
+fn a_library_that_cannot_be_used_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libonnxruntime.so");
+    std::fs::write(&library, "not a library").unwrap();
+    let output = folder.path().join("clip");
+    for (path, code) in [(library.as_path(), 7), (std::path::Path::new("/nowhere/libonnxruntime.so"), 7)] {
+        let errors = fail(code, ["run".as_ref(), shipped_model().as_os_str(), "--ort-lib".as_ref(), path.as_os_str(), "-o".as_ref(), output.as_os_str()]);
+        assert!(errors.contains("pab-patch setup"), "{errors}");
+    }
+    let doctor = command(["doctor"]).env("ORT_DYLIB_PATH", &library).output().unwrap();
+    assert_eq!(doctor.status.code(), Some(7));
+    assert!(!output.exists());
+}
+
+#[test]
+fn an_execution_provider_that_cannot_be_used_is_an_error() {
+    let output = run(["run".as_ref(), shipped_model().as_os_str(), "--provider".as_ref(), "cuda".as_ref(), "--steps".as_ref(), "1".as_ref(),
+        "-o".as_ref(), std::env::temp_dir().join("pab-patch-cuda-probe").as_os_str()]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        // A machine with a GPU: then it must really have run there.
+        let doctor = json(["doctor"]);
+        assert!(doctor["providers"].as_array().unwrap().contains(&Value::from("CUDAExecutionProvider")));
+        return;
+    }
+    assert_eq!(output.status.code(), Some(7), "{errors}");
+    assert!(errors.contains("CUDA") && errors.contains("--provider cpu") || errors.contains("onnxruntime-gpu"), "{errors}");
+}
+
+#[test]
+fn completions_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(succeed(["completions", shell]).contains("compare"), "{shell}");
+    }
+}
+
+#[test]
+fn help_names_every_exit_code_and_wrong_arguments_are_refused() {
+    let help = succeed(["--help"]);
+    for code in 0..=8 {
+        assert!(help.contains(&format!("\n  {code}  ")), "{code}");
+    }
+    fail_usage(&["--no-such-flag"]);
+    fail_usage(&[]);
+    fail_usage(&["compare"]);
+}
+
+fn fail_usage(arguments: &[&str]) {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    assert!(output.stdout.is_empty());
+}

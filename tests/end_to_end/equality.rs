@@ -1,0 +1,175 @@
+//! Patched against original, to the bit, on every Latte export and the shipped model.
+
+use crate::program::{corpus, json, shipped_model};
+use pab_patch::generation::{Roles, sizes_of};
+use pab_patch::graph::ModelGraph;
+use pab_patch::onnx::{Model, SaveOptions};
+use pab_patch::rewrite::{Plan, without};
+use pab_patch::runtime::{self, Denoiser, ElementType, Feedback, Options, Port, Provider, Session, Tensor};
+use pab_patch::sampler::noise;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Sizes for the open dimensions of the exports.
+fn sizes() -> BTreeMap<String, usize> {
+    let sizes = [("batch", 2), ("text", 5), ("height", 8), ("width", 4)];
+    sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
+}
+
+fn open(model: &Path) -> Session {
+    runtime::ensure().unwrap();
+    let options = Options { provider: Provider::Cpu, ..Options::default() };
+    Session::open(model, &options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Noise, a timestep and noise as text, by role; the seed tells two steps apart.
+fn inputs(session: &Session, seed: u64) -> Vec<(String, Tensor)> {
+    let roles = Roles::of(session.inputs(), &[]).unwrap();
+    let random = |port: &Port, seed: u64| {
+        let values = noise(&sizes_of(port, &sizes()).unwrap(), seed).unwrap();
+        (port.name.clone(), Tensor::from_array(values).cast(port.element_type.unwrap_or(ElementType::Float32)))
+    };
+    let text = roles.text.as_ref().expect("Latte takes text");
+    let timestep = ndarray::ArrayD::from_elem(sizes_of(&roles.timestep, &sizes()).unwrap(), 700.0 - seed as f64);
+    let timestep = Tensor::from_array(timestep).cast(roles.timestep.element_type.unwrap());
+    vec![random(&roles.latent, seed), (roles.timestep.name.clone(), timestep), random(text, seed + 100)]
+}
+
+fn step(denoiser: &mut Denoiser, inputs: &[(String, Tensor)], flags: &[bool]) -> Vec<(String, Tensor)> {
+    let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    denoiser.step(&inputs, flags).unwrap_or_else(|error| panic!("{error}"))
+}
+
+struct Patched {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    plan: Plan,
+}
+
+fn patch(model: &Path) -> Patched {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = json([model.as_os_str(), "--rules".as_ref(), "latte".as_ref(), "-o".as_ref(), folder.path().as_os_str()]);
+    let plan = Plan::parse(&printed["plan"].to_string()).unwrap();
+    Patched { path: PathBuf::from(printed["model"].as_str().unwrap()), plan, _folder: folder }
+}
+
+impl Patched {
+    fn open(&self) -> Denoiser {
+        Denoiser::patched(open(&self.path), Feedback::try_from(&self.plan).unwrap()).unwrap()
+    }
+
+    /// The static graph for one set of flags.
+    fn variant(&self, flags: &[bool]) -> Denoiser {
+        let graph = ModelGraph::new(Model::load(&self.path).unwrap()).unwrap();
+        let graph = without(graph, &self.plan, flags).unwrap();
+        let path = self.path.with_file_name("variant.onnx");
+        graph.into_model().unwrap().save(&path, &SaveOptions::default()).unwrap();
+        Denoiser::plain(open(&path))
+    }
+}
+
+fn models() -> Vec<PathBuf> {
+    let mut models = corpus();
+    models.push(shipped_model());
+    models
+}
+
+/// Bits, so that equal means equal also for zeros of both signs and for what is no number.
+#[track_caller]
+fn same(one: &[(String, Tensor)], other: &[(String, Tensor)], what: &str) {
+    assert_eq!(one.len(), other.len(), "{what}: number of outputs");
+    for ((name, one), (other_name, other)) in one.iter().zip(other) {
+        assert_eq!((name, one.shape()), (other_name, other.shape()), "{what}");
+        let bits = |tensor: &Tensor| -> Vec<u32> {
+            tensor.clone().into_f32().iter().map(|value| value.to_bits()).collect()
+        };
+        let (one, other) = (bits(one), bits(other));
+        let differing = one.iter().zip(&other).filter(|(one, other)| one != other).count();
+        assert_eq!(differing, 0, "{what}: {differing} of {} elements of `{name}` differ", one.len());
+    }
+}
+
+#[test]
+fn nothing_broadcast_equals_the_original() {
+    for model in models() {
+        let patched = patch(&model);
+        let mut original = Denoiser::plain(open(&model));
+        let mut switched = patched.open();
+        let rules = patched.plan.rules.len();
+        for seed in [1, 2] {
+            let inputs = inputs(original.session(), seed);
+            let expected = step(&mut original, &inputs, &[]);
+            let found = step(&mut switched, &inputs, &vec![false; rules]);
+            same(&expected, &found, &format!("{}, step {seed}", model.display()));
+        }
+    }
+}
+
+#[test]
+fn a_broadcast_step_equals_the_static_graph_with_the_same_caches() {
+    for model in models() {
+        let patched = patch(&model);
+        let rules = patched.plan.rules.len();
+        let mut switched = patched.open();
+        // One rule alone, and all of them.
+        let mut sets: Vec<Vec<bool>> = (0..rules).map(|rule| (0..rules).map(|other| other == rule).collect()).collect();
+        sets.push(vec![true; rules]);
+        for flags in sets {
+            switched.reset();
+            let first = inputs(switched.session(), 1);
+            let computed = step(&mut switched, &first, &vec![false; rules]);
+            let caches = switched.caches().unwrap();
+            let second = inputs(switched.session(), 2);
+            let broadcast = step(&mut switched, &second, &flags);
+            let mut variant = patched.variant(&flags);
+            let mut given = second.clone();
+            let wanted = |name: &str| variant.session().inputs().iter().any(|port| port.name == name);
+            given.extend(caches.into_iter().filter(|(name, _)| wanted(name)));
+            let expected = step(&mut variant, &given, &[]);
+            same(&expected, &broadcast, &format!("{}, flags {flags:?}", model.display()));
+            // And the caches matter: with other inputs the broadcast step is not what computing gives.
+            let fresh = step(&mut switched, &second, &vec![false; rules]);
+            let differs = |one: &[(String, Tensor)], other: &[(String, Tensor)]| one != other;
+            assert!(differs(&fresh, &broadcast), "{}: {flags:?} changed nothing", model.display());
+            assert!(differs(&computed, &broadcast));
+        }
+    }
+}
+
+#[test]
+fn broadcasting_the_same_inputs_gives_the_same_outputs() {
+    for model in models() {
+        let patched = patch(&model);
+        let mut switched = patched.open();
+        let rules = patched.plan.rules.len();
+        let inputs = inputs(switched.session(), 3);
+        let computed = step(&mut switched, &inputs, &vec![false; rules]);
+        // Twice, so that a cache that was broadcast is handed on unchanged.
+        for _ in 0..2 {
+            let broadcast = step(&mut switched, &inputs, &vec![true; rules]);
+            same(&computed, &broadcast, &model.display().to_string());
+        }
+    }
+}
+
+#[test]
+fn broadcasting_needs_a_filled_cache() {
+    let patched = patch(&shipped_model());
+    let mut switched = patched.open();
+    let inputs = inputs(switched.session(), 1);
+    let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let error = switched.step(&inputs, &[true, false, false]).unwrap_err().to_string();
+    assert!(error.contains("pab.broadcast.spatial"), "{error}");
+}
+
+#[test]
+fn nothing_of_a_broadcast_module_is_left_in_its_static_graph() {
+    let patched = patch(&shipped_model());
+    let count = |flags: &[bool]| {
+        let graph = ModelGraph::new(Model::load(&patched.path).unwrap()).unwrap();
+        let graph = without(graph, &patched.plan, flags).unwrap();
+        graph.graph.nodes().filter(|(_, node)| node.is("Softmax")).count()
+    };
+    assert_eq!(count(&[false, false, false]), 18);
+    assert_eq!(count(&[true, true, true]), 0);
+}

@@ -1,0 +1,84 @@
+//! Runs the binary, and finds the models to run it on.
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The shipped model.
+pub fn shipped_model() -> PathBuf {
+    root().join("models/latte-shapes/model.onnx")
+}
+
+/// Every small Latte export.
+pub fn corpus() -> Vec<PathBuf> {
+    let folder = root().join("tests/data/corpus");
+    let mut models: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "onnx"))
+        .collect();
+    models.sort();
+    assert!(models.len() >= 6, "the corpus has {} models", models.len());
+    models
+}
+
+/// The command with these arguments.
+pub fn command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pab-patch"));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs the program.
+pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Output {
+    command(arguments).output().unwrap()
+}
+
+/// Runs the program, which must succeed, and returns its standard output.
+pub fn succeed<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> String {
+    let output = run(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "exit {:?}: {errors}", output.status.code());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the program with `--json`, which must succeed, and returns what it printed.
+pub fn json<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Value {
+    let arguments: Vec<_> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+    let printed = succeed(arguments.iter().map(|argument| argument.as_os_str()).chain([OsStr::new("--json")]));
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+/// Runs the program, which must fail with this exit code, and returns what it said.
+#[track_caller]
+pub fn fail<A: AsRef<OsStr>>(code: i32, arguments: impl IntoIterator<Item = A>) -> String {
+    failure(code, &mut command(arguments))
+}
+
+/// Runs a command, which must fail with this exit code, and returns what it said.
+#[track_caller]
+pub fn failure(code: i32, command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{errors}");
+    assert!(errors.contains("error: "), "no error is shown: {errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    errors
+}
+
+/// Every path below a folder.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .flat_map(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() { files_below(&path) } else { vec![path] }
+        })
+        .collect()
+}
