@@ -13,8 +13,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Places beside a model where diffusers puts a scheduler's configuration.
-const SCHEDULERS: [&str; 3] =
-    ["scheduler_config.json", "scheduler/scheduler_config.json", "../scheduler/scheduler_config.json"];
+/// `..` is for patched models, which stand in a folder beside their original.
+const SCHEDULERS: [&str; 4] = [
+    "scheduler_config.json",
+    "scheduler/scheduler_config.json",
+    "../scheduler_config.json",
+    "../scheduler/scheduler_config.json",
+];
 
 /// Finds or fetches ONNX Runtime, and loads it.
 pub fn library(options: &SessionOptions, terminal: &Terminal) -> Result<Library, Failure> {
