@@ -1,1 +1,338 @@
-//! Where every dimension of every tensor comes from: batch, frames, height, width, channels, heads, text.
+//! Where every dimension of every tensor comes from: batch, frames, height, width, channels, text.
+//!
+//! The axes of the inputs are labelled ([`InputLabels`]), and the labels are pushed through the nodes in topological
+//! order. A [`Dimension`] is an ordered product of labelled factors, for example `[batch·frames, height·width,
+//! channels]`; sizes are numbers or symbols ([`Size`]). What each operator does to dimensions stands in one table
+//! (`table.rs`), one line an operator. Shape arithmetic is followed on the way (`integers.rs`), so that the targets of
+//! `Reshape` and `Expand` are known also where the exporter computes them in the graph.
+//!
+//! Labels come from the inputs alone. Declared shapes (`value_info`) fill in sizes where a rule says nothing, and are
+//! compared with the sizes that rules give; two axes of one size are never taken for the same. An operator without a
+//! rule leaves its outputs without labels and is listed in [`Axes::opaque`].
+
+mod algebra;
+mod call;
+mod cost;
+mod dimension;
+mod inputs;
+mod integers;
+mod join;
+mod label;
+mod movement;
+mod note;
+mod polynomial;
+mod product;
+mod size;
+mod table;
+
+pub use dimension::{Dimension, Factor, Joined, Origin, display_shape};
+pub use inputs::InputLabels;
+pub use label::{Label, Labels};
+pub use note::{AxesError, Note};
+pub use size::{Bindings, Size};
+
+use crate::graph::{self, ModelGraph, Node, NodeId, ValueId};
+use crate::onnx::messages::{DataType, TensorProto};
+use call::{Call, Facts, Shapes};
+use integers::Integers;
+use std::collections::{BTreeMap, BTreeSet};
+use table::Type;
+
+/// The dimensions of every value of a model's top-level graph. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Axes {
+    facts: Vec<Known>,
+    opaque: Vec<OpaqueOperator>,
+    notes: Vec<Note>,
+    symbols: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    shape: Option<Vec<Dimension>>,
+    element: Option<DataType>,
+}
+
+/// An operator that left outputs without labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpaqueOperator {
+    /// Its domain; empty for the ONNX standard.
+    pub domain: String,
+    /// Its name.
+    pub operator: String,
+    /// How many nodes.
+    pub count: usize,
+    /// Whether there is a rule for it, which could not be applied to these nodes.
+    pub has_rule: bool,
+}
+
+impl Axes {
+    /// Labels every value of the model's top-level graph.
+    ///
+    /// # Errors
+    /// [`AxesError`] where the graph has a circle, where `labels` do not fit the inputs, or where no input can be the
+    /// latent.
+    pub fn analyse(model: &ModelGraph, labels: &InputLabels) -> Result<Axes, AxesError> {
+        let order = model.graph.topological_order()?;
+        let mut first: Option<(Labels, Axes)> = None;
+        for choice in inputs::choices(model, labels)? {
+            let (mistakes, axes) = push(model, &order, choice);
+            if mistakes.is_empty() {
+                return Ok(axes);
+            }
+            first.get_or_insert((mistakes, axes));
+        }
+        let Some((mistakes, mut axes)) = first else {
+            return Err(AxesError::NoLatent {
+                inputs: String::new(),
+                example: "latent".into(),
+            });
+        };
+        axes.notes.push(Note::new(
+            "the inputs",
+            format!("a convolution sums over {mistakes}, so the axes of an input are probably not what its rank says"),
+            "say what they count, for example `inputs: { hidden_states: [batch, channels, frames, height, width] }`",
+        ));
+        Ok(axes)
+    }
+
+    /// The dimensions of `value`; `None` where nothing is known, not even its rank.
+    pub fn dimensions(&self, value: ValueId) -> Option<&[Dimension]> {
+        self.facts.get(value.index())?.shape.as_deref()
+    }
+
+    /// The sizes of `value`'s dimensions.
+    pub fn sizes(&self, value: ValueId) -> Option<Vec<Size>> {
+        Some(self.dimensions(value)?.iter().map(Dimension::size).collect())
+    }
+
+    /// The element type of `value`.
+    pub fn element_type(&self, value: ValueId) -> Option<DataType> {
+        self.facts.get(value.index())?.element
+    }
+
+    /// Operators that left outputs without labels, by domain and name.
+    pub fn opaque(&self) -> &[OpaqueOperator] {
+        &self.opaque
+    }
+
+    /// Inputs and shapes that were not understood.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// The names that sizes of the inputs have, such as `batch`: what [`Bindings`] can bind.
+    pub fn symbols(&self) -> impl Iterator<Item = &str> {
+        self.symbols.iter().map(String::as_str)
+    }
+}
+
+/// Pushes the labels of the inputs through the graph. Gives the labels that a convolution sums over by mistake, too.
+fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labels, Axes) {
+    let graph = &model.graph;
+    let mut facts: Vec<Facts> = Vec::new();
+    facts.resize_with(graph.value_bound(), Facts::default);
+    let mut symbols = BTreeSet::new();
+    for (value, entry) in graph.values() {
+        let element = graph
+            .tensor_type(value)
+            .and_then(|tensor| DataType::try_from(tensor.elem_type?).ok());
+        if let Some(tensor) = entry.initializer() {
+            let overridable = entry.origin() == graph::Origin::Input;
+            let integers = if overridable { None } else { stored(model, tensor) };
+            let element = element.or_else(|| DataType::try_from(tensor.data_type?).ok());
+            set(
+                &mut facts,
+                value,
+                Facts {
+                    shape: Some(movement::of_tensor(tensor)),
+                    element,
+                    integers,
+                },
+            );
+        } else if let Some(fact) = facts.get_mut(value.index()) {
+            fact.element = element;
+        }
+    }
+    for (value, shape) in inputs.shapes {
+        for dim in &shape {
+            dim.size().symbols(&mut |symbol| {
+                symbols.insert(symbol.to_owned());
+            });
+        }
+        if let Some(fact) = facts.get_mut(value.index()) {
+            fact.shape = Some(shape);
+        }
+    }
+    let mut opaque: BTreeMap<(String, String), (usize, bool)> = BTreeMap::new();
+    let mut mistakes = Labels::NONE;
+    let mut disagreement: Option<Note> = None;
+    for id in order {
+        let node = graph.node(*id);
+        let operator = table::find(node.domain(), node.operator());
+        let call = Call {
+            model,
+            node,
+            facts: &facts,
+        };
+        let shapes = operator.and_then(|operator| (operator.rule)(&call));
+        let understood = shapes
+            .as_ref()
+            .is_some_and(|shapes| shapes.first().is_some_and(Option::is_some));
+        if !understood {
+            let entry = opaque.entry((node.domain().to_owned(), node.operator().to_owned()));
+            entry.or_insert((0, operator.is_some())).0 += 1;
+        }
+        mistakes = mistakes.union(product::contracted_by_mistake(&call));
+        let mut shapes = shapes.unwrap_or_default();
+        shapes.resize_with(node.outputs().len(), || None);
+        let element = operator.and_then(|operator| element(&call, operator.element));
+        let integers = match shapes.first() {
+            Some(shape) if node.is("Constant") => constant(&call).filter(|_| shape.is_some()),
+            Some(shape) => integers::fold(&call, shape.as_deref()),
+            None => None,
+        };
+        disagreement = disagreement.or_else(|| disagrees(model, node, &shapes));
+        record(model, node, shapes, element, integers, &mut facts);
+    }
+    let mut notes = inputs.notes;
+    notes.extend(disagreement);
+    let opaque = opaque
+        .into_iter()
+        .map(|((domain, operator), (count, has_rule))| OpaqueOperator {
+            domain,
+            operator,
+            count,
+            has_rule,
+        });
+    let known = facts
+        .into_iter()
+        .map(|fact| Known {
+            shape: fact.shape,
+            element: fact.element,
+        })
+        .collect();
+    (
+        mistakes,
+        Axes {
+            facts: known,
+            opaque: opaque.collect(),
+            notes,
+            symbols,
+        },
+    )
+}
+
+fn set(facts: &mut [Facts], value: ValueId, fact: Facts) {
+    if let Some(place) = facts.get_mut(value.index()) {
+        *place = fact;
+    }
+}
+
+fn record(
+    model: &ModelGraph,
+    node: &Node,
+    shapes: Shapes,
+    element: Option<DataType>,
+    integers: Option<Integers>,
+    facts: &mut [Facts],
+) {
+    let mut integers = integers;
+    for (slot, (output, shape)) in node.outputs().iter().zip(shapes).enumerate() {
+        let Some(output) = *output else { continue };
+        let shape = shape.or_else(|| declared(model, output));
+        let Some(fact) = facts.get_mut(output.index()) else {
+            continue;
+        };
+        fact.shape = shape;
+        fact.element = fact.element.or(element.filter(|_| slot == 0 || node.is("Split")));
+        fact.integers = if slot == 0 { integers.take() } else { None };
+    }
+}
+
+/// Declared sizes without labels, for outputs that no rule says anything of.
+fn declared(model: &ModelGraph, value: ValueId) -> Option<Vec<Dimension>> {
+    let shape = model.graph.tensor_type(value)?.shape.as_ref()?;
+    let dims = shape.dim.iter().map(|dim| match (&dim.dim_param, dim.dim_value) {
+        (_, Some(size)) => Dimension::unlabelled(Size::number(size)),
+        // A name that an exporter made up in the middle of the graph may be no size of an input.
+        _ => Dimension::unlabelled(Size::unknown()),
+    });
+    Some(dims.collect())
+}
+
+/// The first output whose declared sizes are not those that the rule gives, as a note.
+fn disagrees(model: &ModelGraph, node: &Node, shapes: &Shapes) -> Option<Note> {
+    for (output, shape) in node.outputs().iter().zip(shapes) {
+        let (Some(output), Some(shape)) = (output, shape) else {
+            continue;
+        };
+        let Some(declared) = declared(model, *output) else {
+            continue;
+        };
+        let differs = |(mine, theirs): (&Dimension, &Dimension)| matches!((mine.size().as_number(), theirs.size().as_number()), (Some(a), Some(b)) if a != b);
+        if declared.len() != shape.len() || shape.iter().zip(&declared).any(differs) {
+            let sizes: Vec<Size> = shape.iter().map(Dimension::size).collect();
+            let theirs: Vec<Size> = declared.iter().map(Dimension::size).collect();
+            return Some(Note::new(
+                format!("value `{}` of {}", model.graph.value(*output).name(), node.operator()),
+                format!("the file declares {theirs:?}, the axis analysis finds {sizes:?}"),
+                "check the model with onnx.checker; if it is valid, report this operator to pab-patch",
+            ));
+        }
+    }
+    None
+}
+
+fn element(call: &Call<'_>, rule: Type) -> Option<DataType> {
+    match rule {
+        Type::Of(slot) => call.element(slot),
+        Type::Is(element) => Some(element),
+        Type::To => match call.node.attribute("to").and_then(|attribute| attribute.i) {
+            Some(to) => DataType::try_from(i32::try_from(to).ok()?).ok(),
+            None => call.element(0),
+        },
+        Type::Value => match call.node.attribute("value").and_then(|attribute| attribute.t.as_ref()) {
+            Some(tensor) => DataType::try_from(tensor.data_type?).ok(),
+            None if call
+                .node
+                .attribute("value_int")
+                .or_else(|| call.node.attribute("value_ints"))
+                .is_some() =>
+            {
+                Some(DataType::Int64)
+            }
+            None => Some(DataType::Float),
+        },
+    }
+}
+
+/// The elements of a small stored tensor of integers.
+fn stored(model: &ModelGraph, tensor: &TensorProto) -> Option<Integers> {
+    let element = DataType::try_from(tensor.data_type?).ok()?;
+    if !matches!(element, DataType::Int64 | DataType::Int32 | DataType::Bool) {
+        return None;
+    }
+    let dims: Option<Vec<usize>> = tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect();
+    let dims = dims?;
+    let count = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))?;
+    if count > integers::MOST_ELEMENTS {
+        return None;
+    }
+    let values = model.weights().integers(tensor).ok()?;
+    Integers::new(
+        dims,
+        values.into_iter().map(|value| Some(Size::number(value))).collect(),
+    )
+}
+
+fn constant(call: &Call<'_>) -> Option<Integers> {
+    if let Some(tensor) = call.node.attribute("value").and_then(|attribute| attribute.t.as_ref()) {
+        return stored(call.model, tensor);
+    }
+    if let Some(values) = call.node.ints("value_ints") {
+        return Integers::list(values.iter().map(|value| Some(Size::number(*value))).collect());
+    }
+    let value = call.node.attribute("value_int")?.i?;
+    Integers::new(Vec::new(), vec![Some(Size::number(value))])
+}

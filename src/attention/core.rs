@@ -1,0 +1,220 @@
+//! Finds attention cores: where queries meet keys.
+
+use super::spelling;
+use super::variable::Variable;
+use crate::axes::{Axes, Dimension, Label, Note};
+use crate::graph::{Graph, Node, NodeId, ValueId};
+
+/// Queries, keys and what becomes of them.
+#[derive(Clone, Debug)]
+pub(super) struct Core {
+    /// The nodes, from the first product to the second.
+    pub nodes: Vec<NodeId>,
+    /// Queries, scaled or not.
+    pub query: ValueId,
+    /// Keys, transposed or not. The same as the queries where they are packed together.
+    pub key: ValueId,
+    /// The weighted sum of the values.
+    pub output: ValueId,
+    /// What the queries count.
+    pub query_axis: Dimension,
+    /// What the keys count: what the attention mixes.
+    pub key_axis: Dimension,
+    /// Number of heads, where it is known.
+    pub heads: Option<i64>,
+}
+
+/// How far the scores are followed: mixed precision, scale, two masks and a soft cap stay far below it.
+const LONGEST_CHAIN: usize = 16;
+
+/// Searches the cores of one graph.
+pub(super) struct Search<'s> {
+    pub graph: &'s Graph,
+    pub axes: &'s Axes,
+    pub variable: &'s Variable,
+}
+
+impl Search<'_> {
+    /// The core that `node` is the softmax of or is as a whole: `None` where the node is neither.
+    pub fn core(&self, id: NodeId) -> Option<Result<Core, Note>> {
+        let node = self.graph.node(id);
+        if node.is("Softmax") {
+            return Some(self.around_softmax(id));
+        }
+        if let Some(fused) = spelling::fused(node) {
+            return Some(self.fused(id, fused));
+        }
+        spelling::is_not_yet_understood(node).then(|| {
+            Err(self.note(
+                id,
+                "this fused attention operator is not understood yet",
+                "export without this fusion",
+            ))
+        })
+    }
+
+    /// A note on `node`.
+    pub fn note(&self, id: NodeId, reason: impl Into<String>, advice: impl Into<String>) -> Note {
+        Note::new(label(self.graph.node(id)), reason, advice)
+    }
+
+    fn around_softmax(&self, id: NodeId) -> Result<Core, Note> {
+        let softmax = self.graph.node(id);
+        let no_attention = "nothing to do if this is no attention; else report the spelling to pab-patch";
+        let (Some(scores), Some(probabilities)) = (softmax.input(0), softmax.output(0)) else {
+            return Err(self.note(id, "it has no input or output", no_attention));
+        };
+        let rank = self.axes.dimensions(scores).map(<[Dimension]>::len);
+        let along = softmax.int("axis", -1);
+        if along != -1 && rank.is_none_or(|rank| along + 1 != rank as i64) {
+            return Err(self.note(id, "the softmax is not over the last axis", no_attention));
+        }
+        let mut nodes = Vec::new();
+        let Some(first) = self.first_product(scores, LONGEST_CHAIN, &mut nodes) else {
+            return Err(self.note(id, "what it normalizes is no product of queries and keys", no_attention));
+        };
+        nodes.reverse();
+        nodes.push(id);
+        let Some(second) = self.second_product(probabilities, LONGEST_CHAIN, &mut nodes) else {
+            return Err(self.note(id, "its result does not weigh values in a matrix product", no_attention));
+        };
+        let product = self.graph.node(first);
+        let parts = (
+            product.input(0),
+            product.input(1),
+            product.output(0),
+            self.graph.node(second).output(0),
+        );
+        let (Some(query), Some(key), Some(scores), Some(output)) = parts else {
+            return Err(self.note(id, "a product around it lacks an input or output", no_attention));
+        };
+        let Some([outer @ .., query_axis, key_axis]) = self.axes.dimensions(scores) else {
+            return Err(self.note(
+                id,
+                "the shape of its scores is not known",
+                "see the operators without a rule",
+            ));
+        };
+        Ok(Core {
+            nodes,
+            query,
+            key,
+            output,
+            query_axis: query_axis.clone(),
+            key_axis: key_axis.clone(),
+            heads: heads(outer),
+        })
+    }
+
+    /// Walks back from the softmax to the product of queries and keys. Collects the nodes in between.
+    fn first_product(&self, value: ValueId, left: usize, nodes: &mut Vec<NodeId>) -> Option<NodeId> {
+        let (id, node) = self.graph.producer(value)?;
+        if spelling::is_product(node) {
+            let both = node.inputs().len() == 2 && node.inputs().flatten().all(|input| self.variable.is(input));
+            nodes.push(id);
+            return if both { Some(id) } else { None };
+        }
+        let carrier = spelling::score_step(node).filter(|_| left > 0)?;
+        let length = nodes.len();
+        for slot in carrier.slots() {
+            let Some(input) = node.input(*slot).filter(|input| self.variable.is(*input)) else {
+                continue;
+            };
+            nodes.push(id);
+            if let Some(found) = self.first_product(input, left - 1, nodes) {
+                return Some(found);
+            }
+            nodes.truncate(length);
+        }
+        None
+    }
+
+    /// Walks on from the softmax to the product with the values.
+    fn second_product(&self, value: ValueId, left: usize, nodes: &mut Vec<NodeId>) -> Option<NodeId> {
+        for usage in self.graph.value(value).uses() {
+            let node = self.graph.node(usage.node);
+            let crate::graph::Slot::Input(slot) = usage.slot else {
+                continue;
+            };
+            if spelling::is_product(node) && slot == 0 && node.input(1).is_some_and(|values| self.variable.is(values)) {
+                nodes.push(usage.node);
+                return Some(usage.node);
+            }
+            let carries = spelling::probability_step(node).is_some_and(|carrier| carrier.slots().contains(&slot));
+            if let Some(output) = node.output(0).filter(|_| carries && left > 0) {
+                let length = nodes.len();
+                nodes.push(usage.node);
+                if let Some(found) = self.second_product(output, left - 1, nodes) {
+                    return Some(found);
+                }
+                nodes.truncate(length);
+            }
+        }
+        None
+    }
+
+    fn fused(&self, id: NodeId, fused: spelling::Fused) -> Result<Core, Note> {
+        let node = self.graph.node(id);
+        let (Some(query), Some(output)) = (node.input(fused.query), node.output(0)) else {
+            return Err(self.note(id, "it has no query or output", "check the model with onnx.checker"));
+        };
+        let key = node.input(fused.key).unwrap_or(query);
+        let unknown = || {
+            self.note(
+                id,
+                "the shape of its queries or keys is not known",
+                "see the operators without a rule",
+            )
+        };
+        let (queries, keys) = (
+            self.axes.dimensions(query).ok_or_else(unknown)?,
+            self.axes.dimensions(key).ok_or_else(unknown)?,
+        );
+        let heads_attribute = Some(node.int(fused.heads, 0)).filter(|heads| *heads > 0);
+        let (query_axis, key_axis, heads) = match (queries, keys) {
+            // Packed with keys and values: [batch, tokens, heads, 3, head].
+            ([_, tokens, heads, _, _], _) if key == query => (tokens, tokens, heads.size().as_number()),
+            ([_, heads, tokens, _], [_, _, keys, _]) => (tokens, keys, heads.size().as_number()),
+            ([_, tokens, _], [_, keys, _]) => (tokens, keys, heads_attribute),
+            ([_, tokens, _], [_, _, keys, _]) => (tokens, keys, heads_attribute),
+            // Keys packed with values: [batch, tokens, heads, 2, head].
+            ([_, tokens, _], [_, keys, _, _, _]) => (tokens, keys, heads_attribute),
+            _ => {
+                return Err(self.note(
+                    id,
+                    "its queries and keys have a layout that is not understood",
+                    "report it",
+                ));
+            }
+        };
+        let (query_axis, key_axis) = (query_axis.clone(), key_axis.clone());
+        Ok(Core {
+            nodes: vec![id],
+            query,
+            key,
+            output,
+            query_axis,
+            key_axis,
+            heads,
+        })
+    }
+}
+
+/// Heads stand in an axis of their own, or behind the batch in the first one.
+fn heads(outer: &[Dimension]) -> Option<i64> {
+    let last = outer.last()?.factors().last()?;
+    let channels = last.origin == crate::axes::Origin::Axis(Label::Channels);
+    last.size.as_number().filter(|_| channels)
+}
+
+/// Operator and name of a node, for people.
+pub(super) fn label(node: &Node) -> String {
+    let operator = match node.domain() {
+        "" => node.operator().to_owned(),
+        domain => format!("{domain}:{}", node.operator()),
+    };
+    match node.name() {
+        "" => operator,
+        name => format!("{operator} `{name}`"),
+    }
+}

@@ -1,0 +1,104 @@
+//! What exporters call a module, for people. Never used to recognize anything.
+
+use crate::graph::{Graph, Node, NodeId};
+
+/// The scopes of a node from the outermost to its own module, with list indices as scopes of their own:
+/// `transformer_blocks`, `0`, `attn1`.
+fn scopes(node: &Node) -> Option<Vec<String>> {
+    let dotted = match node.metadata("pkg.torch.onnx.name_scopes") {
+        Some(list) => dynamo(list)?,
+        None => torchscript(node.name())?,
+    };
+    let parts: Vec<String> = dotted
+        .split('.')
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect();
+    Some(parts).filter(|parts| !parts.is_empty())
+}
+
+/// `['', 'transformer_blocks.0', 'transformer_blocks.0.attn1', 'matmul']`: the last one is the node itself.
+fn dynamo(list: &str) -> Option<String> {
+    let names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
+    names
+        .len()
+        .checked_sub(2)
+        .and_then(|place| names.get(place))
+        .map(|name| (*name).to_owned())
+}
+
+/// `/transformer_blocks.0/attn1/MatMul`: the last part is the node itself.
+fn torchscript(name: &str) -> Option<String> {
+    let (module, _) = name.strip_prefix('/')?.rsplit_once('/')?;
+    Some(module.replace('/', "."))
+}
+
+/// The innermost module that all `nodes` with a known module are in.
+pub(super) fn common(graph: &Graph, nodes: &[NodeId]) -> Option<Vec<String>> {
+    let mut all = nodes.iter().filter_map(|id| scopes(graph.node(*id)));
+    let mut common = all.next()?;
+    for other in all {
+        let same = common.iter().zip(&other).take_while(|(a, b)| a == b).count();
+        common.truncate(same);
+    }
+    Some(common).filter(|common| !common.is_empty())
+}
+
+/// Dotted names of the modules, without wrappers that all of them are in (`m.transformer_blocks.0` becomes
+/// `transformer_blocks.0`). A list of blocks is no wrapper, even where there is only one.
+pub(super) fn dotted(modules: Vec<Option<Vec<String>>>) -> Vec<Option<String>> {
+    let mut wrappers: Option<Vec<String>> = None;
+    for module in modules.iter().flatten() {
+        let plain = module.iter().zip(module.iter().skip(1)).take_while(|(name, next)| {
+            let index = |text: &str| text.chars().all(|letter| letter.is_ascii_digit());
+            !index(name) && !index(next)
+        });
+        let plain: Vec<String> = plain.map(|(name, _)| name.clone()).collect();
+        wrappers = Some(match wrappers {
+            None => plain,
+            Some(wrappers) => {
+                let same = wrappers.iter().zip(&plain).take_while(|(a, b)| a == b).count();
+                wrappers.into_iter().take(same).collect()
+            }
+        });
+    }
+    let skip = wrappers.map_or(0, |wrappers| wrappers.len());
+    modules
+        .into_iter()
+        .map(|module| module.map(|module| module.get(skip..).unwrap_or_default().join(".")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(dotted: &str) -> Option<Vec<String>> {
+        Some(dotted.split('.').map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn wrappers_are_left_out_and_block_lists_are_not() {
+        let found = dotted(vec![module("m.blocks.0.attn1"), None, module("m.temporal.0.attn1")]);
+        assert_eq!(
+            found,
+            [Some("blocks.0.attn1".into()), None, Some("temporal.0.attn1".into())]
+        );
+        assert_eq!(
+            dotted(vec![module("blocks.0.attn"), module("blocks.1.attn")])[1],
+            Some("blocks.1.attn".into())
+        );
+    }
+
+    #[test]
+    fn both_exporters_name_modules_alike() {
+        let scopes = "['', 'transformer_blocks.0', 'transformer_blocks.0.attn1', 'matmul']";
+        assert_eq!(dynamo(scopes), Some("transformer_blocks.0.attn1".into()));
+        assert_eq!(
+            torchscript("/transformer_blocks.0/attn1/MatMul"),
+            Some("transformer_blocks.0.attn1".into())
+        );
+        assert_eq!(torchscript("node_1"), None);
+        assert_eq!(dynamo("[]"), None);
+    }
+}

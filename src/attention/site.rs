@@ -1,0 +1,173 @@
+//! Sites: residual branches that can be cached, with their cut points.
+
+use super::classify::classify;
+use super::core::{Core, Search};
+use super::kind::Kind;
+use super::module;
+use super::residual::Branch;
+use super::variable::Variable;
+use crate::axes::{Axes, Note, Size};
+use crate::graph::{GraphError, ModelGraph, NodeId, ValueId};
+use crate::onnx::messages::DataType;
+use std::collections::HashMap;
+
+/// A value that can be cached instead of computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The value.
+    pub value: ValueId,
+    /// Its element type.
+    pub element_type: DataType,
+    /// Its sizes: numbers, or products such as `16*batch`.
+    pub shape: Vec<Size>,
+}
+
+/// A residual branch that can be cached.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Kind and block, for example `spatial.3`. Unique.
+    pub name: String,
+    /// What the exporter calls the module, for example `transformer_blocks.3.attn1`. For people only.
+    pub module: Option<String>,
+    /// What the attention mixes.
+    pub kind: Kind,
+    /// Which one of its kind it is, in the order in which the model computes them, from 0.
+    ///
+    /// For models that are stacks of equal blocks this is the index of the block: Latte's `transformer_blocks.i` has
+    /// `spatial.i` and `cross.i`, its `temporal_transformer_blocks.i` has `temporal.i`.
+    pub block: usize,
+    /// The module's output, before gate and residual addition: what diffusers caches.
+    pub output: Cut,
+    /// What is added to the residual stream, where the branch is gated: what VideoSys caches.
+    pub gated: Option<Cut>,
+    /// The nodes of the core, from the product of queries and keys to the weighted sum.
+    pub core: Vec<NodeId>,
+    /// What the queries are projected from.
+    pub query_source: ValueId,
+    /// What the keys are projected from.
+    pub key_source: ValueId,
+    /// Whether queries and keys come from the same tokens.
+    pub self_attention: bool,
+    /// Number of heads, where it is known.
+    pub heads: Option<i64>,
+    /// The residual stream that the branch is added to.
+    pub stream: ValueId,
+    /// The node that adds it.
+    pub addition: NodeId,
+}
+
+/// Everything that was found in a model.
+#[derive(Clone, Debug, Default)]
+pub struct Sites {
+    /// The sites, in the order in which the model computes them.
+    pub sites: Vec<Site>,
+    /// Every softmax and fused attention that is no site, and every input that was not understood: why, and what to do.
+    pub notes: Vec<Note>,
+}
+
+impl Sites {
+    /// Finds the sites of a model's top-level graph, by structure alone: no name is looked at.
+    ///
+    /// # Errors
+    /// [`GraphError::Cycle`] where the nodes have no order.
+    pub fn find(model: &ModelGraph, axes: &Axes) -> Result<Sites, GraphError> {
+        let graph = &model.graph;
+        let order = graph.topological_order()?;
+        let variable = Variable::of(graph, &order);
+        let search = Search {
+            graph,
+            axes,
+            variable: &variable,
+        };
+        let mut sites = Vec::new();
+        let mut notes = axes.notes().to_vec();
+        let mut modules = Vec::new();
+        let mut blocks: HashMap<Kind, usize> = HashMap::new();
+        for id in order {
+            let site = match search.core(id) {
+                None => continue,
+                Some(found) => found.and_then(|core| site(&search, id, core, &mut blocks)),
+            };
+            match site {
+                Ok((site, nodes)) => {
+                    modules.push(module::common(graph, &nodes));
+                    sites.push(site);
+                }
+                Err(note) => notes.push(note),
+            }
+        }
+        for (site, module) in sites.iter_mut().zip(module::dotted(modules)) {
+            site.module = module;
+        }
+        Ok(Sites { sites, notes })
+    }
+
+    /// The site named `name`.
+    pub fn get(&self, name: &str) -> Option<&Site> {
+        self.sites.iter().find(|site| site.name == name)
+    }
+}
+
+/// The site around a core, and the nodes that tell its module.
+fn site(
+    search: &Search<'_>,
+    id: NodeId,
+    core: Core,
+    blocks: &mut HashMap<Kind, usize>,
+) -> Result<(Site, Vec<NodeId>), Note> {
+    let kind = classify(&core.query_axis, &core.key_axis).map_err(|reason| {
+        let advice = "say what the inputs' axes count, for example `inputs: { hidden_states: [batch, channels, \
+                      frames, height, width] }`, and see the operators without a rule";
+        search.note(id, reason, advice)
+    })?;
+    let branch = search.branch(&core)?;
+    let output = cut(search, id, branch.output)?;
+    let gated = branch.gated.map(|value| cut(search, id, value)).transpose()?;
+    let (query_source, key_source) = (search.source(core.query), search.source(core.key));
+    let self_attention = query_source == key_source || core.query_axis == core.key_axis && kind != Kind::Cross;
+    let counter = blocks.entry(kind).or_default();
+    let block = *counter;
+    *counter += 1;
+    let Branch {
+        stream,
+        addition,
+        nodes,
+        ..
+    } = branch;
+    let named: Vec<NodeId> = core.nodes.iter().copied().chain(nodes.first().copied()).collect();
+    let site = Site {
+        name: format!("{kind}.{block}"),
+        module: None,
+        kind,
+        block,
+        output,
+        gated,
+        core: core.nodes,
+        query_source,
+        key_source,
+        self_attention,
+        heads: core.heads,
+        stream,
+        addition,
+    };
+    Ok((site, named))
+}
+
+fn cut(search: &Search<'_>, id: NodeId, value: ValueId) -> Result<Cut, Note> {
+    let advice = "see the operators without a rule, and what the inputs' axes count";
+    let Some(shape) = search
+        .axes
+        .sizes(value)
+        .filter(|shape| !shape.iter().any(Size::has_unknown))
+    else {
+        return Err(search.note(id, "the shape of its module's output is not known", advice));
+    };
+    let Some(element_type) = search.axes.element_type(value) else {
+        return Err(search.note(id, "the element type of its module's output is not known", advice));
+    };
+    Ok(Cut {
+        value,
+        element_type,
+        shape,
+    })
+}

@@ -1,0 +1,314 @@
+//! A dimension of a tensor as an ordered product of labelled factors, for example `batch·frames`.
+
+use super::label::{Label, Labels};
+use super::size::Size;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a factor counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Not known: constants, and axes that an operator made anew.
+    Unlabelled,
+    /// An axis of a model input, or a part of it.
+    Axis(Label),
+    /// Dimensions set one behind the other by `Concat`: text and latent tokens, for example.
+    Joined(Arc<Joined>),
+}
+
+/// The parts of a [`Origin::Joined`], in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    parts: Vec<Dimension>,
+    depth: u8,
+}
+
+/// Deeper joints than this come from no model; they would let a hostile file exhaust the stack.
+const DEEPEST_JOINT: u8 = 6;
+
+/// One factor of a dimension. Its size is never 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Factor {
+    /// What it counts.
+    pub origin: Origin,
+    /// How many.
+    pub size: Size,
+}
+
+/// A dimension: factors from the slowest to the fastest, none of size 1, neighbours with different labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dimension {
+    factors: Vec<Factor>,
+}
+
+impl Factor {
+    /// Cuts the factor into an outer one of size `outer` and an inner one of size `inner`.
+    pub(super) fn split(self, outer: Size, inner: Size) -> (Factor, Factor) {
+        let origin = match self.origin {
+            // A part of a joint is not a multiple of anything.
+            Origin::Joined(_) => Origin::Unlabelled,
+            origin => origin,
+        };
+        (
+            Factor {
+                origin: origin.clone(),
+                size: outer,
+            },
+            Factor { origin, size: inner },
+        )
+    }
+
+    fn labels(&self) -> Labels {
+        match &self.origin {
+            Origin::Unlabelled => Labels::NONE,
+            Origin::Axis(label) => Labels::NONE.with(*label),
+            Origin::Joined(joined) => joined
+                .parts
+                .iter()
+                .fold(Labels::NONE, |labels, part| labels.union(part.labels())),
+        }
+    }
+}
+
+impl Dimension {
+    /// A dimension of size 1.
+    pub const ONE: Dimension = Dimension { factors: Vec::new() };
+
+    /// A dimension of one factor.
+    pub fn new(origin: Origin, size: Size) -> Dimension {
+        Dimension::of([Factor { origin, size }])
+    }
+
+    /// An axis of an input.
+    pub fn axis(label: Label, size: Size) -> Dimension {
+        Dimension::new(Origin::Axis(label), size)
+    }
+
+    /// A dimension that nothing but its size is known of.
+    pub fn unlabelled(size: Size) -> Dimension {
+        Dimension::new(Origin::Unlabelled, size)
+    }
+
+    /// The product of `factors`. Factors of size 1 are left out, and neighbours of one label are put together.
+    pub fn of(factors: impl IntoIterator<Item = Factor>) -> Dimension {
+        let mut kept: Vec<Factor> = Vec::new();
+        for factor in factors {
+            if factor.size.is_one() {
+                continue;
+            }
+            match kept.last_mut() {
+                Some(last) if last.origin == factor.origin && !matches!(factor.origin, Origin::Joined(_)) => {
+                    last.size = &last.size * &factor.size;
+                }
+                _ => kept.push(factor),
+            }
+        }
+        Dimension { factors: kept }
+    }
+
+    /// Dimensions set one behind the other.
+    pub fn joined(parts: Vec<Dimension>) -> Dimension {
+        let mut flat: Vec<Dimension> = Vec::new();
+        for part in parts {
+            match part.factors.as_slice() {
+                [
+                    Factor {
+                        origin: Origin::Joined(inner),
+                        ..
+                    },
+                ] => flat.extend(inner.parts.iter().cloned()),
+                _ => flat.push(part),
+            }
+        }
+        let size = flat.iter().fold(Size::number(0), |sum, part| &sum + &part.size());
+        let labels = flat
+            .iter()
+            .fold(Labels::NONE, |labels, part| labels.union(part.labels()));
+        let depth = 1 + flat.iter().map(Dimension::depth).max().unwrap_or(0);
+        let origin = match labels.single() {
+            None if labels.is_empty() => Origin::Unlabelled,
+            // Channels that are set behind constant ones are channels; of other axes the difference is kept.
+            Some(label) if flat.iter().all(Dimension::is_labelled) || label == Label::Channels => Origin::Axis(label),
+            _ if depth > DEEPEST_JOINT => Origin::Unlabelled,
+            _ => Origin::Joined(Arc::new(Joined { parts: flat, depth })),
+        };
+        Dimension::new(origin, size)
+    }
+
+    fn depth(&self) -> u8 {
+        let depths = self.factors.iter().map(|factor| match &factor.origin {
+            Origin::Joined(joined) => joined.depth,
+            _ => 0,
+        });
+        depths.max().unwrap_or(0)
+    }
+
+    /// The factors, the slowest first.
+    pub fn factors(&self) -> &[Factor] {
+        &self.factors
+    }
+
+    /// The size: the product of the factors' sizes.
+    pub fn size(&self) -> Size {
+        Size::product(self.factors.iter().map(|factor| &factor.size))
+    }
+
+    /// Whether the size is 1.
+    pub fn is_one(&self) -> bool {
+        self.factors.is_empty()
+    }
+
+    /// Every label in it.
+    pub fn labels(&self) -> Labels {
+        self.factors
+            .iter()
+            .fold(Labels::NONE, |labels, factor| labels.union(factor.labels()))
+    }
+
+    /// Whether every factor has a label; size 1 has none and needs none.
+    pub fn is_labelled(&self) -> bool {
+        self.factors.iter().all(|factor| match &factor.origin {
+            Origin::Unlabelled => false,
+            Origin::Axis(_) => true,
+            Origin::Joined(joined) => joined.parts.iter().all(Dimension::is_labelled),
+        })
+    }
+
+    /// The dimension at another size, after a stride, padding or a partial slice: it keeps its label if it has one only.
+    pub fn resized(&self, size: Size) -> Dimension {
+        if self.size() == size {
+            return self.clone();
+        }
+        match self.labels().single() {
+            Some(label) if self.is_labelled() => Dimension::axis(label, size),
+            _ => Dimension::unlabelled(size),
+        }
+    }
+
+    /// Elements `start..end` of the dimension. What `Concat` joined comes apart again at its seams.
+    pub fn slice(&self, start: &Size, end: &Size) -> Dimension {
+        if let [
+            Factor {
+                origin: Origin::Joined(joined),
+                ..
+            },
+        ] = self.factors.as_slice()
+        {
+            let mut seam = Size::number(0);
+            let mut taken: Option<Vec<Dimension>> = None;
+            for part in &joined.parts {
+                if seam == *start {
+                    taken = Some(Vec::new());
+                }
+                if let Some(taken) = &mut taken {
+                    taken.push(part.clone());
+                }
+                seam = &seam + &part.size();
+                if seam == *end
+                    && let Some(mut taken) = taken.take()
+                {
+                    return match taken.pop() {
+                        Some(part) if taken.is_empty() => part,
+                        Some(part) => {
+                            taken.push(part);
+                            Dimension::joined(taken)
+                        }
+                        None => Dimension::ONE,
+                    };
+                }
+            }
+            return Dimension::unlabelled(end - start);
+        }
+        self.resized(end - start)
+    }
+
+    /// The product of several dimensions, the first slowest.
+    pub fn product<'d>(dimensions: impl IntoIterator<Item = &'d Dimension>) -> Dimension {
+        Dimension::of(
+            dimensions
+                .into_iter()
+                .flat_map(|dimension| dimension.factors.iter().cloned()),
+        )
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Unlabelled => write!(f, "{}", self.size),
+            Origin::Axis(label) => write!(f, "{label}"),
+            Origin::Joined(joined) => {
+                let parts: Vec<String> = joined.parts.iter().map(Dimension::to_string).collect();
+                write!(f, "({})", parts.join("+"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.factors.is_empty() {
+            return f.pad("1");
+        }
+        let factors: Vec<String> = self.factors.iter().map(Factor::to_string).collect();
+        f.pad(&factors.join("·"))
+    }
+}
+
+/// `[batch·frames, height·width, channels]`.
+pub fn display_shape(dimensions: &[Dimension]) -> String {
+    let words: Vec<String> = dimensions.iter().map(Dimension::to_string).collect();
+    format!("[{}]", words.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> Dimension {
+        Dimension::axis(Label::Text, Size::symbol("text"))
+    }
+
+    fn latent() -> Dimension {
+        Dimension::product(&[
+            Dimension::axis(Label::Frames, Size::number(5)),
+            Dimension::axis(Label::Height, Size::number(4)),
+            Dimension::axis(Label::Width, Size::number(6)),
+        ])
+    }
+
+    #[test]
+    fn a_dimension_is_written_as_the_product_of_its_labels() {
+        assert_eq!(latent().to_string(), "frames·height·width");
+        assert_eq!(latent().size(), Size::number(120));
+        assert_eq!(Dimension::ONE.to_string(), "1");
+        assert_eq!(Dimension::unlabelled(Size::number(7)).to_string(), "7");
+    }
+
+    #[test]
+    fn a_joint_comes_apart_at_its_seams() {
+        let joint = Dimension::joined(vec![text(), latent()]);
+        assert_eq!(joint.to_string(), "(text+frames·height·width)");
+        let seam = Size::symbol("text");
+        assert_eq!(joint.slice(&Size::number(0), &seam), text());
+        assert_eq!(joint.slice(&seam, &joint.size()), latent());
+        assert!(!joint.slice(&Size::number(3), &seam).is_labelled());
+    }
+
+    #[test]
+    fn joints_of_joints_do_not_nest_without_end() {
+        let mut joint = Dimension::joined(vec![text(), latent()]);
+        for _ in 0..1000 {
+            let product = Dimension::product(&[Dimension::axis(Label::Batch, Size::number(2)), joint]);
+            joint = Dimension::joined(vec![text(), product]);
+        }
+        assert!(joint.depth() <= DEEPEST_JOINT);
+    }
+
+    #[test]
+    fn channels_behind_channels_are_channels() {
+        let channels = Dimension::axis(Label::Channels, Size::number(8));
+        let both = Dimension::joined(vec![channels.clone(), Dimension::unlabelled(Size::number(8))]);
+        assert_eq!(both, Dimension::axis(Label::Channels, Size::number(16)));
+    }
+}

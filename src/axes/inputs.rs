@@ -1,0 +1,297 @@
+//! Which axis of which input counts what: from ranks and sizes, from names where these leave a choice, or as given.
+
+use super::dimension::Dimension;
+use super::label::Label::{self, Batch, Channels, Frames, Height, Other, Text, Tokens, Width};
+use super::note::{AxesError, Note};
+use super::size::Size;
+use crate::graph::{ModelGraph, ValueId};
+use crate::onnx::messages::DataType;
+use std::collections::BTreeMap;
+
+/// Labels of the inputs' axes, by the name of the input. Inputs that are not named here are labelled by rank and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputLabels {
+    /// One label for each axis.
+    pub inputs: BTreeMap<String, Vec<Label>>,
+}
+
+/// Layouts of latents, in the order in which they are tried. One that makes a convolution sum over something else than
+/// channels is wrong, and the next one is tried.
+static LATENTS: &[&[Label]] = &[
+    &[Batch, Channels, Frames, Height, Width],
+    &[Batch, Frames, Channels, Height, Width],
+    &[Batch, Frames, Height, Width, Channels],
+    &[Batch, Channels, Height, Width],
+    &[Batch, Height, Width, Channels],
+];
+
+/// Names of text inputs, where there is no latent with an axis of its own for height and width to tell them from.
+static TEXT_NAMES: &[&str] = &[
+    "encoder_hidden_states",
+    "context",
+    "prompt_embeds",
+    "text_embeds",
+    "txt",
+    "y",
+];
+
+/// Names of latents whose tokens were put together before the model.
+static TOKEN_NAMES: &[&str] = &["hidden_states", "sample", "latent", "latents", "x", "img"];
+
+/// An input of the model.
+#[derive(Clone, Debug)]
+struct Input {
+    value: ValueId,
+    name: String,
+    element: Option<DataType>,
+    dims: Option<Vec<Option<Size>>>,
+}
+
+impl Input {
+    fn rank(&self) -> Option<usize> {
+        self.dims.as_ref().map(Vec::len)
+    }
+
+    fn is_float(&self) -> bool {
+        use DataType::{Bfloat16, Double, Float, Float16};
+        matches!(self.element, None | Some(Float | Float16 | Bfloat16 | Double))
+    }
+
+    fn size(&self, place: usize) -> Option<&Size> {
+        self.dims.as_ref()?.get(place)?.as_ref()
+    }
+}
+
+/// Dimensions of the inputs under one choice of layout.
+pub(super) struct Labelled {
+    pub shapes: Vec<(ValueId, Vec<Dimension>)>,
+    pub notes: Vec<Note>,
+}
+
+/// Every way to label the inputs that fits their ranks, the likeliest first. Never empty.
+pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Labelled>, AxesError> {
+    let inputs = read(model);
+    let names = || {
+        inputs
+            .iter()
+            .map(|input| format!("`{}`", input.name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    for (name, labels) in &given.inputs {
+        let Some(input) = inputs.iter().find(|input| input.name == *name) else {
+            return Err(AxesError::UnknownInput {
+                name: name.clone(),
+                inputs: names(),
+            });
+        };
+        if let Some(rank) = input.rank().filter(|rank| *rank != labels.len()) {
+            return Err(AxesError::Rank {
+                name: name.clone(),
+                rank,
+                labels: labels.len(),
+            });
+        }
+    }
+    let rank = [5, 4].into_iter().find(|rank| {
+        inputs
+            .iter()
+            .any(|input| input.is_float() && input.rank() == Some(*rank) && !given.inputs.contains_key(&input.name))
+    });
+    let layouts: Vec<&[Label]> = LATENTS
+        .iter()
+        .copied()
+        .filter(|layout| Some(layout.len()) == rank)
+        .collect();
+    if layouts.is_empty() {
+        let labelled = Labeller {
+            inputs: &inputs,
+            given,
+            latent: None,
+        }
+        .label();
+        let labels = labelled
+            .shapes
+            .iter()
+            .flat_map(|(_, shape)| shape)
+            .map(Dimension::labels);
+        let seen = labels.fold(super::Labels::NONE, super::Labels::union);
+        if [Frames, Height, Width, Tokens]
+            .into_iter()
+            .all(|label| !seen.contains(label))
+        {
+            let example = inputs
+                .first()
+                .map_or_else(|| "latent".to_owned(), |input| input.name.clone());
+            return Err(AxesError::NoLatent {
+                inputs: names(),
+                example,
+            });
+        }
+        return Ok(vec![labelled]);
+    }
+    Ok(layouts
+        .into_iter()
+        .map(|layout| {
+            Labeller {
+                inputs: &inputs,
+                given,
+                latent: Some(layout),
+            }
+            .label()
+        })
+        .collect())
+}
+
+fn read(model: &ModelGraph) -> Vec<Input> {
+    let graph = &model.graph;
+    let real = graph
+        .inputs()
+        .filter(|value| graph.value(*value).initializer().is_none());
+    real.map(|value| {
+        let tensor = graph.tensor_type(value);
+        let dims = tensor.and_then(|tensor| tensor.shape.as_ref()).map(|shape| {
+            shape.dim.iter().map(|dim| match (&dim.dim_param, dim.dim_value) {
+                (Some(name), _) if !name.is_empty() => Some(Size::symbol(name)),
+                (_, Some(size)) => Some(Size::number(size)),
+                _ => None,
+            })
+        });
+        Input {
+            value,
+            name: graph.value(value).name().to_owned(),
+            element: tensor.and_then(|tensor| DataType::try_from(tensor.elem_type?).ok()),
+            dims: dims.map(Iterator::collect),
+        }
+    })
+    .collect()
+}
+
+struct Labeller<'l> {
+    inputs: &'l [Input],
+    given: &'l InputLabels,
+    /// The layout of inputs of its rank.
+    latent: Option<&'l [Label]>,
+}
+
+impl Labeller<'_> {
+    fn label(&self) -> Labelled {
+        let mut sizes: BTreeMap<Label, Size> = BTreeMap::new();
+        let mut notes = Vec::new();
+        let mut labels: Vec<Option<Vec<Label>>> = Vec::with_capacity(self.inputs.len());
+        // Latents and text first: masks and embeddings are told by having their sizes.
+        for input in self.inputs {
+            let found = self
+                .given
+                .inputs
+                .get(&input.name)
+                .cloned()
+                .or_else(|| self.by_rank(input));
+            for (place, label) in found.iter().flatten().enumerate() {
+                if let Some(size) = input.size(place) {
+                    sizes.entry(*label).or_insert_with(|| size.clone());
+                }
+            }
+            labels.push(found);
+        }
+        let mut shapes = Vec::with_capacity(self.inputs.len());
+        for (input, found) in self.inputs.iter().zip(labels) {
+            let Some(dims) = &input.dims else {
+                notes.push(ambiguous(input, "has no declared shape"));
+                continue;
+            };
+            let found = found.or_else(|| by_sizes(input, dims, &sizes));
+            if found.is_none() && dims.len() > 1 {
+                notes.push(ambiguous(
+                    input,
+                    "has axes that cannot be told from rank, sizes or name",
+                ));
+            }
+            shapes.push((input.value, dimensions(dims, found.as_deref())));
+        }
+        Labelled { shapes, notes }
+    }
+
+    /// What the rank of an input says, together with its name where there is a choice.
+    fn by_rank(&self, input: &Input) -> Option<Vec<Label>> {
+        let rank = input.rank()?;
+        if !input.is_float() {
+            return None;
+        }
+        let named = |names: &[&str]| names.contains(&input.name.to_ascii_lowercase().as_str());
+        let alone = self
+            .inputs
+            .iter()
+            .filter(|other| other.is_float() && other.rank() == Some(3))
+            .count()
+            == 1;
+        match (rank, self.latent) {
+            (_, Some(latent)) if latent.len() == rank => Some(latent.to_vec()),
+            (4, Some(_)) if input.size(1).is_some_and(Size::is_one) => Some(vec![Batch, Other, Text, Channels]),
+            (3, Some(_)) => Some(vec![Batch, Text, Channels]),
+            (3, None) if named(TEXT_NAMES) => Some(vec![Batch, Text, Channels]),
+            (3, None) if named(TOKEN_NAMES) || alone => Some(vec![Batch, Tokens, Channels]),
+            _ => None,
+        }
+    }
+}
+
+/// Masks, position ids and embeddings are told by having the sizes of other inputs' axes.
+fn by_sizes(input: &Input, dims: &[Option<Size>], sizes: &BTreeMap<Label, Size>) -> Option<Vec<Label>> {
+    let is = |place: usize, label: Label| {
+        let size = dims.get(place).and_then(Option::as_ref);
+        size.is_some() && size == sizes.get(&label)
+    };
+    let fits = |labels: &[Label]| labels.iter().enumerate().all(|(place, label)| is(place, *label));
+    let candidates: &[&[Label]] = match dims.len() {
+        0 => return Some(Vec::new()),
+        1 => &[&[Batch]],
+        2 => &[&[Batch, Text], &[Batch, Tokens], &[Batch, Frames]],
+        3 => &[&[Batch, Height, Width], &[Batch, Frames, Text]],
+        4 => &[&[Batch, Frames, Height, Width]],
+        _ => return None,
+    };
+    if let Some(labels) = candidates.iter().find(|labels| fits(labels)) {
+        return Some(labels.to_vec());
+    }
+    match dims.len() {
+        2 if is(0, Batch) && input.is_float() => Some(vec![Batch, Channels]),
+        2 if is(0, Text) => Some(vec![Text, Channels]),
+        2 if is(0, Tokens) => Some(vec![Tokens, Channels]),
+        _ => None,
+    }
+}
+
+fn dimensions(dims: &[Option<Size>], labels: Option<&[Label]>) -> Vec<Dimension> {
+    let label_at = |place: usize| labels.and_then(|labels| labels.get(place)).copied();
+    let named = |place: usize| match label_at(place) {
+        // An axis without a declared size gets the name of what it counts, the same in every input.
+        Some(label) if label != Other => Size::symbol(label.word()),
+        _ => Size::unknown(),
+    };
+    let each = dims.iter().enumerate().map(|(place, size)| {
+        let size = size.clone().unwrap_or_else(|| named(place));
+        match label_at(place) {
+            Some(label) if label != Other => Dimension::axis(label, size),
+            _ => Dimension::unlabelled(size),
+        }
+    });
+    each.collect()
+}
+
+fn ambiguous(input: &Input, reason: &str) -> Note {
+    let axes = match input.rank() {
+        Some(2) => "[batch, text]",
+        Some(3) => "[batch, text, channels]",
+        Some(4) => "[batch, channels, height, width]",
+        _ => "[batch, channels, frames, height, width]",
+    };
+    Note::new(
+        format!("input `{}`", input.name),
+        reason,
+        format!(
+            "say what they count, for example `inputs: {{ {}: {axes} }}`",
+            input.name
+        ),
+    )
+}

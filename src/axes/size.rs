@@ -1,0 +1,311 @@
+//! Sizes of axes: numbers, and symbolic integers for what is only known when the model runs.
+
+use super::polynomial::{Atom, Polynomial};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Add, Mul, Sub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A size in elements: a number, or an integer polynomial in named sizes such as `16*batch`.
+///
+/// Two sizes are equal when they are equal for every value of their symbols (as far as floor divisions go: when they
+/// are written alike). Sizes that nothing is known of are all different from each other.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Size(Form);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Form {
+    Number(i128),
+    /// Never a plain number.
+    Symbolic(Arc<Polynomial>),
+}
+
+/// Numbers for the symbols of sizes, for example `{batch: 2}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bindings {
+    /// Values by symbol.
+    pub values: BTreeMap<String, i64>,
+    /// The value of every other symbol; none means that sizes with such symbols have no value.
+    pub otherwise: Option<i64>,
+}
+
+impl Bindings {
+    /// Bindings of the symbols named, and of no other.
+    pub fn of<'n>(values: impl IntoIterator<Item = (&'n str, i64)>) -> Bindings {
+        Bindings {
+            values: values
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            otherwise: None,
+        }
+    }
+
+    /// The value of `symbol`.
+    pub fn get(&self, symbol: &str) -> Option<i64> {
+        self.values.get(symbol).copied().or(self.otherwise)
+    }
+}
+
+impl Size {
+    /// The size 1, of an axis that is there for the rank only.
+    pub const ONE: Size = Size(Form::Number(1));
+
+    /// A known size.
+    pub fn number(value: i64) -> Size {
+        Size(Form::Number(i128::from(value)))
+    }
+
+    /// A named size, as `dim_param` gives it.
+    pub fn symbol(name: &str) -> Size {
+        Size::from_polynomial(Polynomial::atom(Atom::Symbol(name.into())))
+    }
+
+    /// A size that nothing is known of, different from every other.
+    pub fn unknown() -> Size {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Size::from_polynomial(Polynomial::atom(Atom::Unknown(NEXT.fetch_add(1, Ordering::Relaxed))))
+    }
+
+    /// The number, where it is one.
+    pub fn as_number(&self) -> Option<i64> {
+        match self.0 {
+            Form::Number(value) => i64::try_from(value).ok(),
+            Form::Symbolic(_) => None,
+        }
+    }
+
+    /// Whether the size is 1.
+    pub fn is_one(&self) -> bool {
+        *self == Size::ONE
+    }
+
+    /// Whether something in it is not known by any name.
+    pub fn has_unknown(&self) -> bool {
+        match &self.0 {
+            Form::Number(_) => false,
+            Form::Symbolic(polynomial) => polynomial.has_unknown(),
+        }
+    }
+
+    /// `self / divisor`, where that is an integer for every value of the symbols.
+    pub fn divide_exactly(&self, divisor: &Size) -> Option<Size> {
+        match (&self.0, &divisor.0) {
+            (_, Form::Number(0)) => None,
+            (Form::Number(a), Form::Number(b)) => (a % b == 0).then(|| Size(Form::Number(a / b))),
+            (Form::Number(_), Form::Symbolic(_)) => None,
+            (Form::Symbolic(a), _) => a.divide_exactly(&divisor.polynomial()).map(Size::from_polynomial),
+        }
+    }
+
+    /// `floor(self / divisor)`, the length that a stride or an integer division leaves.
+    pub fn divide_down(&self, divisor: &Size) -> Size {
+        if let Some(exact) = self.divide_exactly(divisor) {
+            return exact;
+        }
+        match (&self.0, &divisor.0) {
+            (Form::Number(a), Form::Number(b)) if *b != 0 => {
+                let quotient = a / b;
+                Size(Form::Number(if a % b != 0 && (*a < 0) != (*b < 0) {
+                    quotient - 1
+                } else {
+                    quotient
+                }))
+            }
+            (Form::Symbolic(a), Form::Number(b)) if *b > 0 => {
+                // Whole multiples of the divisor come out, so that (h - 2) / 2 + 1 and h / 2 are written alike.
+                let (whole, rest) = a.split_multiples(*b);
+                &Size::from_polynomial(whole) + &Size::quotient(Size::from_polynomial(rest), divisor.clone())
+            }
+            _ => Size::quotient(self.clone(), divisor.clone()),
+        }
+    }
+
+    fn quotient(numerator: Size, divisor: Size) -> Size {
+        match (&numerator.0, &divisor.0) {
+            (Form::Number(a), Form::Number(b)) if *b > 0 => Size(Form::Number(a.div_euclid(*b))),
+            (_, Form::Number(0)) => Size::unknown(),
+            _ => {
+                let depth = 1 + numerator.depth().max(divisor.depth());
+                // Deeply nested quotients come from damaged or hostile files only, and would exhaust the stack.
+                if depth > 12 {
+                    return Size::unknown();
+                }
+                Size::from_polynomial(Polynomial::atom(Atom::Quotient(Arc::new((numerator, divisor)), depth)))
+            }
+        }
+    }
+
+    fn depth(&self) -> u8 {
+        match &self.0 {
+            Form::Number(_) => 0,
+            Form::Symbolic(polynomial) => polynomial.depth(),
+        }
+    }
+
+    /// The value where every symbol has one.
+    pub fn evaluate(&self, bindings: &Bindings) -> Option<i64> {
+        match &self.0 {
+            Form::Number(value) => i64::try_from(*value).ok(),
+            Form::Symbolic(polynomial) => polynomial
+                .evaluate(bindings)
+                .and_then(|value| i64::try_from(value).ok()),
+        }
+    }
+
+    /// Calls `visit` with the name of every symbol in it.
+    pub fn symbols(&self, visit: &mut dyn FnMut(&str)) {
+        if let Form::Symbolic(polynomial) = &self.0 {
+            polynomial.symbols(visit);
+        }
+    }
+
+    /// The product of `sizes`, 1 where there are none.
+    pub fn product<'s>(sizes: impl IntoIterator<Item = &'s Size>) -> Size {
+        sizes.into_iter().fold(Size::ONE, |product, size| &product * size)
+    }
+
+    fn polynomial(&self) -> Polynomial {
+        match &self.0 {
+            Form::Number(value) => Polynomial::number(*value),
+            Form::Symbolic(polynomial) => Polynomial::clone(polynomial),
+        }
+    }
+
+    fn from_polynomial(polynomial: Polynomial) -> Size {
+        match polynomial.as_number() {
+            Some(value) => Size(Form::Number(value)),
+            None if polynomial.is_too_long() => Size::unknown(),
+            None => Size(Form::Symbolic(Arc::new(polynomial))),
+        }
+    }
+}
+
+impl From<i64> for Size {
+    fn from(value: i64) -> Size {
+        Size::number(value)
+    }
+}
+
+impl Add for &Size {
+    type Output = Size;
+
+    fn add(self, other: &Size) -> Size {
+        match (&self.0, &other.0) {
+            (Form::Number(a), Form::Number(b)) => Size(Form::Number(a.saturating_add(*b))),
+            _ => Size::from_polynomial(self.polynomial().plus(&other.polynomial(), 1)),
+        }
+    }
+}
+
+impl Sub for &Size {
+    type Output = Size;
+
+    fn sub(self, other: &Size) -> Size {
+        match (&self.0, &other.0) {
+            (Form::Number(a), Form::Number(b)) => Size(Form::Number(a.saturating_sub(*b))),
+            _ => Size::from_polynomial(self.polynomial().plus(&other.polynomial(), -1)),
+        }
+    }
+}
+
+impl Mul for &Size {
+    type Output = Size;
+
+    fn mul(self, other: &Size) -> Size {
+        match (&self.0, &other.0) {
+            (Form::Number(a), Form::Number(b)) => Size(Form::Number(a.saturating_mul(*b))),
+            (Form::Number(1), _) => other.clone(),
+            (_, Form::Number(1)) => self.clone(),
+            _ => Size::from_polynomial(self.polynomial().times(&other.polynomial())),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Form::Number(value) => f.pad(&value.to_string()),
+            Form::Symbolic(polynomial) => f.pad(&polynomial.to_string()),
+        }
+    }
+}
+
+impl fmt::Debug for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn batch() -> Size {
+        Size::symbol("batch")
+    }
+
+    #[test]
+    fn products_are_written_with_the_number_first() {
+        assert_eq!((&batch() * &Size::number(16)).to_string(), "16*batch");
+        assert_eq!(
+            (&(&batch() + &Size::number(1)) * &Size::symbol("text")).to_string(),
+            "batch*text+text"
+        );
+        assert_eq!((&batch() - &Size::number(2)).to_string(), "batch-2");
+        assert_eq!((&batch() * &batch()).to_string(), "batch^2");
+    }
+
+    #[test]
+    fn exact_division_undoes_multiplication_of_sums() {
+        let tokens = &Size::symbol("text") + &Size::number(226);
+        let all = &(&tokens * &batch()) * &Size::number(64);
+        assert_eq!(all.divide_exactly(&tokens), Some(&batch() * &Size::number(64)));
+        assert_eq!(all.divide_exactly(&Size::symbol("frames")), None);
+        assert_eq!(batch().divide_exactly(&Size::number(2)), None);
+    }
+
+    #[test]
+    fn the_length_that_a_stride_leaves_is_written_alike_in_every_spelling() {
+        let height = Size::symbol("h");
+        let convolution = &(&height - &Size::number(2)).divide_down(&Size::number(2)) + &Size::ONE;
+        assert_eq!(convolution, height.divide_down(&Size::number(2)));
+        assert_eq!(convolution.to_string(), "floor(h/2)");
+        assert_eq!(convolution.evaluate(&Bindings::of([("h", 9)])), Some(4));
+    }
+
+    #[test]
+    fn unknown_sizes_are_all_different() {
+        assert_ne!(Size::unknown(), Size::unknown());
+        assert_eq!(Size::unknown().to_string(), "?");
+        assert!((&Size::unknown() * &batch()).has_unknown());
+    }
+
+    #[test]
+    fn nested_divisions_and_long_sums_end_as_unknown() {
+        let mut size = batch();
+        for _ in 0..10_000 {
+            size = (&size + &Size::ONE).divide_down(&Size::number(3));
+        }
+        assert!(size.has_unknown());
+        let mut sum = Size::ONE;
+        for index in 0..100 {
+            sum = &sum * &(&Size::symbol(&format!("s{index}")) + &Size::ONE);
+        }
+        assert!(sum.has_unknown());
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_agrees_with_numbers(a in 1i64..50, b in 1i64..50, c in 1i64..50, batch_is in 1i64..9) {
+            let bindings = Bindings::of([("batch", batch_is)]);
+            let size = &(&(&batch() * &Size::number(a)) + &Size::number(b)) * &Size::number(c);
+            prop_assert_eq!(size.evaluate(&bindings), Some((batch_is * a + b) * c));
+            prop_assert_eq!(size.divide_exactly(&Size::number(c)).and_then(|s| s.evaluate(&bindings)), Some(batch_is * a + b));
+            prop_assert_eq!(size.divide_down(&Size::number(b)).evaluate(&bindings), Some((batch_is * a + b) * c / b));
+            prop_assert_eq!((&size - &size).as_number(), Some(0));
+        }
+    }
+}
