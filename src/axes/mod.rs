@@ -91,7 +91,7 @@ impl Axes {
         axes.notes.push(Note::new(
             "the inputs",
             format!("a convolution sums over {mistakes}, so the axes of an input are probably not what its rank says"),
-            "say what they count, for example `inputs: { hidden_states: [batch, channels, frames, height, width] }`",
+            "say what they count, for example --axes hidden_states=batch,channels,frames,height,width",
         ));
         Ok(axes)
     }

@@ -25,14 +25,18 @@ pub struct Analysis {
 /// Loads a model and finds its sites.
 pub fn analyse(model: &Path, options: &RulesOptions, terminal: &Terminal) -> Result<Analysis, Failure> {
     let graph = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
-    graph.graph.topological_order().map_err(Failure::of(model, Failure::graph))?;
     let axes = Axes::analyse(&graph, &labels(options)?).map_err(Failure::of(model, Failure::axes))?;
-    let sites = Sites::find(&graph, &axes).map_err(Failure::of(model, Failure::attention))?;
+    let sites = Sites::find(&graph, &axes).map_err(Failure::of(model, Failure::graph))?;
     for note in &sites.notes {
         terminal.warning(note.to_string());
     }
-    for (operator, count) in axes.opaque() {
-        terminal.detail(format!("no axis rule for operator {operator} ({count} nodes); its outputs are opaque"));
+    for operator in axes.opaque() {
+        let domain = if operator.domain.is_empty() { "ai.onnx" } else { &operator.domain };
+        let why = if operator.has_rule { "the axis rule could not be applied" } else { "there is no axis rule" };
+        terminal.detail(format!(
+            "{domain}:{}: {why} at {} nodes; the dimensions of their outputs are not known",
+            operator.operator, operator.count
+        ));
     }
     Ok(Analysis { model: graph, axes, sites })
 }
@@ -41,10 +45,14 @@ pub fn analyse(model: &Path, options: &RulesOptions, terminal: &Terminal) -> Res
 fn labels(options: &RulesOptions) -> Result<InputLabels, Failure> {
     let mut labels = InputLabels::default();
     for (input, axes) in &options.axes {
-        let axes = axes.split(',').map(|word| {
-            word.trim().parse::<Label>().map_err(|error| Failure::Usage(format!("--axes {input}={axes}: {error}")))
-        });
-        labels.inputs.insert(input.clone(), axes.collect::<Result<_, _>>()?);
+        let label = |word: &str| {
+            let found = Label::ALL.into_iter().find(|label| label.word() == word.trim());
+            found.ok_or_else(|| {
+                let words: Vec<_> = Label::ALL.into_iter().map(Label::word).collect();
+                Failure::Usage(format!("--axes {input}: `{word}` is no axis; axes are {}", words.join(", ")))
+            })
+        };
+        labels.inputs.insert(input.clone(), axes.split(',').map(label).collect::<Result<_, _>>()?);
     }
     Ok(labels)
 }

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::args::CompareOptions;
 use super::patch::{Written, patch};
-use super::run::{make_folder, picture};
+use super::run::picture;
 use super::session::{Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler};
 use super::terminal::Terminal;
 use super::variants::Variants;
@@ -50,7 +50,6 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let config = scheduler(&options.model, sampling, terminal)?;
     let timesteps = config.scheduler(sampling.steps)?.timesteps().to_vec();
     let prompts = prompts(&options.model, sampling)?;
-    make_folder(&options.output)?;
     let written = patch(&options.model, &options.rules, &options.output, Some(&timesteps), terminal)?;
     let library = library(&options.session, terminal)?;
     let mut original = generator(&options.model, &options.session, sampling, terminal)?;

@@ -1,6 +1,5 @@
 //! Failures of commands and their exit codes.
 
-use crate::attention::AttentionError;
 use crate::axes::AxesError;
 use crate::generation::GenerationError;
 use crate::graph::GraphError;
@@ -53,8 +52,6 @@ pub enum Failure {
     #[error("{}: {error}", model.display())]
     Axes { model: PathBuf, error: AxesError },
     #[error("{}: {error}", model.display())]
-    Attention { model: PathBuf, error: AttentionError },
-    #[error("{}: {error}", model.display())]
     Rewrite { model: PathBuf, error: RewriteError },
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -94,11 +91,6 @@ impl Failure {
         Failure::Axes { model, error }
     }
 
-    /// [`Failure::Attention`].
-    pub fn attention(model: PathBuf, error: AttentionError) -> Failure {
-        Failure::Attention { model, error }
-    }
-
     /// [`Failure::Rewrite`].
     pub fn rewrite(model: PathBuf, error: RewriteError) -> Failure {
         Failure::Rewrite { model, error }
@@ -115,7 +107,7 @@ impl Failure {
             Failure::Onnx(OnnxError::Write { .. } | OnnxError::Destination { .. } | OnnxError::WouldOverwrite { .. }) => {
                 ExitStatus::Output
             }
-            Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } | Failure::Attention { .. } => {
+            Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } => {
                 ExitStatus::Model
             }
             Failure::Rewrite { error, .. } => match error {

@@ -1,4 +1,194 @@
-//! stub
-use super::Failure; use super::args::InspectOptions; use super::terminal::Terminal;
-/// x
-pub fn run(_: &InspectOptions, _: &Terminal) -> Result<(), Failure> { Ok(()) }
+//! `pab-patch inspect`: what is found in a model, and what broadcasting it saves.
+
+use super::Failure;
+use super::analysis::{Analysis, analyse};
+use super::args::InspectOptions;
+use super::terminal::Terminal;
+use crate::attention::{Kind, Site, SiteCost};
+use crate::axes::Bindings;
+use crate::report::{Alignment, Table, number};
+use crate::rules::{DEFAULT_PRESET, Rules, SiteFacts};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The size of every open dimension that `--size` does not give, for costs.
+const OPEN_SIZE: i64 = 1;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    /// Operations of one step.
+    flops: f64,
+    /// The value of open dimensions that no `--size` gave.
+    open_size: i64,
+    /// Names of the open dimensions.
+    open_dimensions: Vec<String>,
+    /// Where the rules came from.
+    rules_from: String,
+    sites: Vec<Row>,
+    /// What was seen and not understood.
+    notes: Vec<Remark>,
+    /// Operators without an axis rule.
+    opaque: Vec<Opaque>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    kind: Kind,
+    block: usize,
+    /// The exporter's name of the module.
+    module: Option<String>,
+    /// Cuts that the site offers.
+    cut: Vec<&'static str>,
+    /// Shape of the cache; sizes that depend on the inputs are products such as `16*batch`.
+    shape: Vec<Dimension>,
+    heads: Option<i64>,
+    cache_bytes: Option<u64>,
+    /// Operations that a broadcast saves.
+    flops: f64,
+    /// The same as a share of a step, 0 to 1.
+    share: f64,
+    /// The rule that has the site.
+    rule: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Dimension {
+    Number(i64),
+    Symbol(String),
+}
+
+#[derive(Serialize)]
+struct Remark {
+    subject: String,
+    reason: String,
+    advice: String,
+}
+
+#[derive(Serialize)]
+struct Opaque {
+    domain: String,
+    operator: String,
+    nodes: usize,
+}
+
+/// Prints the sites.
+pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure> {
+    let analysis = analyse(&options.model, &options.rules, terminal)?;
+    let rules = match &options.rules.rules {
+        Some(named) => Rules::find(named)?,
+        None => Rules::preset(DEFAULT_PRESET)?,
+    };
+    let sizes = options.sizes.iter().filter_map(|(name, size)| Some((name.as_str(), i64::try_from(*size).ok()?)));
+    let bindings = Bindings { otherwise: Some(OPEN_SIZE), ..Bindings::of(sizes) };
+    let report = report(options, &analysis, &rules, &bindings);
+    terminal.result(&report, || text(&report, terminal))
+}
+
+fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings: &Bindings) -> Report {
+    let Analysis { model, axes, sites } = analysis;
+    let costs = sites.costs(model, axes, bindings);
+    let rows = sites.sites.iter().zip(&costs.sites).map(|(site, cost)| row(site, cost, rules));
+    let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
+    Report {
+        model: options.model.clone(),
+        flops: costs.flops,
+        open_size: OPEN_SIZE,
+        open_dimensions: axes.symbols().filter(given).map(str::to_owned).collect(),
+        rules_from: rules.file.clone(),
+        sites: rows.collect(),
+        notes: sites
+            .notes
+            .iter()
+            .map(|note| Remark {
+                subject: note.subject.clone(),
+                reason: note.reason.clone(),
+                advice: note.advice.clone(),
+            })
+            .collect(),
+        opaque: axes
+            .opaque()
+            .iter()
+            .map(|operator| Opaque {
+                domain: operator.domain.clone(),
+                operator: operator.operator.clone(),
+                nodes: operator.count,
+            })
+            .collect(),
+    }
+}
+
+fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
+    let facts = SiteFacts { kind: site.kind, block: site.block, name: site.module.as_deref() };
+    let shape = site.output.shape.iter().map(|size| match size.as_number() {
+        Some(number) => Dimension::Number(number),
+        None => Dimension::Symbol(size.to_string()),
+    });
+    Row {
+        name: site.name.clone(),
+        kind: site.kind,
+        block: site.block,
+        module: site.module.clone(),
+        cut: if site.gated.is_some() { vec!["output", "gated"] } else { vec!["output"] },
+        shape: shape.collect(),
+        heads: site.heads,
+        cache_bytes: cost.cache_bytes,
+        flops: cost.flops,
+        share: cost.share,
+        rule: rules.choose(&facts).and_then(|rule| rules.rules.get(rule)).map(|rule| rule.name.clone()),
+    }
+}
+
+fn text(report: &Report, terminal: &Terminal) -> String {
+    use Alignment::{Left, Right};
+    let mut table = Table::new([
+        ("site", Left),
+        ("module", Left),
+        ("cut", Left),
+        ("cache", Left),
+        ("bytes", Right),
+        ("FLOP", Right),
+        ("share", Right),
+        ("rule", Left),
+    ]);
+    for row in &report.sites {
+        let shape: Vec<String> = row
+            .shape
+            .iter()
+            .map(|size| match size {
+                Dimension::Number(number) => number.to_string(),
+                Dimension::Symbol(symbol) => symbol.clone(),
+            })
+            .collect();
+        table.row([
+            row.name.clone(),
+            row.module.clone().unwrap_or_else(|| "–".to_owned()),
+            row.cut.join(", "),
+            format!("[{}]", shape.join(", ")),
+            row.cache_bytes.map_or_else(|| "–".to_owned(), number::bytes),
+            number::flops(row.flops as u64),
+            number::percent(row.share),
+            row.rule.clone().unwrap_or_else(|| "–".to_owned()),
+        ]);
+    }
+    let mut text = table.render(terminal.table_style());
+    let share: f64 = report.sites.iter().map(|row| row.share).sum();
+    text.push_str(&format!(
+        "\n{} sites, {} of the {} of a step; rules: {}\n",
+        report.sites.len(),
+        number::percent(share),
+        number::flops(report.flops as u64),
+        report.rules_from
+    ));
+    if !report.open_dimensions.is_empty() {
+        text.push_str(&format!(
+            "open dimensions counted as {}: {} (give sizes with --size NAME=N)\n",
+            report.open_size,
+            report.open_dimensions.join(", ")
+        ));
+    }
+    text
+}

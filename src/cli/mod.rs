@@ -10,6 +10,7 @@ mod compare;
 mod completions;
 mod doctor;
 mod failure;
+mod folder;
 mod inspect;
 mod patch;
 mod run;

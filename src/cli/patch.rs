@@ -2,6 +2,7 @@
 
 use super::analysis::{analyse, patched, rules};
 use super::args::{PatchOptions, RulesOptions};
+use super::folder::OutputFolder;
 use super::session::scheduler_beside;
 use super::terminal::Terminal;
 use super::Failure;
@@ -99,6 +100,7 @@ fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -
     let target = output.join(name);
     let plan_file = target.with_extension("pab.json");
     let model = model.into_model().map_err(Failure::of(original, Failure::graph))?;
+    let folder = OutputFolder::make(output)?;
     let bar = terminal.bytes("writing");
     let shown = bar.clone();
     let options = SaveOptions {
@@ -116,6 +118,7 @@ fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -
         file.write_all(json.as_bytes())
             .map_err(|source| crate::report::ReportError::Write { path: plan_file.clone(), source })
     })?;
+    folder.keep();
     Ok(Written { model: target, plan_file, plan, saved })
 }
 

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::args::RunOptions;
+use super::folder::OutputFolder;
 use super::session::{clip_shape, conditioning, generator, library, prompts, scheduler};
 use super::terminal::Terminal;
 use crate::quality::to_unit_range;
@@ -9,7 +10,7 @@ use crate::report::{Distribution, Elements, FramesPerSecond, number, write_anima
 use crate::sampler::noise;
 use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -56,7 +57,7 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     bar.finish_and_clear();
     let clip = clip?;
 
-    make_folder(&options.output)?;
+    let folder = OutputFolder::make(&options.output)?;
     let arrays = options.output.join("clip.npz");
     let timesteps = ArrayD::from_shape_vec(vec![scheduler.timesteps().len()], scheduler.timesteps().to_vec());
     let mut entries = vec![("noise", Elements::Float(noise.view())), ("sample", Elements::Float(clip.sample.view()))];
@@ -80,6 +81,7 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
             arrays.display()
         )),
     }
+    folder.keep();
     let schedule = generator.schedule(scheduler.timesteps());
     let rules = generator.plan().map_or(&[][..], |plan| plan.rules.as_slice());
     let report = Report {
@@ -115,12 +117,6 @@ pub fn picture(sample: &ArrayD<f32>) -> Option<ArrayView4<'_, f32>> {
     };
     let view = view.into_dimensionality::<Ix4>().ok()?;
     matches!(view.shape().first(), Some(1 | 3)).then_some(view)
-}
-
-/// Makes the folder for a command's output.
-pub fn make_folder(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder)
-        .map_err(|source| crate::report::ReportError::Write { path: folder.to_owned(), source }.into())
 }
 
 fn text(report: &Report) -> String {

@@ -21,16 +21,6 @@ impl Terminal {
         Terminal { json: options.json, quiet: options.quiet, verbose: options.verbose }
     }
 
-    /// Whether the result is wanted as JSON.
-    pub fn json(&self) -> bool {
-        self.json
-    }
-
-    /// Whether `-v` was given.
-    pub fn verbose(&self) -> bool {
-        self.verbose > 0
-    }
-
     /// A line for people.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {

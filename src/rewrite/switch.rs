@@ -95,7 +95,7 @@ fn cache_of(choice: &Choice<'_>) -> Result<CachePlan, RewriteError> {
             element_type: format!("{element_type:?}"),
         });
     }
-    let shape = choice.cut.shape.iter().map(|size| match size.number() {
+    let shape = choice.cut.shape.iter().map(|size| match size.as_number() {
         Some(number) => PlanSize::Number(number),
         None => PlanSize::Symbol(size.to_string()),
     });
