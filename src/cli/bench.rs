@@ -52,22 +52,25 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     let all = vec![vec![true; written.plan.rules.len()]];
     let mut variants = Variants::open(&options.model, &written, &options.session, &all, &sizes, terminal)?;
     let times = variants.time(options.rounds, "timing", terminal)?;
-    let [removed] = times.removed.as_slice() else {
-        return Err(Failure::Usage("nothing was taken out".to_owned()));
+    let distribution = |times: &[f64]| {
+        Distribution::of(times).ok_or_else(|| Failure::Usage("--rounds must be at least 1".to_owned()))
     };
+    let removed = distribution(times.removed.first().map_or(&[][..], Vec::as_slice))?;
+    let [original, computing, broadcasting] =
+        [distribution(&times.original)?, distribution(&times.computing)?, distribution(&times.broadcasting)?];
     let report = Report {
         model: options.model.clone(),
         runtime: format!("ONNX Runtime {}", library.version),
         rounds: options.rounds,
         ratios: Ratios {
-            computing_over_original: times.computing.median / times.original.median,
-            broadcasting_over_removed: times.broadcasting.median / removed.median,
-            original_over_broadcasting: times.original.median / times.broadcasting.median,
+            computing_over_original: computing.median / original.median,
+            broadcasting_over_removed: broadcasting.median / removed.median,
+            original_over_broadcasting: original.median / broadcasting.median,
         },
-        removed: removed.clone(),
-        original: times.original,
-        computing: times.computing,
-        broadcasting: times.broadcasting,
+        removed,
+        original,
+        computing,
+        broadcasting,
     };
     terminal.result(&report, || text(&report, terminal))
 }

@@ -10,8 +10,8 @@ use super::variants::Variants;
 use crate::generation::{Clip, Conditioning, Generator};
 use crate::quality::{compare, to_unit_range};
 use crate::report::{
-    Comparison, Facts, FramesPerSecond, Measured, MeasuredClip, Pair, RuleFigures, RunFacts, RuntimeFacts, write_json,
-    write_pairs,
+    Comparison, Facts, FramesPerSecond, Measured, MeasuredClip, Pair, RuleFigures, RunFacts, RuntimeFacts,
+    median_of_ratios, write_json, write_pairs,
 };
 use crate::runtime::{Library, Provider};
 use crate::sampler::{SchedulerConfig, noise};
@@ -161,7 +161,7 @@ fn shares(
     prompts: &Prompts,
     terminal: &Terminal,
 ) -> Result<Vec<f64>, Failure> {
-    const ROUNDS: usize = 12;
+    const ROUNDS: usize = 20;
     let sampling = &options.sampling;
     let conditioning = conditioning(&options.model, prompts, prompt(options, prompts, 0).as_deref(), sampling)?;
     let sizes = {
@@ -179,8 +179,9 @@ fn shares(
     let sets: Vec<Vec<bool>> = (0..rules).map(|rule| (0..rules).map(|other| other == rule).collect()).collect();
     let mut variants = Variants::open(&options.model, written, &options.session, &sets, &sizes, terminal)?;
     let times = variants.time(ROUNDS, "timing single rules", terminal)?;
-    let original = times.original.median;
-    Ok(times.removed.iter().map(|removed| (1.0 - removed.median / original).max(0.0)).collect())
+    // Ratios within a round, where the machine was in one state, and their median: robust against what else it does.
+    let share = |removed: &Vec<f64>| median_of_ratios(removed, &times.original).map_or(0.0, |left| (1.0 - left).max(0.0));
+    Ok(times.removed.iter().map(share).collect())
 }
 
 fn facts(

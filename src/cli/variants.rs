@@ -8,7 +8,6 @@ use super::terminal::Terminal;
 use crate::generation::{GenerationError, Roles, sizes_of};
 use crate::graph::ModelGraph;
 use crate::onnx::{Model, SaveOptions};
-use crate::report::Distribution;
 use crate::rewrite::without;
 use crate::runtime::{Denoiser, ElementType, Feedback, Port, Session, Tensor};
 use crate::sampler::noise;
@@ -28,16 +27,16 @@ pub struct Variants {
     _folder: tempfile::TempDir,
 }
 
-/// Times of single steps in milliseconds.
+/// Times of single steps in milliseconds, one a round.
 pub struct Times {
     /// The original model.
-    pub original: Distribution,
+    pub original: Vec<f64>,
     /// The patched model with nothing broadcast.
-    pub computing: Distribution,
+    pub computing: Vec<f64>,
     /// The patched model with everything broadcast.
-    pub broadcasting: Distribution,
+    pub broadcasting: Vec<f64>,
     /// The static graphs, one a set.
-    pub removed: Vec<Distribution>,
+    pub removed: Vec<Vec<f64>>,
 }
 
 /// An open model with values for all its inputs.
@@ -124,14 +123,12 @@ impl Variants {
             }
         }
         bar.finish_and_clear();
-        let distribution = |times: &[f64]| {
-            Distribution::of(times).ok_or_else(|| Failure::Usage("--rounds must be at least 1".to_owned()))
-        };
+        let [computing, broadcasting] = patched;
         Ok(Times {
-            original: distribution(&self.original.milliseconds)?,
-            computing: distribution(&patched[0])?,
-            broadcasting: distribution(&patched[1])?,
-            removed: self.removed.iter().map(|timed| distribution(&timed.milliseconds)).collect::<Result<_, _>>()?,
+            original: self.original.milliseconds.clone(),
+            computing,
+            broadcasting,
+            removed: self.removed.iter().map(|timed| timed.milliseconds.clone()).collect(),
         })
     }
 }
