@@ -24,22 +24,24 @@ pub(super) struct Core {
     pub heads: Option<i64>,
 }
 
-/// How far the scores are followed: mixed precision, scale, two masks and a soft cap stay far below it.
-const LONGEST_CHAIN: usize = 16;
+/// How many nodes are looked at on each side of a softmax: mixed precision, scale, masks and a soft cap stay far below.
+const MOST_STEPS: usize = 48;
 
 /// Searches the cores of one graph.
 pub(super) struct Search<'s> {
     pub graph: &'s Graph,
     pub axes: &'s Axes,
     pub variable: &'s Variable,
+    /// The axis of a softmax that names none: the last one since operator set 13, the second before.
+    pub softmax_axis: i64,
 }
 
 impl Search<'_> {
     /// The core that `node` is the softmax of or is as a whole: `None` where the node is neither.
     pub fn core(&self, id: NodeId) -> Option<Result<Core, Note>> {
         let node = self.graph.node(id);
-        if node.is("Softmax") {
-            return Some(self.around_softmax(id));
+        if let Some((scores, probabilities)) = self.softmax(node) {
+            return Some(self.around_softmax(id, scores, probabilities));
         }
         if let Some(fused) = spelling::fused(node) {
             return Some(self.fused(id, fused));
@@ -58,24 +60,52 @@ impl Search<'_> {
         Note::new(label(self.graph.node(id)), reason, advice)
     }
 
-    fn around_softmax(&self, id: NodeId) -> Result<Core, Note> {
-        let softmax = self.graph.node(id);
+    /// Scores and probabilities, where `node` is a softmax or the last node of one written out.
+    ///
+    /// Runtimes write `exp(x - max(x)) / sum(exp(x - max(x)))` where they have no kernel for the element type.
+    fn softmax(&self, node: &Node) -> Option<(ValueId, ValueId)> {
+        if node.is("Softmax") {
+            return Some((node.input(0)?, node.output(0)?));
+        }
+        if !node.is("Div") {
+            return None;
+        }
+        let (numerator, denominator) = (node.input(0)?, node.input(1)?);
+        let (_, exponential) = self.graph.producer(numerator).filter(|(_, node)| node.is("Exp"))?;
+        let (_, sum) = self
+            .graph
+            .producer(denominator)
+            .filter(|(_, node)| node.is("ReduceSum"))?;
+        (sum.input(0) == Some(numerator)).then_some((exponential.input(0)?, node.output(0)?))
+    }
+
+    /// Whether a softmax normalizes over the last axis of its scores.
+    fn is_over_last_axis(&self, node: &Node, scores: ValueId) -> bool {
+        let rank = self.axes.dimensions(scores).map(|shape| shape.len() as i64);
+        match node.input(1).and_then(|sum| self.axes.dimensions(sum)) {
+            Some(sums) => {
+                let split = sums.split_last();
+                split.is_some_and(|(last, outer)| last.is_one() && outer.iter().filter(|dim| !dim.is_one()).count() > 0)
+            }
+            None => {
+                let along = node.int("axis", self.softmax_axis);
+                along == -1 || rank.is_some_and(|rank| along == rank - 1)
+            }
+        }
+    }
+
+    fn around_softmax(&self, id: NodeId, scores: ValueId, probabilities: ValueId) -> Result<Core, Note> {
         let no_attention = "nothing to do if this is no attention; else report the spelling to pab-patch";
-        let (Some(scores), Some(probabilities)) = (softmax.input(0), softmax.output(0)) else {
-            return Err(self.note(id, "it has no input or output", no_attention));
-        };
-        let rank = self.axes.dimensions(scores).map(<[Dimension]>::len);
-        let along = softmax.int("axis", -1);
-        if along != -1 && rank.is_none_or(|rank| along + 1 != rank as i64) {
+        if !self.is_over_last_axis(self.graph.node(id), scores) {
             return Err(self.note(id, "the softmax is not over the last axis", no_attention));
         }
         let mut nodes = Vec::new();
-        let Some(first) = self.first_product(scores, LONGEST_CHAIN, &mut nodes) else {
+        let Some(first) = self.first_product(scores, &mut MOST_STEPS.to_owned(), &mut nodes) else {
             return Err(self.note(id, "what it normalizes is no product of queries and keys", no_attention));
         };
         nodes.reverse();
         nodes.push(id);
-        let Some(second) = self.second_product(probabilities, LONGEST_CHAIN, &mut nodes) else {
+        let Some(second) = self.second_product(probabilities, &mut MOST_STEPS.to_owned(), &mut nodes) else {
             return Err(self.note(id, "its result does not weigh values in a matrix product", no_attention));
         };
         let product = self.graph.node(first);
@@ -107,21 +137,22 @@ impl Search<'_> {
     }
 
     /// Walks back from the softmax to the product of queries and keys. Collects the nodes in between.
-    fn first_product(&self, value: ValueId, left: usize, nodes: &mut Vec<NodeId>) -> Option<NodeId> {
+    fn first_product(&self, value: ValueId, left: &mut usize, nodes: &mut Vec<NodeId>) -> Option<NodeId> {
         let (id, node) = self.graph.producer(value)?;
         if spelling::is_product(node) {
             let both = node.inputs().len() == 2 && node.inputs().flatten().all(|input| self.variable.is(input));
             nodes.push(id);
             return if both { Some(id) } else { None };
         }
-        let carrier = spelling::score_step(node).filter(|_| left > 0)?;
+        let carrier = spelling::score_step(node)?;
+        *left = left.checked_sub(1)?;
         let length = nodes.len();
         for slot in carrier.slots() {
             let Some(input) = node.input(*slot).filter(|input| self.variable.is(*input)) else {
                 continue;
             };
             nodes.push(id);
-            if let Some(found) = self.first_product(input, left - 1, nodes) {
+            if let Some(found) = self.first_product(input, left, nodes) {
                 return Some(found);
             }
             nodes.truncate(length);
@@ -130,7 +161,7 @@ impl Search<'_> {
     }
 
     /// Walks on from the softmax to the product with the values.
-    fn second_product(&self, value: ValueId, left: usize, nodes: &mut Vec<NodeId>) -> Option<NodeId> {
+    fn second_product(&self, value: ValueId, left: &mut usize, nodes: &mut Vec<NodeId>) -> Option<NodeId> {
         for usage in self.graph.value(value).uses() {
             let node = self.graph.node(usage.node);
             let crate::graph::Slot::Input(slot) = usage.slot else {
@@ -141,10 +172,11 @@ impl Search<'_> {
                 return Some(usage.node);
             }
             let carries = spelling::probability_step(node).is_some_and(|carrier| carrier.slots().contains(&slot));
-            if let Some(output) = node.output(0).filter(|_| carries && left > 0) {
+            if let Some(output) = node.output(0).filter(|_| carries) {
+                *left = left.checked_sub(1)?;
                 let length = nodes.len();
                 nodes.push(usage.node);
-                if let Some(found) = self.second_product(output, left - 1, nodes) {
+                if let Some(found) = self.second_product(output, left, nodes) {
                     return Some(found);
                 }
                 nodes.truncate(length);

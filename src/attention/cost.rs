@@ -1,6 +1,6 @@
 //! What a site costs and what caching it takes.
 
-use super::site::{Cut, Site, Sites};
+use super::site::{Cut, Sites};
 use crate::axes::{Axes, Bindings, Size};
 use crate::graph::{ModelGraph, NodeId};
 use crate::onnx::messages::DataType;
@@ -35,6 +35,11 @@ impl Cut {
             .checked_mul(bits(self.element_type)?)
             .map(|bits| bits.div_ceil(8))
     }
+
+    /// The nodes that serve the value alone, so that broadcasting it saves them; in topological order.
+    pub fn serving(&self, model: &ModelGraph) -> Vec<NodeId> {
+        model.graph.exclusive_to(&[self.value])
+    }
 }
 
 fn bits(element: DataType) -> Option<u64> {
@@ -51,13 +56,6 @@ fn bits(element: DataType) -> Option<u64> {
     })
 }
 
-impl Site {
-    /// The nodes that serve the module's output alone, so that broadcasting it saves them; in topological order.
-    pub fn serving(&self, model: &ModelGraph) -> Vec<NodeId> {
-        model.graph.exclusive_to(&[self.output.value])
-    }
-}
-
 impl Sites {
     /// Counts the operations of the graph and of each site, where symbols have the values in `bindings`.
     pub fn costs(&self, model: &ModelGraph, axes: &Axes, bindings: &Bindings) -> Costs {
@@ -71,6 +69,7 @@ impl Sites {
         }
         let sites = self.sites.iter().map(|site| {
             let saved: f64 = site
+                .output
                 .serving(model)
                 .into_iter()
                 .filter_map(|id| axes.flops(model, id, bindings))

@@ -15,6 +15,9 @@ mod site;
 mod spelling;
 mod variable;
 
+#[cfg(test)]
+mod tests;
+
 pub use crate::axes::Note;
 pub use cost::{Costs, SiteCost};
 pub use kind::{Kind, UnknownKind};

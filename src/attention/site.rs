@@ -74,10 +74,16 @@ impl Sites {
         let graph = &model.graph;
         let order = graph.topological_order()?;
         let variable = Variable::of(graph, &order);
+        let softmax_axis = if model.opset("").is_some_and(|version| version < 13) {
+            1
+        } else {
+            -1
+        };
         let search = Search {
             graph,
             axes,
             variable: &variable,
+            softmax_axis,
         };
         let mut sites = Vec::new();
         let mut notes = axes.notes().to_vec();

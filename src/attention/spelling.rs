@@ -140,7 +140,8 @@ static BRANCH_STEPS: &[(Name, Step)] = &[
     (("", "Dropout"), Step::Keep),
     (("", "MatMul"), Step::Project),
     (("", "Gemm"), Step::Project),
-    (MS_GEMM, Step::Project),
+    ((MS, "FusedMatMul"), Step::Project),
+    ((MS, "FusedGemm"), Step::Project),
     (("", "Add"), Step::Sum),
     (("", "Mul"), Step::Scale),
     (("", "Div"), Step::Scale),
@@ -151,8 +152,6 @@ static BRANCH_STEPS: &[(Name, Step)] = &[
     ((MS, "SkipLayerNormalization"), Step::SkipNormalize),
     ((MS, "SkipSimplifiedLayerNormalization"), Step::SkipNormalize),
 ];
-
-const MS_GEMM: Name = (MS, "FusedMatMul");
 
 /// Operators between a core's queries, keys and values and what they are computed from.
 static SOURCE_STEPS: &[Name] = &[

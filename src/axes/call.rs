@@ -47,11 +47,6 @@ impl<'c> Call<'c> {
         self.fact(slot)?.integers.as_ref()
     }
 
-    /// The version of the operator set that the operator is from.
-    pub fn opset(&self) -> i64 {
-        self.model.opset(self.node.domain()).unwrap_or(1)
-    }
-
     /// Numbers that stand in attribute `name` (old operator sets) or in input `slot` (new ones).
     ///
     /// `Some(None)` where neither is there; `None` where they are there and not known.

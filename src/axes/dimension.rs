@@ -26,6 +26,9 @@ pub struct Joined {
 /// Deeper joints than this come from no model; they would let a hostile file exhaust the stack.
 const DEEPEST_JOINT: u8 = 6;
 
+/// More parts or factors than these come from no model either; they could double at every node.
+const MOST_PARTS: usize = 24;
+
 /// One factor of a dimension. Its size is never 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Factor {
@@ -103,6 +106,13 @@ impl Dimension {
                 _ => kept.push(factor),
             }
         }
+        if kept.len() > MOST_PARTS {
+            let size = Size::product(kept.iter().map(|factor| &factor.size));
+            kept = vec![Factor {
+                origin: Origin::Unlabelled,
+                size,
+            }];
+        }
         Dimension { factors: kept }
     }
 
@@ -129,7 +139,7 @@ impl Dimension {
             None if labels.is_empty() => Origin::Unlabelled,
             // Channels that are set behind constant ones are channels; of other axes the difference is kept.
             Some(label) if flat.iter().all(Dimension::is_labelled) || label == Label::Channels => Origin::Axis(label),
-            _ if depth > DEEPEST_JOINT => Origin::Unlabelled,
+            _ if depth > DEEPEST_JOINT || flat.len() > MOST_PARTS => Origin::Unlabelled,
             _ => Origin::Joined(Arc::new(Joined { parts: flat, depth })),
         };
         Dimension::new(origin, size)
@@ -303,6 +313,18 @@ mod tests {
             joint = Dimension::joined(vec![text(), product]);
         }
         assert!(joint.depth() <= DEEPEST_JOINT);
+    }
+
+    #[test]
+    fn factors_and_parts_do_not_double_without_end() {
+        let mut joint = Dimension::joined(vec![text(), latent()]);
+        let mut product = latent();
+        for _ in 0..64 {
+            joint = Dimension::joined(vec![joint.clone(), joint]);
+            product = Dimension::product(&[product.clone(), product]);
+        }
+        assert!(!joint.is_labelled());
+        assert!(product.factors().len() <= MOST_PARTS);
     }
 
     #[test]

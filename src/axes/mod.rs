@@ -25,6 +25,9 @@ mod product;
 mod size;
 mod table;
 
+#[cfg(test)]
+mod tests;
+
 pub use dimension::{Dimension, Factor, Joined, Origin, display_shape};
 pub use inputs::InputLabels;
 pub use label::{Label, Labels};

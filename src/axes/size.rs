@@ -93,7 +93,8 @@ impl Size {
     pub fn divide_exactly(&self, divisor: &Size) -> Option<Size> {
         match (&self.0, &divisor.0) {
             (_, Form::Number(0)) => None,
-            (Form::Number(a), Form::Number(b)) => (a % b == 0).then(|| Size(Form::Number(a / b))),
+            (Form::Number(a), Form::Number(b)) if a.checked_rem(*b)? != 0 => None,
+            (Form::Number(a), Form::Number(b)) => a.checked_div(*b).map(|quotient| Size(Form::Number(quotient))),
             (Form::Number(_), Form::Symbolic(_)) => None,
             (Form::Symbolic(a), _) => a.divide_exactly(&divisor.polynomial()).map(Size::from_polynomial),
         }
@@ -105,14 +106,7 @@ impl Size {
             return exact;
         }
         match (&self.0, &divisor.0) {
-            (Form::Number(a), Form::Number(b)) if *b != 0 => {
-                let quotient = a / b;
-                Size(Form::Number(if a % b != 0 && (*a < 0) != (*b < 0) {
-                    quotient - 1
-                } else {
-                    quotient
-                }))
-            }
+            (Form::Number(a), Form::Number(b)) if *b > 0 => Size(Form::Number(a.div_euclid(*b))),
             (Form::Symbolic(a), Form::Number(b)) if *b > 0 => {
                 // Whole multiples of the divisor come out, so that (h - 2) / 2 + 1 and h / 2 are written alike.
                 let (whole, rest) = a.split_multiples(*b);

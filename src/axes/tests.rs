@@ -1,0 +1,478 @@
+//! Axes of small graphs made by hand. Whole models are in the tests of `attention`.
+
+use super::Label::{Batch, Channels, Frames, Height, Text, Width};
+use super::*;
+use crate::onnx::Model;
+use crate::onnx::messages::{
+    AttributeProto, Dimension as ShapeDimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
+};
+
+enum At {
+    Number(i64),
+    Name(&'static str),
+}
+
+fn input(name: &str, dims: &[At], element: DataType) -> ValueInfoProto {
+    let dim = dims.iter().map(|dim| match dim {
+        At::Number(value) => ShapeDimension {
+            dim_value: Some(*value),
+            ..Default::default()
+        },
+        At::Name(name) => ShapeDimension {
+            dim_param: Some((*name).into()),
+            ..Default::default()
+        },
+    });
+    let shape = TensorShapeProto { dim: dim.collect() };
+    let tensor = TensorType {
+        elem_type: Some(element as i32),
+        shape: Some(shape),
+    };
+    ValueInfoProto {
+        name: Some(name.into()),
+        r#type: Some(TypeProto {
+            tensor_type: Some(tensor),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn integers(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: vec![values.len() as i64],
+        data_type: Some(DataType::Int64 as i32),
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn weight(name: &str, dims: &[i64]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(DataType::Float as i32),
+        float_data: vec![0.5; dims.iter().product::<i64>() as usize],
+        ..Default::default()
+    }
+}
+
+/// `"Transpose x -> y perm=0,2,1"`; `_` for an input that is left out.
+fn node(line: &str) -> NodeProto {
+    let (left, right) = line.split_once(" -> ").unwrap();
+    let mut left = left.split(' ');
+    let operator = left.next().unwrap().to_owned();
+    let (domain, operator) = operator
+        .split_once(':')
+        .map_or(("", operator.as_str()), |(domain, name)| (domain, name));
+    let mut right = right.split(' ');
+    let output = right.next().unwrap().split(',').map(str::to_owned).collect();
+    let attribute = right.map(|part| {
+        let (name, value) = part.split_once('=').unwrap();
+        let numbers: Option<Vec<i64>> = value.split(',').map(|number| number.parse().ok()).collect();
+        let mut attribute = AttributeProto {
+            name: Some(name.into()),
+            ..Default::default()
+        };
+        match numbers {
+            Some(numbers) if name == "axis" || name == "to" || name == "transB" => {
+                attribute.i = numbers.first().copied()
+            }
+            Some(numbers) => attribute.ints = numbers,
+            None => attribute.s = Some(value.to_owned().into()),
+        }
+        attribute
+    });
+    NodeProto {
+        op_type: Some(operator.to_owned()),
+        domain: Some(domain.to_owned()),
+        input: left.map(|name| name.replace('_', "")).collect(),
+        output,
+        attribute: attribute.collect(),
+        ..Default::default()
+    }
+}
+
+fn model(inputs: Vec<ValueInfoProto>, initializers: Vec<TensorProto>, nodes: &[&str]) -> ModelGraph {
+    let graph = GraphProto {
+        name: Some("test".into()),
+        input: inputs,
+        initializer: initializers,
+        node: nodes.iter().map(|line| node(line)).collect(),
+        ..Default::default()
+    };
+    let opset = OperatorSetIdProto {
+        domain: None,
+        version: Some(17),
+    };
+    let proto = ModelProto {
+        ir_version: Some(8),
+        graph: Some(graph),
+        opset_import: vec![opset],
+        ..Default::default()
+    };
+    ModelGraph::new(Model::from_proto(proto)).unwrap()
+}
+
+fn latent() -> ValueInfoProto {
+    let dims = [
+        At::Name("batch"),
+        At::Number(4),
+        At::Number(3),
+        At::Name("h"),
+        At::Name("w"),
+    ];
+    input("latent", &dims, DataType::Float)
+}
+
+fn text() -> ValueInfoProto {
+    input(
+        "words",
+        &[At::Name("batch"), At::Name("length"), At::Number(24)],
+        DataType::Float,
+    )
+}
+
+fn shape(model: &ModelGraph, axes: &Axes, value: &str) -> String {
+    display_shape(axes.dimensions(model.graph.find(value).unwrap()).unwrap())
+}
+
+fn analysed(model: &ModelGraph) -> Axes {
+    Axes::analyse(model, &InputLabels::default()).unwrap()
+}
+
+#[test]
+fn patches_keep_height_and_width_at_a_symbolic_size() {
+    let model = model(
+        vec![latent(), text()],
+        vec![
+            integers("last", &[3, 4]),
+            integers("open", &[-1, 4]),
+            weight("patch", &[16, 4, 2, 2]),
+            integers("flat", &[0, 0, -1]),
+        ],
+        &[
+            "Transpose latent -> swapped perm=0,2,1,3,4",
+            "Shape latent -> sizes",
+            "Gather sizes last -> spatial axis=0",
+            "Concat open spatial -> target axis=0",
+            "Reshape swapped target -> images",
+            "Conv images patch -> patched strides=2,2",
+            "Reshape patched flat -> tokens",
+            "Transpose tokens -> sequence perm=0,2,1",
+        ],
+    );
+    let axes = analysed(&model);
+    assert_eq!(
+        shape(&model, &axes, "images"),
+        "[batch·frames, channels, height, width]"
+    );
+    assert_eq!(
+        shape(&model, &axes, "sequence"),
+        "[batch·frames, height·width, channels]"
+    );
+    let sizes = axes.sizes(model.graph.find("patched").unwrap()).unwrap();
+    let sizes: Vec<String> = sizes.iter().map(Size::to_string).collect();
+    assert_eq!(sizes, ["3*batch", "16", "floor(h/2)", "floor(w/2)"]);
+    assert_eq!(axes.opaque(), []);
+}
+
+#[test]
+fn a_latent_with_frames_before_channels_is_told_by_what_the_convolution_sums_over() {
+    let dims = [
+        At::Number(2),
+        At::Number(3),
+        At::Number(4),
+        At::Number(8),
+        At::Number(12),
+    ];
+    let model = model(
+        vec![input("latent", &dims, DataType::Float)],
+        vec![integers("images", &[6, 4, 8, 12]), weight("patch", &[16, 4, 2, 2])],
+        &[
+            "Reshape latent images -> flat",
+            "Conv flat patch -> patched strides=2,2",
+        ],
+    );
+    let axes = analysed(&model);
+    assert_eq!(
+        shape(&model, &axes, "patched"),
+        "[batch·frames, channels, height, width]"
+    );
+    assert_eq!(axes.notes(), []);
+}
+
+#[test]
+fn text_repeated_over_frames_keeps_its_axis_in_every_spelling() {
+    let model = model(
+        vec![latent(), text()],
+        vec![
+            integers("one", &[1]),
+            integers("place", &[1]),
+            integers("expanded", &[1, 3, 1, 1]),
+            integers("depth", &[4]),
+            integers("offon", &[1, 3]),
+            integers("list", &[-1]),
+            integers("merged", &[-1, 0, 24]),
+            integers("zero", &[0]),
+            integers("minus", &[-1]),
+            integers("two", &[2]),
+            integers("four", &[4]),
+        ],
+        &[
+            "Unsqueeze words one -> single",
+            "Expand single expanded -> expand",
+            "OneHot place depth offon -> hot",
+            "Reshape hot list -> repeats",
+            "Tile single repeats -> tile",
+            "Shape tile -> tiled",
+            "Slice tiled two four zero -> inner",
+            "Concat minus inner -> target axis=0",
+            "Reshape tile target -> rows",
+        ],
+    );
+    let axes = analysed(&model);
+    assert_eq!(shape(&model, &axes, "expand"), "[batch, 3, text, channels]");
+    assert_eq!(shape(&model, &axes, "tile"), "[batch, 3, text, channels]");
+    assert_eq!(shape(&model, &axes, "rows"), "[batch·3, text, channels]");
+}
+
+#[test]
+fn a_joint_sequence_comes_apart_where_it_was_joined() {
+    let model = model(
+        vec![latent(), text()],
+        vec![
+            integers("flat", &[0, 0, -1]),
+            weight("mix", &[4, 24]),
+            integers("one", &[1]),
+            integers("most", &[i64::MAX]),
+            integers("second", &[1]),
+        ],
+        &[
+            "Reshape latent flat -> pixels",
+            "Transpose pixels -> rows perm=0,2,1",
+            "MatMul rows mix -> tokens",
+            "Concat words tokens -> joint axis=1",
+            "Softmax joint -> mixed axis=-1",
+            "Shape words -> sizes",
+            "Gather sizes second -> length axis=0",
+            "Slice mixed length most one -> video",
+        ],
+    );
+    let axes = analysed(&model);
+    assert_eq!(
+        shape(&model, &axes, "joint"),
+        "[batch, (text+frames·height·width), channels]"
+    );
+    assert_eq!(shape(&model, &axes, "video"), "[batch, frames·height·width, channels]");
+}
+
+#[test]
+fn operators_without_a_rule_are_listed_and_leave_no_labels() {
+    let model = model(
+        vec![latent()],
+        vec![],
+        &[
+            "Mystery latent -> odd",
+            "custom.ai:Mystery latent -> other",
+            "Relu odd -> after",
+            "MatMul latent odd -> p",
+        ],
+    );
+    let axes = analysed(&model);
+    assert_eq!(axes.dimensions(model.graph.find("odd").unwrap()), None);
+    let listed: Vec<(&str, &str, bool)> = axes
+        .opaque()
+        .iter()
+        .map(|entry| (entry.domain.as_str(), entry.operator.as_str(), entry.has_rule))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            ("", "MatMul", true),
+            ("", "Mystery", false),
+            ("", "Relu", true),
+            ("custom.ai", "Mystery", false)
+        ]
+    );
+}
+
+#[test]
+fn equal_sizes_are_not_taken_for_the_same_axis() {
+    let four = || At::Number(4);
+    let model = model(
+        vec![
+            input("latent", &[four(), four(), four(), four(), four()], DataType::Float),
+            input("words", &[four(), four(), four()], DataType::Float),
+        ],
+        vec![integers("merged", &[16, 4, 4, 4])],
+        &[
+            "Transpose latent -> swapped perm=0,2,1,3,4",
+            "Reshape swapped merged -> images",
+            "Relu words -> text",
+        ],
+    );
+    let axes = analysed(&model);
+    assert_eq!(
+        shape(&model, &axes, "images"),
+        "[batch·frames, channels, height, width]"
+    );
+    assert_eq!(shape(&model, &axes, "text"), "[batch, text, channels]");
+}
+
+#[test]
+fn masks_and_timesteps_are_told_by_the_sizes_that_they_share() {
+    let model = model(
+        vec![
+            latent(),
+            text(),
+            input("when", &[At::Name("batch")], DataType::Int64),
+            input("mask", &[At::Name("batch"), At::Name("length")], DataType::Bool),
+            input("odd", &[At::Name("batch"), At::Number(77)], DataType::Int64),
+        ],
+        vec![],
+        &["Identity when -> a", "Identity mask -> b", "Identity odd -> c"],
+    );
+    let axes = analysed(&model);
+    assert_eq!(shape(&model, &axes, "a"), "[batch]");
+    assert_eq!(shape(&model, &axes, "b"), "[batch, text]");
+    assert_eq!(shape(&model, &axes, "c"), "[?, 77]".replace('?', "batch"));
+    let [note] = axes.notes() else {
+        panic!("{:?}", axes.notes())
+    };
+    assert_eq!(note.subject, "input `odd`");
+    assert!(note.advice.contains("inputs: { odd: [batch, text] }"), "{note}");
+}
+
+#[test]
+fn labels_can_be_given_and_must_fit() {
+    let model = model(vec![latent()], vec![], &["Relu latent -> after"]);
+    let given = |name: &str, labels: &[Label]| {
+        let labels = InputLabels {
+            inputs: BTreeMap::from([(name.to_owned(), labels.to_vec())]),
+        };
+        Axes::analyse(&model, &labels)
+    };
+    let axes = given("latent", &[Batch, Frames, Channels, Height, Width]).unwrap();
+    assert_eq!(
+        shape(&model, &axes, "after"),
+        "[batch, frames, channels, height, width]"
+    );
+    assert_eq!(
+        given("latent", &[Batch, Text]).unwrap_err(),
+        AxesError::Rank {
+            name: "latent".into(),
+            rank: 5,
+            labels: 2
+        }
+    );
+    assert!(matches!(
+        given("latents", &[Batch]),
+        Err(AxesError::UnknownInput { .. })
+    ));
+    let none = self::model(
+        vec![input("v", &[At::Number(3)], DataType::Float)],
+        vec![],
+        &["Relu v -> w"],
+    );
+    let error = Axes::analyse(&none, &InputLabels::default()).unwrap_err();
+    assert!(
+        matches!(&error, AxesError::NoLatent { example, .. } if example == "v"),
+        "{error}"
+    );
+}
+
+#[test]
+fn declared_sizes_that_differ_are_reported() {
+    let mut model = model(vec![latent()], vec![], &["Relu latent -> after"]);
+    let value = model.graph.find("after").unwrap();
+    let dims = [
+        At::Name("batch"),
+        At::Number(4),
+        At::Number(5),
+        At::Name("h"),
+        At::Name("w"),
+    ];
+    model.graph.add_output(value, input("after", &dims, DataType::Float));
+    let axes = analysed(&model);
+    let [note] = axes.notes() else {
+        panic!("{:?}", axes.notes())
+    };
+    assert_eq!(note.subject, "value `after` of Relu");
+}
+
+#[test]
+fn hostile_shapes_end_without_panic() {
+    let most = i64::MAX;
+    let model = model(
+        vec![latent(), text()],
+        vec![
+            integers("huge", &[most, most, most]),
+            integers("none", &[0, 0, 0]),
+            integers("far", &[most, -most]),
+            integers("few", &[7]),
+        ],
+        &[
+            "Reshape latent huge -> a",
+            "Expand words huge -> b",
+            "Tile words huge -> c",
+            "Reshape words none -> d",
+            "Gather words far -> e axis=99",
+            "Transpose words -> f perm=9,-1,0",
+            "Squeeze words far -> g",
+            "Unsqueeze words far -> h",
+            "ConstantOfShape huge -> i",
+            "Slice latent far far far far -> j",
+            "Split words few -> k,l axis=1",
+            "Conv latent words -> m strides=0,0,0",
+            "MaxPool latent -> n strides=0,0,0 kernel_shape=0,0,0",
+            "Einsum latent words -> o equation=abcde,...->a",
+            "Pad latent huge -> p",
+            "Mul huge huge -> q",
+            "Mul q q -> r",
+            "Reshape words r -> s",
+            "Gemm latent words -> t",
+            "Concat -> u axis=0",
+            "Attention latent -> v",
+            "Range huge -> w",
+            "OneHot huge huge -> x",
+        ],
+    );
+    let axes = analysed(&model);
+    for (id, _) in model.graph.nodes() {
+        axes.flops(
+            &model,
+            id,
+            &Bindings {
+                otherwise: Some(i64::MAX),
+                ..Bindings::default()
+            },
+        );
+    }
+    assert!(!axes.opaque().is_empty());
+}
+
+#[test]
+fn a_transpose_is_undone_by_its_inverse() {
+    let model = model(
+        vec![latent()],
+        vec![],
+        &[
+            "Transpose latent -> there perm=3,0,4,2,1",
+            "Transpose there -> back perm=1,4,3,0,2",
+            "Transpose latent -> turned",
+        ],
+    );
+    let axes = analysed(&model);
+    assert_eq!(
+        shape(&model, &axes, "there"),
+        "[height, batch, width, frames, channels]"
+    );
+    assert_eq!(shape(&model, &axes, "back"), shape(&model, &axes, "latent"));
+    assert_eq!(
+        shape(&model, &axes, "turned"),
+        "[width, height, frames, channels, batch]"
+    );
+}
