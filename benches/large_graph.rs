@@ -15,10 +15,16 @@ const BLOCKS: usize = 10_000;
 const NODES_A_BLOCK: usize = 10;
 
 fn info(name: &str, element_type: DataType) -> ValueInfoProto {
-    let tensor_type = Some(TensorType { elem_type: Some(element_type as i32), shape: Some(Default::default()) });
+    let tensor_type = Some(TensorType {
+        elem_type: Some(element_type as i32),
+        shape: Some(Default::default()),
+    });
     ValueInfoProto {
         name: Some(name.into()),
-        r#type: Some(TypeProto { tensor_type, ..Default::default() }),
+        r#type: Some(TypeProto {
+            tensor_type,
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -26,7 +32,11 @@ fn info(name: &str, element_type: DataType) -> ValueInfoProto {
 fn node(operator: &str, inputs: [&str; 2], output: &str) -> NodeProto {
     NodeProto {
         op_type: Some(operator.into()),
-        input: inputs.iter().filter(|name| !name.is_empty()).map(|name| name.to_string()).collect(),
+        input: inputs
+            .iter()
+            .filter(|name| !name.is_empty())
+            .map(|name| name.to_string())
+            .collect(),
         output: vec![output.into()],
         name: Some(format!("/blocks/{output}")),
         ..Default::default()
@@ -54,7 +64,10 @@ fn model() -> ModelProto {
     graph.output = vec![info(&stream, DataType::Float)];
     ModelProto {
         ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(17) }],
+        opset_import: vec![OperatorSetIdProto {
+            domain: Some(String::new()),
+            version: Some(17),
+        }],
         graph: Some(graph),
         ..ModelProto::default()
     }
@@ -66,11 +79,15 @@ fn patch(model: &mut ModelGraph) {
     let flag = graph.add_input(info("flag", DataType::Bool)).unwrap();
     for block in (0..BLOCKS).step_by(10) {
         let value = graph.find(&format!("branch.{block}.{}", NODES_A_BLOCK - 2)).unwrap();
-        let cache = graph.add_input(info(&format!("cache.{block}"), DataType::Float)).unwrap();
+        let cache = graph
+            .add_input(info(&format!("cache.{block}"), DataType::Float))
+            .unwrap();
         let nodes = graph.exclusive_to(&[value]);
         assert_eq!(nodes.len(), NODES_A_BLOCK - 1);
         let after = nodes.last().map(|node| graph.position(*node));
-        let compute = graph.extract(&nodes, &[(value, info("", DataType::Float))], "compute").unwrap();
+        let compute = graph
+            .extract(&nodes, &[(value, info("", DataType::Float))], "compute")
+            .unwrap();
         let mut reuse = graph.nested("reuse");
         let read = reuse.capture(cache, &format!("cache.{block}"));
         let same = reuse.add_node(NewNode {
@@ -114,7 +131,11 @@ fn large_graph(criterion: &mut Criterion) {
         bencher.iter(|| {
             let mut model = load(&path);
             patch(&mut model);
-            model.into_model().unwrap().save(&output, &SaveOptions::default()).unwrap()
+            model
+                .into_model()
+                .unwrap()
+                .save(&output, &SaveOptions::default())
+                .unwrap()
         });
     });
     group.finish();

@@ -122,8 +122,8 @@ fn site(
     blocks: &mut HashMap<Kind, usize>,
 ) -> Result<(Site, Vec<NodeId>), Note> {
     let kind = classify(&core.query_axis, &core.key_axis).map_err(|reason| {
-        let advice = "say what the inputs' axes count, for example `inputs: { hidden_states: [batch, channels, \
-                      frames, height, width] }`, and see the operators without a rule";
+        let advice = "say what the inputs' axes count, for example \
+                      --axes hidden_states=batch,channels,frames,height,width, and see the operators without a rule";
         search.note(id, reason, advice)
     })?;
     let branch = search.branch(&core)?;

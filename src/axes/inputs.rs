@@ -281,17 +281,14 @@ fn dimensions(dims: &[Option<Size>], labels: Option<&[Label]>) -> Vec<Dimension>
 
 fn ambiguous(input: &Input, reason: &str) -> Note {
     let axes = match input.rank() {
-        Some(2) => "[batch, text]",
-        Some(3) => "[batch, text, channels]",
-        Some(4) => "[batch, channels, height, width]",
-        _ => "[batch, channels, frames, height, width]",
+        Some(2) => "batch,text",
+        Some(3) => "batch,text,channels",
+        Some(4) => "batch,channels,height,width",
+        _ => "batch,channels,frames,height,width",
     };
     Note::new(
         format!("input `{}`", input.name),
         reason,
-        format!(
-            "say what they count, for example `inputs: {{ {}: {axes} }}`",
-            input.name
-        ),
+        format!("say what they count, for example --axes {}={axes}", input.name),
     )
 }

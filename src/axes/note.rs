@@ -57,7 +57,7 @@ pub enum AxesError {
     /// No input can be recognized as the latent.
     #[error(
         "none of the inputs ({inputs}) is recognized as the latent; say what its axes are, for example \
-         `inputs: {{ {example}: [batch, channels, frames, height, width] }}`"
+         --axes {example}=batch,channels,frames,height,width"
     )]
     NoLatent {
         /// The names of the inputs.

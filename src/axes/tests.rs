@@ -343,7 +343,7 @@ fn masks_and_timesteps_are_told_by_the_sizes_that_they_share() {
         panic!("{:?}", axes.notes())
     };
     assert_eq!(note.subject, "input `odd`");
-    assert!(note.advice.contains("inputs: { odd: [batch, text] }"), "{note}");
+    assert!(note.advice.contains("--axes odd=batch,text"), "{note}");
 }
 
 #[test]

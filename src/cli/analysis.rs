@@ -7,7 +7,7 @@ use crate::attention::Sites;
 use crate::axes::{Axes, InputLabels, Label};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
-use crate::rewrite::{Patched, select, switch};
+use crate::rewrite::{Patched, refuse_patched, select, switch};
 use crate::rules::{DEFAULT_PRESET, Rules};
 use std::path::Path;
 
@@ -25,20 +25,33 @@ pub struct Analysis {
 /// Loads a model and finds its sites.
 pub fn analyse(model: &Path, options: &RulesOptions, terminal: &Terminal) -> Result<Analysis, Failure> {
     let graph = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
+    refuse_patched(&graph).map_err(Failure::of(model, Failure::rewrite))?;
     let axes = Axes::analyse(&graph, &labels(options)?).map_err(Failure::of(model, Failure::axes))?;
     let sites = Sites::find(&graph, &axes).map_err(Failure::of(model, Failure::graph))?;
     for note in &sites.notes {
         terminal.warning(note.to_string());
     }
     for operator in axes.opaque() {
-        let domain = if operator.domain.is_empty() { "ai.onnx" } else { &operator.domain };
-        let why = if operator.has_rule { "the axis rule could not be applied" } else { "there is no axis rule" };
+        let domain = if operator.domain.is_empty() {
+            "ai.onnx"
+        } else {
+            &operator.domain
+        };
+        let why = if operator.has_rule {
+            "the axis rule could not be applied"
+        } else {
+            "there is no axis rule"
+        };
         terminal.detail(format!(
             "{domain}:{}: {why} at {} nodes; the dimensions of their outputs are not known",
             operator.operator, operator.count
         ));
     }
-    Ok(Analysis { model: graph, axes, sites })
+    Ok(Analysis {
+        model: graph,
+        axes,
+        sites,
+    })
 }
 
 /// The axes of inputs that the user gave.
@@ -49,10 +62,15 @@ fn labels(options: &RulesOptions) -> Result<InputLabels, Failure> {
             let found = Label::ALL.into_iter().find(|label| label.word() == word.trim());
             found.ok_or_else(|| {
                 let words: Vec<_> = Label::ALL.into_iter().map(Label::word).collect();
-                Failure::Usage(format!("--axes {input}: `{word}` is no axis; axes are {}", words.join(", ")))
+                Failure::Usage(format!(
+                    "--axes {input}: `{word}` is no axis; axes are {}",
+                    words.join(", ")
+                ))
             })
         };
-        labels.inputs.insert(input.clone(), axes.split(',').map(label).collect::<Result<_, _>>()?);
+        labels
+            .inputs
+            .insert(input.clone(), axes.split(',').map(label).collect::<Result<_, _>>()?);
     }
     Ok(labels)
 }
@@ -62,7 +80,9 @@ pub fn rules(options: &RulesOptions, terminal: &Terminal) -> Result<Rules, Failu
     match &options.rules {
         Some(named) => Ok(Rules::find(named)?),
         None => {
-            terminal.note(format!("no --rules given: using the preset `{DEFAULT_PRESET}`, the paper's default"));
+            terminal.note(format!(
+                "no --rules given: using the preset `{DEFAULT_PRESET}`, the paper's default"
+            ));
             Ok(Rules::preset(DEFAULT_PRESET)?)
         }
     }
@@ -78,7 +98,10 @@ pub fn patched(path: &Path, analysis: Analysis, rules: &Rules, terminal: &Termin
     };
     for (index, rule) in rules.rules.iter().enumerate() {
         if rule.broadcast.is_some() && !choices.iter().any(|choice| choice.rule == index) {
-            terminal.warning(format!("rule `{}` ({}:{}) matches no site of this model", rule.name, rules.file, rule.line));
+            terminal.warning(format!(
+                "rule `{}` ({}:{}) matches no site of this model",
+                rule.name, rules.file, rule.line
+            ));
         }
     }
     switch(model, &choices, rules).map_err(refuse)

@@ -43,7 +43,10 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         return Err(Failure::Usage("--rounds must be at least 1".to_owned()));
     }
     let folder = tempfile::tempdir().map_err(|source| {
-        Failure::Report(crate::report::ReportError::Write { path: std::env::temp_dir(), source })
+        Failure::Report(crate::report::ReportError::Write {
+            path: std::env::temp_dir(),
+            source,
+        })
     })?;
     let written = patch(&options.model, &options.rules, folder.path(), None, terminal)?;
     let library = library(&options.session, terminal)?;
@@ -52,12 +55,14 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     let all = vec![vec![true; written.plan.rules.len()]];
     let mut variants = Variants::open(&options.model, &written, &options.session, &all, &sizes, terminal)?;
     let times = variants.time(options.rounds, "timing", terminal)?;
-    let distribution = |times: &[f64]| {
-        Distribution::of(times).ok_or_else(|| Failure::Usage("--rounds must be at least 1".to_owned()))
-    };
+    let distribution =
+        |times: &[f64]| Distribution::of(times).ok_or_else(|| Failure::Usage("--rounds must be at least 1".to_owned()));
     let removed = distribution(times.removed.first().map_or(&[][..], Vec::as_slice))?;
-    let [original, computing, broadcasting] =
-        [distribution(&times.original)?, distribution(&times.computing)?, distribution(&times.broadcasting)?];
+    let [original, computing, broadcasting] = [
+        distribution(&times.original)?,
+        distribution(&times.computing)?,
+        distribution(&times.broadcasting)?,
+    ];
     let report = Report {
         model: options.model.clone(),
         runtime: format!("ONNX Runtime {}", library.version),
@@ -77,9 +82,12 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
 
 fn text(report: &Report, terminal: &Terminal) -> String {
     let names = ["one step", "median", "mean", "min", "max"];
-    let mut table = Table::new(names.into_iter().enumerate().map(|(column, name)| {
-        (name, if column == 0 { Alignment::Left } else { Alignment::Right })
-    }));
+    let mut table = Table::new(
+        names
+            .into_iter()
+            .enumerate()
+            .map(|(column, name)| (name, if column == 0 { Alignment::Left } else { Alignment::Right })),
+    );
     for (name, times) in [
         ("original", &report.original),
         ("patched, nothing broadcast", &report.computing),

@@ -50,7 +50,13 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let config = scheduler(&options.model, sampling, terminal)?;
     let timesteps = config.scheduler(sampling.steps)?.timesteps().to_vec();
     let prompts = prompts(&options.model, sampling)?;
-    let written = patch(&options.model, &options.rules, &options.output, Some(&timesteps), terminal)?;
+    let written = patch(
+        &options.model,
+        &options.rules,
+        &options.output,
+        Some(&timesteps),
+        terminal,
+    )?;
     let library = library(&options.session, terminal)?;
     let mut original = generator(&options.model, &options.session, sampling, terminal)?;
     let mut patched = generator(&written.model, &options.session, sampling, terminal)?;
@@ -63,7 +69,12 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let figures = options.output.join("figures.json");
     write_json(&figures, &comparison)?;
     let animation = animation(options, &pictures, rate)?;
-    let report = Report { comparison: &comparison, patched_file: written.model, animation, figures };
+    let report = Report {
+        comparison: &comparison,
+        patched_file: written.model,
+        animation,
+        figures,
+    };
     terminal.result(&report, || {
         let mut text = comparison.render(terminal.table_style());
         text.push_str(&format!("\nPatched model  {}\n", report.patched_file.display()));
@@ -88,7 +99,12 @@ fn clips(
     let shape = clip_shape(&options.model, original, sampling)?;
     // The first runs of a session are slower: memory is allocated and weights are read from the disk.
     let mut warm = config.scheduler(sampling.steps.min(2))?;
-    let first = conditioning(&options.model, prompts, prompt(options, prompts, 0).as_deref(), sampling)?;
+    let first = conditioning(
+        &options.model,
+        prompts,
+        prompt(options, prompts, 0).as_deref(),
+        sampling,
+    )?;
     for generator in [&mut *original, &mut *patched] {
         generate(options, generator, warm.as_mut(), noise(&shape, 0)?, &first, &|_| {})?;
     }
@@ -102,7 +118,14 @@ fn clips(
         let noise = noise(&shape, seed)?;
         let one = |generator: &mut Generator| {
             let mut scheduler = config.scheduler(sampling.steps)?;
-            generate(options, generator, scheduler.as_mut(), noise.clone(), &conditioning, &|_| bar.inc(1))
+            generate(
+                options,
+                generator,
+                scheduler.as_mut(),
+                noise.clone(),
+                &conditioning,
+                &|_| bar.inc(1),
+            )
         };
         let (by_original, by_patched) = if index % 2 == 0 {
             let first = one(original)?;
@@ -120,7 +143,13 @@ fn clips(
             (Some(original), Some(patched)) => Some(compare(original, patched)?),
             _ => None,
         };
-        measured.push(MeasuredClip { seed, prompt, original: times(&by_original), patched: times(&by_patched), quality });
+        measured.push(MeasuredClip {
+            seed,
+            prompt,
+            original: times(&by_original),
+            patched: times(&by_patched),
+            quality,
+        });
         pictures.push(both);
     }
     bar.finish_and_clear();
@@ -150,7 +179,10 @@ fn prompt(options: &CompareOptions, prompts: &Prompts, index: usize) -> Option<S
 }
 
 fn times(clip: &Clip) -> Measured {
-    Measured { step_milliseconds: clip.step_milliseconds.clone(), clip_milliseconds: clip.milliseconds() }
+    Measured {
+        step_milliseconds: clip.step_milliseconds.clone(),
+        clip_milliseconds: clip.milliseconds(),
+    }
 }
 
 /// For each rule, the share of a step's time that goes when its modules are taken out of the graph: measured.
@@ -163,7 +195,12 @@ fn shares(
 ) -> Result<Vec<f64>, Failure> {
     const ROUNDS: usize = 20;
     let sampling = &options.sampling;
-    let conditioning = conditioning(&options.model, prompts, prompt(options, prompts, 0).as_deref(), sampling)?;
+    let conditioning = conditioning(
+        &options.model,
+        prompts,
+        prompt(options, prompts, 0).as_deref(),
+        sampling,
+    )?;
     let sizes = {
         let mut sizes = super::args::sizes(&sampling.sizes);
         sizes.entry("batch".to_owned()).or_insert(conditioning.copies());
@@ -176,11 +213,14 @@ fn shares(
         sizes
     };
     let rules = written.plan.rules.len();
-    let sets: Vec<Vec<bool>> = (0..rules).map(|rule| (0..rules).map(|other| other == rule).collect()).collect();
+    let sets: Vec<Vec<bool>> = (0..rules)
+        .map(|rule| (0..rules).map(|other| other == rule).collect())
+        .collect();
     let mut variants = Variants::open(&options.model, written, &options.session, &sets, &sizes, terminal)?;
     let times = variants.time(ROUNDS, "timing single rules", terminal)?;
     // Ratios within a round, where the machine was in one state, and their median: robust against what else it does.
-    let share = |removed: &Vec<f64>| median_of_ratios(removed, &times.original).map_or(0.0, |left| (1.0 - left).max(0.0));
+    let share =
+        |removed: &Vec<f64>| median_of_ratios(removed, &times.original).map_or(0.0, |left| (1.0 - left).max(0.0));
     Ok(times.removed.iter().map(share).collect())
 }
 
@@ -224,7 +264,9 @@ fn facts(
             version: library.version.clone(),
             library: library.path.display().to_string(),
             provider: provider.to_owned(),
-            threads: runtime_options(&options.session).threads.unwrap_or_else(|| crate::runtime::devices::cpu().physical_cores),
+            threads: runtime_options(&options.session)
+                .threads
+                .unwrap_or_else(|| crate::runtime::devices::cpu().physical_cores),
         },
         run: RunFacts {
             scheduler: config.class().to_owned(),

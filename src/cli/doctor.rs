@@ -1,8 +1,8 @@
 //! `pab-patch doctor`: what the models would run on.
 
+use super::Failure;
 use super::args::DoctorOptions;
 use super::terminal::Terminal;
-use super::Failure;
 use crate::report::{Alignment, Table};
 use crate::runtime::doctor::{CacheState, Facts, examine};
 use crate::runtime::{Places, RuntimeError};
@@ -13,9 +13,10 @@ pub fn run(options: &DoctorOptions, terminal: &Terminal) -> Result<(), Failure> 
     terminal.result(&facts, || table(&facts).render(terminal.table_style()))?;
     match (&facts.library, &facts.problem) {
         (Some(_), _) => Ok(()),
-        (None, problem) => {
-            Err(RuntimeError::LibraryNotFound { skipped: problem.iter().cloned().collect() }.into())
+        (None, problem) => Err(RuntimeError::LibraryNotFound {
+            skipped: problem.iter().cloned().collect(),
         }
+        .into()),
     }
 }
 
@@ -26,8 +27,14 @@ fn table(facts: &Facts) -> Table {
     };
     match &facts.library {
         Some(library) => {
-            row("ONNX Runtime", format!("{} ({} or later is needed)", library.version, facts.required_version));
-            row("library", format!("{} (from: {})", library.path.display(), library.origin));
+            row(
+                "ONNX Runtime",
+                format!("{} ({} or later is needed)", library.version, facts.required_version),
+            );
+            row(
+                "library",
+                format!("{} (from: {})", library.path.display(), library.origin),
+            );
         }
         None => row("ONNX Runtime", "none that can be used".to_owned()),
     }
@@ -42,11 +49,20 @@ fn table(facts: &Facts) -> Table {
     }
     row("execution providers", facts.providers.join(", "));
     for device in &facts.devices {
-        row("device", format!("{} {} ({})", device.vendor, device.kind, device.provider));
+        row(
+            "device",
+            format!("{} {} ({})", device.vendor, device.kind, device.provider),
+        );
     }
     let cpu = &facts.cpu;
     let model = cpu.model.as_deref().unwrap_or("unknown model");
-    row("processor", format!("{model} ({}), {} cores, {} threads", cpu.architecture, cpu.physical_cores, cpu.logical_cores));
+    row(
+        "processor",
+        format!(
+            "{model} ({}), {} cores, {} threads",
+            cpu.architecture, cpu.physical_cores, cpu.logical_cores
+        ),
+    );
     let gpus = match (&facts.gpus.names[..], &facts.gpus.reason) {
         ([], Some(reason)) => format!("none: {reason}"),
         ([], None) => "none".to_owned(),
@@ -59,7 +75,11 @@ fn table(facts: &Facts) -> Table {
         CacheState::Intact => "intact",
         CacheState::Damaged => "damaged, run `pab-patch setup`",
     };
-    let folder = facts.cache.folder.as_ref().map_or("none".to_owned(), |folder| folder.display().to_string());
+    let folder = facts
+        .cache
+        .folder
+        .as_ref()
+        .map_or("none".to_owned(), |folder| folder.display().to_string());
     row("cache", format!("{folder} ({state})"));
     table
 }

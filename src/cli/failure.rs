@@ -104,12 +104,10 @@ impl Failure {
     /// The exit code.
     pub fn status(&self) -> ExitStatus {
         match self {
-            Failure::Onnx(OnnxError::Write { .. } | OnnxError::Destination { .. } | OnnxError::WouldOverwrite { .. }) => {
-                ExitStatus::Output
-            }
-            Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } => {
-                ExitStatus::Model
-            }
+            Failure::Onnx(
+                OnnxError::Write { .. } | OnnxError::Destination { .. } | OnnxError::WouldOverwrite { .. },
+            ) => ExitStatus::Output,
+            Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } => ExitStatus::Model,
             Failure::Rewrite { error, .. } => match error {
                 RewriteError::NoSites | RewriteError::NothingMatches { .. } => ExitStatus::Nothing,
                 RewriteError::NoGate { .. } => ExitStatus::Rules,
@@ -118,7 +116,10 @@ impl Failure {
             Failure::Rules(_) => ExitStatus::Rules,
             Failure::Plan(_) => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
-            Failure::Generation { error: GenerationError::Runtime(error), .. } => runtime_status(error),
+            Failure::Generation {
+                error: GenerationError::Runtime(error),
+                ..
+            } => runtime_status(error),
             Failure::Generation { error, .. } => match error {
                 GenerationError::Output { .. } => ExitStatus::Execution,
                 GenerationError::Plan(_) | GenerationError::CacheType { .. } => ExitStatus::Model,
@@ -134,7 +135,9 @@ impl Failure {
 fn runtime_status(error: &RuntimeError) -> ExitStatus {
     match error {
         RuntimeError::Open { .. } | RuntimeError::Mismatch { .. } => ExitStatus::Model,
-        RuntimeError::Run { .. } | RuntimeError::Inputs { .. } | RuntimeError::CacheEmpty { .. } => ExitStatus::Execution,
+        RuntimeError::Run { .. } | RuntimeError::Inputs { .. } | RuntimeError::CacheEmpty { .. } => {
+            ExitStatus::Execution
+        }
         RuntimeError::Option { .. } => ExitStatus::Usage,
         _ => ExitStatus::Runtime,
     }

@@ -13,12 +13,18 @@ pub struct OutputFolder {
 impl OutputFolder {
     /// Makes the folder and those above it, as far as they are missing.
     pub fn make(folder: &Path) -> Result<OutputFolder, Failure> {
-        let missing = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).take_while(|path| !path.exists());
+        let missing = folder
+            .ancestors()
+            .filter(|path| !path.as_os_str().is_empty())
+            .take_while(|path| !path.exists());
         let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
         let made = OutputFolder { made: missing };
         std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::read_dir(folder).map(drop))
-            .map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
+            .map_err(|source| ReportError::Write {
+                path: folder.to_owned(),
+                source,
+            })?;
         Ok(made)
     }
 

@@ -82,8 +82,14 @@ pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure>
         Some(named) => Rules::find(named)?,
         None => Rules::preset(DEFAULT_PRESET)?,
     };
-    let sizes = options.sizes.iter().filter_map(|(name, size)| Some((name.as_str(), i64::try_from(*size).ok()?)));
-    let bindings = Bindings { otherwise: Some(OPEN_SIZE), ..Bindings::of(sizes) };
+    let sizes = options
+        .sizes
+        .iter()
+        .filter_map(|(name, size)| Some((name.as_str(), i64::try_from(*size).ok()?)));
+    let bindings = Bindings {
+        otherwise: Some(OPEN_SIZE),
+        ..Bindings::of(sizes)
+    };
     let report = report(options, &analysis, &rules, &bindings);
     terminal.result(&report, || text(&report, terminal))
 }
@@ -91,7 +97,11 @@ pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure>
 fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings: &Bindings) -> Report {
     let Analysis { model, axes, sites } = analysis;
     let costs = sites.costs(model, axes, bindings);
-    let rows = sites.sites.iter().zip(&costs.sites).map(|(site, cost)| row(site, cost, rules));
+    let rows = sites
+        .sites
+        .iter()
+        .zip(&costs.sites)
+        .map(|(site, cost)| row(site, cost, rules));
     let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
     Report {
         model: options.model.clone(),
@@ -122,7 +132,11 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
 }
 
 fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
-    let facts = SiteFacts { kind: site.kind, block: site.block, name: site.module.as_deref() };
+    let facts = SiteFacts {
+        kind: site.kind,
+        block: site.block,
+        name: site.module.as_deref(),
+    };
     let shape = site.output.shape.iter().map(|size| match size.as_number() {
         Some(number) => Dimension::Number(number),
         None => Dimension::Symbol(size.to_string()),
@@ -132,13 +146,20 @@ fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
         kind: site.kind,
         block: site.block,
         module: site.module.clone(),
-        cut: if site.gated.is_some() { vec!["output", "gated"] } else { vec!["output"] },
+        cut: if site.gated.is_some() {
+            vec!["output", "gated"]
+        } else {
+            vec!["output"]
+        },
         shape: shape.collect(),
         heads: site.heads,
         cache_bytes: cost.cache_bytes,
         flops: cost.flops,
         share: cost.share,
-        rule: rules.choose(&facts).and_then(|rule| rules.rules.get(rule)).map(|rule| rule.name.clone()),
+        rule: rules
+            .choose(&facts)
+            .and_then(|rule| rules.rules.get(rule))
+            .map(|rule| rule.name.clone()),
     }
 }
 

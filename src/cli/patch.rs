@@ -1,14 +1,14 @@
 //! `pab-patch MODEL.onnx`: writes the patched model and its plan.
 
+use super::Failure;
 use super::analysis::{analyse, patched, rules};
 use super::args::{PatchOptions, RulesOptions};
 use super::folder::OutputFolder;
 use super::session::scheduler_beside;
 use super::terminal::Terminal;
-use super::Failure;
 use crate::onnx::{How, SaveOptions, Saved};
 use crate::report::write_atomically;
-use crate::rewrite::{Plan, PLAN_KEY, Patched, SchedulePlan};
+use crate::rewrite::{PLAN_KEY, Patched, Plan, SchedulePlan};
 use crate::sampler::SchedulerConfig;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -52,7 +52,12 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
     };
     let scheduler = scheduler_beside(model, options.scheduler.as_deref());
     let timesteps = match &scheduler {
-        Some(path) => Some(SchedulerConfig::load(path)?.scheduler(options.steps)?.timesteps().to_vec()),
+        Some(path) => Some(
+            SchedulerConfig::load(path)?
+                .scheduler(options.steps)?
+                .timesteps()
+                .to_vec(),
+        ),
         None => None,
     };
     let written = patch(model, &options.rules, &output, timesteps.as_deref(), terminal)?;
@@ -96,7 +101,9 @@ pub fn patch(
 /// Writes a patched model under its original's name into a folder, and the plan beside it.
 fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -> Result<Written, Failure> {
     let Patched { model, plan } = result;
-    let name = original.file_name().map_or_else(|| PathBuf::from("model.onnx"), PathBuf::from);
+    let name = original
+        .file_name()
+        .map_or_else(|| PathBuf::from("model.onnx"), PathBuf::from);
     let target = output.join(name);
     let plan_file = target.with_extension("pab.json");
     let model = model.into_model().map_err(Failure::of(original, Failure::graph))?;
@@ -116,10 +123,18 @@ fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -
     let json = plan.to_json()?;
     write_atomically(&plan_file, |file| {
         file.write_all(json.as_bytes())
-            .map_err(|source| crate::report::ReportError::Write { path: plan_file.clone(), source })
+            .map_err(|source| crate::report::ReportError::Write {
+                path: plan_file.clone(),
+                source,
+            })
     })?;
     folder.keep();
-    Ok(Written { model: target, plan_file, plan, saved })
+    Ok(Written {
+        model: target,
+        plan_file,
+        plan,
+        saved,
+    })
 }
 
 /// A line a rule: how many sites of which kind, and how they are broadcast.
@@ -129,12 +144,25 @@ fn summary(plan: &Plan) -> String {
         for site in plan.sites_of(index) {
             *kinds.entry(site.kind.word()).or_default() += 1;
         }
-        let kinds: Vec<_> = kinds.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let kinds: Vec<_> = kinds
+            .into_iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
         let share = plan.schedule.as_ref().map(|schedule| {
             let steps = &schedule.broadcast[index];
-            format!(", {} of {} steps broadcast", steps.iter().filter(|step| **step).count(), steps.len())
+            format!(
+                ", {} of {} steps broadcast",
+                steps.iter().filter(|step| **step).count(),
+                steps.len()
+            )
         });
-        format!("rule {}: {} — {}{}", rule.name, kinds.join(", "), rule.broadcast, share.unwrap_or_default())
+        format!(
+            "rule {}: {} — {}{}",
+            rule.name,
+            kinds.join(", "),
+            rule.broadcast,
+            share.unwrap_or_default()
+        )
     });
     rules.collect::<Vec<_>>().join("\n")
 }

@@ -52,7 +52,9 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
 
     let bar = terminal.steps("denoising", options.sampling.steps);
     let clip = generator
-        .generate(scheduler.as_mut(), noise.clone(), &conditioning, &|done| bar.set_position(done as u64))
+        .generate(scheduler.as_mut(), noise.clone(), &conditioning, &|done| {
+            bar.set_position(done as u64)
+        })
         .map_err(Failure::of(model, Failure::generation));
     bar.finish_and_clear();
     let clip = clip?;
@@ -60,7 +62,10 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     let folder = OutputFolder::make(&options.output)?;
     let arrays = options.output.join("clip.npz");
     let timesteps = ArrayD::from_shape_vec(vec![scheduler.timesteps().len()], scheduler.timesteps().to_vec());
-    let mut entries = vec![("noise", Elements::Float(noise.view())), ("sample", Elements::Float(clip.sample.view()))];
+    let mut entries = vec![
+        ("noise", Elements::Float(noise.view())),
+        ("sample", Elements::Float(clip.sample.view())),
+    ];
     if let Ok(timesteps) = &timesteps {
         entries.push(("timesteps", Elements::Double(timesteps.view())));
     }
@@ -98,7 +103,10 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
         broadcast: rules
             .iter()
             .enumerate()
-            .map(|(index, rule)| Broadcast { rule: rule.name.clone(), share: schedule.share(index) })
+            .map(|(index, rule)| Broadcast {
+                rule: rule.name.clone(),
+                share: schedule.share(index),
+            })
             .collect(),
         arrays,
         animation,
@@ -129,7 +137,11 @@ fn text(report: &Report) -> String {
         number::milliseconds(step.median)
     )];
     for broadcast in &report.broadcast {
-        lines.push(format!("rule {}: broadcast in {} of the steps", broadcast.rule, number::percent(broadcast.share)));
+        lines.push(format!(
+            "rule {}: broadcast in {} of the steps",
+            broadcast.rule,
+            number::percent(broadcast.share)
+        ));
     }
     lines.extend(report.animation.iter().map(|path| path.display().to_string()));
     if let [first, .., last] = report.frames.as_slice() {

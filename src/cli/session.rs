@@ -41,7 +41,11 @@ pub fn runtime_options(options: &SessionOptions) -> Options {
         ProviderChoice::Cpu => Provider::Cpu,
         ProviderChoice::Cuda => Provider::Cuda,
     };
-    Options { threads: options.threads, provider, ..Options::default() }
+    Options {
+        threads: options.threads,
+        provider,
+        ..Options::default()
+    }
 }
 
 /// Opens a model; ONNX Runtime must be loaded.
@@ -67,7 +71,12 @@ pub fn generator(
 
 /// The scheduler's configuration that was named, or that stands beside the model.
 pub fn scheduler_beside(model: &Path, named: Option<&Path>) -> Option<PathBuf> {
-    let beside = || SCHEDULERS.map(|name| model.with_file_name("").join(name)).into_iter().find(|path| path.is_file());
+    let beside = || {
+        SCHEDULERS
+            .map(|name| model.with_file_name("").join(name))
+            .into_iter()
+            .find(|path| path.is_file())
+    };
     named.map(Path::to_owned).or_else(beside)
 }
 
@@ -81,7 +90,11 @@ pub fn scheduler(model: &Path, sampling: &SamplingOptions, terminal: &Terminal) 
     })?;
     let config = SchedulerConfig::load(&path)?;
     for key in config.ignored() {
-        terminal.detail(format!("{}: `{key}` is no option of {} and was ignored", path.display(), config.class()));
+        terminal.detail(format!(
+            "{}: `{key}` is no option of {} and was ignored",
+            path.display(),
+            config.class()
+        ));
     }
     Ok(config)
 }
@@ -136,11 +149,17 @@ pub fn conditioning(
         }
         (Prompts::None, None) => (None, None),
     };
-    Ok(Conditioning { guidance: sampling.guidance, prompt, empty, inputs: inputs(sampling)? })
+    Ok(Conditioning {
+        guidance: sampling.guidance,
+        prompt,
+        empty,
+        inputs: inputs(sampling)?,
+    })
 }
 
 fn inputs(sampling: &SamplingOptions) -> Result<BTreeMap<String, Tensor>, Failure> {
-    let read = |(name, path): &(String, PathBuf)| Ok((name.clone(), Tensor::from_array(crate::report::read_array(path)?)));
+    let read =
+        |(name, path): &(String, PathBuf)| Ok((name.clone(), Tensor::from_array(crate::report::read_array(path)?)));
     sampling.inputs.iter().map(read).collect()
 }
 

@@ -19,7 +19,11 @@ struct Report {
 pub fn run(_: &SetupOptions, terminal: &Terminal) -> Result<(), Failure> {
     let done = with_progress(terminal, |progress| setup(&Places::of_process(None), progress))?;
     let (version, path) = (done.library.version, done.library.path);
-    let report = Report { version, path, fetched: done.fetched };
+    let report = Report {
+        version,
+        path,
+        fetched: done.fetched,
+    };
     terminal.result(&report, || {
         let how = if report.fetched { "fetched" } else { "already there" };
         format!("ONNX Runtime {} ({how}): {}", report.version, report.path.display())

@@ -18,7 +18,11 @@ pub struct Terminal {
 impl Terminal {
     /// From `--json`, `-q` and `-v`.
     pub fn new(options: &OutputOptions) -> Terminal {
-        Terminal { json: options.json, quiet: options.quiet, verbose: options.verbose }
+        Terminal {
+            json: options.json,
+            quiet: options.quiet,
+            verbose: options.verbose,
+        }
     }
 
     /// A line for people.
@@ -60,7 +64,10 @@ impl Terminal {
         if !output.ends_with('\n') {
             output.push('\n');
         }
-        std::io::stdout().lock().write_all(output.as_bytes()).map_err(Failure::Stdout)
+        std::io::stdout()
+            .lock()
+            .write_all(output.as_bytes())
+            .map_err(Failure::Stdout)
     }
 
     /// How tables on standard output are drawn.
@@ -83,7 +90,11 @@ impl Terminal {
 
     fn bar(&self, what: impl Into<String>, length: u64, template: &str) -> ProgressBar {
         let shown = !self.quiet && std::io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if shown {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(length), target).with_message(what.into());
         match ProgressStyle::with_template(template) {
             Ok(style) => bar.with_style(style),

@@ -59,13 +59,20 @@ impl Variants {
         let folder = tempfile::Builder::new()
             .prefix(".pab-variants-")
             .tempdir_in(written.model.parent().unwrap_or(Path::new(".")))
-            .map_err(|source| crate::report::ReportError::Write { path: written.model.clone(), source })?;
+            .map_err(|source| crate::report::ReportError::Write {
+                path: written.model.clone(),
+                source,
+            })?;
         let session = open(original, options, terminal)?;
         let own = own_inputs(original, session.inputs(), sizes)?;
         let original_model = Timed::plain(session, &own);
         let patched = open(&written.model, options, terminal)?;
         let feedback = Feedback::try_from(&written.plan).map_err(Failure::of(original, Failure::generation))?;
-        let patched = Timed { denoiser: Denoiser::patched(patched, feedback)?, inputs: own.clone(), milliseconds: Vec::new() };
+        let patched = Timed {
+            denoiser: Denoiser::patched(patched, feedback)?,
+            inputs: own.clone(),
+            milliseconds: Vec::new(),
+        };
         let mut removed = Vec::with_capacity(sets.len());
         for (index, set) in sets.iter().enumerate() {
             let graph = ModelGraph::new(Model::load(&written.model)?).map_err(Failure::of(original, Failure::graph))?;
@@ -89,7 +96,11 @@ impl Variants {
             let mut inputs = own.clone();
             let wanted = |name: &str| session.inputs().iter().any(|port| port.name == name);
             inputs.extend(caches.iter().filter(|(name, _)| wanted(name)).cloned());
-            variants.removed.push(Timed { denoiser: Denoiser::plain(session), inputs, milliseconds: Vec::new() });
+            variants.removed.push(Timed {
+                denoiser: Denoiser::plain(session),
+                inputs,
+                milliseconds: Vec::new(),
+            });
         }
         Ok(variants)
     }
@@ -135,12 +146,20 @@ impl Variants {
 
 impl Timed {
     fn plain(session: Session, inputs: &[(String, Tensor)]) -> Timed {
-        Timed { denoiser: Denoiser::plain(session), inputs: inputs.to_vec(), milliseconds: Vec::new() }
+        Timed {
+            denoiser: Denoiser::plain(session),
+            inputs: inputs.to_vec(),
+            milliseconds: Vec::new(),
+        }
     }
 
     /// Runs a step and returns its milliseconds.
     fn step(&mut self, flags: &[bool]) -> Result<f64, Failure> {
-        let inputs: Vec<(&str, &Tensor)> = self.inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let inputs: Vec<(&str, &Tensor)> = self
+            .inputs
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .collect();
         let begun = Instant::now();
         self.denoiser.step(&inputs, flags)?;
         Ok(begun.elapsed().as_secs_f64() * 1e3)
@@ -156,11 +175,7 @@ impl Timed {
 }
 
 /// A value for every input of a plain model: noise, a timestep in the middle, and noise as text.
-fn own_inputs(
-    model: &Path,
-    ports: &[Port],
-    sizes: &BTreeMap<String, usize>,
-) -> Result<Vec<(String, Tensor)>, Failure> {
+fn own_inputs(model: &Path, ports: &[Port], sizes: &BTreeMap<String, usize>) -> Result<Vec<(String, Tensor)>, Failure> {
     let refuse = |error: GenerationError| Failure::generation(model.to_owned(), error);
     let roles = Roles::of(ports, &[]).map_err(refuse)?;
     let random = |port: &Port, seed: u64| -> Result<(String, Tensor), Failure> {
@@ -171,7 +186,10 @@ fn own_inputs(
     let mut inputs = vec![random(&roles.latent, 0)?];
     let shape = sizes_of(&roles.timestep, sizes).map_err(refuse)?;
     let timestep = Tensor::from_array(ndarray::ArrayD::from_elem(shape, TIMESTEP));
-    inputs.push((roles.timestep.name.clone(), timestep.cast(roles.timestep.element_type.unwrap_or(ElementType::Int64))));
+    inputs.push((
+        roles.timestep.name.clone(),
+        timestep.cast(roles.timestep.element_type.unwrap_or(ElementType::Int64)),
+    ));
     if let Some(text) = &roles.text {
         inputs.push(random(text, 1)?);
     }

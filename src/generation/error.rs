@@ -40,9 +40,7 @@ pub enum GenerationError {
         symbol: String,
     },
     /// Guidance needs a batch that the model does not take.
-    #[error(
-        "the model takes a batch of {batch}, and a clip {with} classifier-free guidance needs {needed}; {advice}"
-    )]
+    #[error("the model takes a batch of {batch}, and a clip {with} classifier-free guidance needs {needed}; {advice}")]
     Batch {
         /// What the model takes.
         batch: i64,
@@ -63,7 +61,9 @@ pub enum GenerationError {
         input: String,
     },
     /// Prompt and empty prompt differ in length or width.
-    #[error("prompt embeddings are [tokens, width]: the prompt has {prompt:?} and the empty prompt {empty:?}; both must be equal")]
+    #[error(
+        "prompt embeddings are [tokens, width]: the prompt has {prompt:?} and the empty prompt {empty:?}; both must be equal"
+    )]
     TextShape {
         /// Of the prompt.
         prompt: Vec<usize>,
@@ -100,7 +100,9 @@ pub enum GenerationError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The plan names an element type that a host cannot hold.
-    #[error("cache `{cache}` has elements of type {element_type}, which this program does not handle; patch the model again")]
+    #[error(
+        "cache `{cache}` has elements of type {element_type}, which this program does not handle; patch the model again"
+    )]
     CacheType {
         /// The cache.
         cache: String,

@@ -99,7 +99,9 @@ impl Generator {
 
     /// Which rules broadcast at which step of a run through `timesteps`; nothing is broadcast by a plain model.
     pub fn schedule(&self, timesteps: &[f64]) -> Schedule {
-        self.plan.as_ref().map_or_else(|| Schedule::new(&[], timesteps), |plan| plan.schedule(timesteps))
+        self.plan
+            .as_ref()
+            .map_or_else(|| Schedule::new(&[], timesteps), |plan| plan.schedule(timesteps))
     }
 
     /// Makes a clip from `noise` (`[1, channels, frames, height, width]`, standard deviation 1). `progress` is told
@@ -128,7 +130,10 @@ impl Generator {
             step_milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
             progress(index + 1);
         }
-        Ok(Clip { sample, step_milliseconds })
+        Ok(Clip {
+            sample,
+            step_milliseconds,
+        })
     }
 
     /// One step of the model with guidance applied: the prediction for `sample`, of its shape.
@@ -146,16 +151,29 @@ impl Generator {
         let shape = sample.shape().to_vec();
         let channels = shape.get(CHANNEL_AXIS.index()).copied().unwrap_or(0);
         let copies = conditioning.copies();
-        let latent = if copies == 1 { sample } else { repeat_batch(sample.view(), copies)? };
+        let latent = if copies == 1 {
+            sample
+        } else {
+            repeat_batch(sample.view(), copies)?
+        };
         let latent = Tensor::from_array(latent).cast(type_of(&self.roles.latent));
-        let count = if self.roles.timestep.shape.is_empty() { Vec::new() } else { vec![copies * shape[0]] };
+        let count = if self.roles.timestep.shape.is_empty() {
+            Vec::new()
+        } else {
+            vec![copies * shape[0]]
+        };
         let timestep = ArrayD::from_elem(count, timestep);
         let timestep = Tensor::from_array(timestep).cast(type_of(&self.roles.timestep));
-        let mut inputs: Vec<(&str, &Tensor)> =
-            vec![(&self.roles.latent.name, &latent), (&self.roles.timestep.name, &timestep)];
+        let mut inputs: Vec<(&str, &Tensor)> = vec![
+            (&self.roles.latent.name, &latent),
+            (&self.roles.timestep.name, &timestep),
+        ];
         inputs.extend(fixed.iter().map(|(name, tensor)| (name.as_str(), tensor)));
         let outputs = self.denoiser.step(&inputs, flags)?;
-        let refuse = |found: String| GenerationError::Output { found, latent: shape.clone() };
+        let refuse = |found: String| GenerationError::Output {
+            found,
+            latent: shape.clone(),
+        };
         let found = outputs.len();
         let Some((_, output)) = outputs.into_iter().next() else {
             return Err(refuse(format!("{found} tensors")));
@@ -165,7 +183,11 @@ impl Generator {
             1 => first_channels(output.view(), CHANNEL_AXIS, channels)?,
             _ => guide(output.view(), conditioning.guidance, CHANNEL_AXIS, channels)?,
         };
-        if output.shape() == shape { Ok(output) } else { Err(refuse(format!("a tensor of shape {:?}", output.shape()))) }
+        if output.shape() == shape {
+            Ok(output)
+        } else {
+            Err(refuse(format!("a tensor of shape {:?}", output.shape())))
+        }
     }
 
     /// The inputs that are the same in every step, checked against the model.
@@ -175,19 +197,35 @@ impl Generator {
             && batch != copies as i64
         {
             let (with, advice) = match copies {
-                1 => ("without", "use --guidance other than 1, or export the model with a dynamic batch"),
-                _ => ("with", "use --guidance 1, or export the model with a batch of 2 or a dynamic batch"),
+                1 => (
+                    "without",
+                    "use --guidance other than 1, or export the model with a dynamic batch",
+                ),
+                _ => (
+                    "with",
+                    "use --guidance 1, or export the model with a batch of 2 or a dynamic batch",
+                ),
             };
-            return Err(GenerationError::Batch { batch, with, needed: copies, advice });
+            return Err(GenerationError::Batch {
+                batch,
+                with,
+                needed: copies,
+                advice,
+            });
         }
         let ports = self.session().inputs();
         let further = conditioning.inputs.iter().map(|(name, value)| {
             let port = ports.iter().find(|port| port.name == *name);
-            (name.clone(), value.clone().cast(port.map_or(value.element_type(), type_of)))
+            (
+                name.clone(),
+                value.clone().cast(port.map_or(value.element_type(), type_of)),
+            )
         });
         let mut fixed: Vec<(String, Tensor)> = further.collect();
         if let Some(port) = &self.roles.text {
-            let missing = || GenerationError::NoText { input: port.name.clone() };
+            let missing = || GenerationError::NoText {
+                input: port.name.clone(),
+            };
             let prompt = conditioning.prompt.as_ref().ok_or_else(missing)?;
             let text = match copies {
                 1 => prompt.view().insert_axis(Axis(0)).to_owned(),
@@ -217,18 +255,28 @@ impl TryFrom<&Plan> for Feedback {
     fn try_from(plan: &Plan) -> Result<Feedback, GenerationError> {
         let caches = plan.sites.iter().map(|site| {
             let cache = &site.cache;
-            let element_type = ElementType::from_onnx(cache.element_type).ok_or_else(|| GenerationError::CacheType {
-                cache: cache.input.clone(),
-                element_type: format!("{:?}", cache.element_type),
-            })?;
+            let element_type =
+                ElementType::from_onnx(cache.element_type).ok_or_else(|| GenerationError::CacheType {
+                    cache: cache.input.clone(),
+                    element_type: format!("{:?}", cache.element_type),
+                })?;
             let shape = cache.shape.iter().map(|size| match size {
                 PlanSize::Number(number) => Some(*number),
                 PlanSize::Symbol(_) => None,
             });
             let (input, output) = (cache.input.clone(), cache.output.clone());
-            Ok(CachePort { input, output, rule: site.rule, element_type, shape: shape.collect() })
+            Ok(CachePort {
+                input,
+                output,
+                rule: site.rule,
+                element_type,
+                shape: shape.collect(),
+            })
         });
         let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();
-        Ok(Feedback { flags, caches: caches.collect::<Result<_, GenerationError>>()? })
+        Ok(Feedback {
+            flags,
+            caches: caches.collect::<Result<_, GenerationError>>()?,
+        })
     }
 }

@@ -50,14 +50,22 @@ impl PromptTable {
     /// # Errors
     /// [`GenerationError::PromptTable`] where the words are not readable or name rows that are not there.
     pub fn new(table: Array2<f32>, words: &Path) -> Result<PromptTable, GenerationError> {
-        let refuse = |reason: String| GenerationError::PromptTable { path: words.to_owned(), reason };
+        let refuse = |reason: String| GenerationError::PromptTable {
+            path: words.to_owned(),
+            reason,
+        };
         let text = std::fs::read_to_string(words).map_err(|error| refuse(error.to_string()))?;
         let words: Words = serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
-        let ends = words.groups.iter().map(|group| group.first.saturating_add(group.words.len()));
+        let ends = words
+            .groups
+            .iter()
+            .map(|group| group.first.saturating_add(group.words.len()));
         match ends.chain([words.empty.saturating_add(1)]).max() {
-            Some(end) if end > table.nrows() => {
-                Err(refuse(format!("it names row {}, and the table has {}", end - 1, table.nrows())))
-            }
+            Some(end) if end > table.nrows() => Err(refuse(format!(
+                "it names row {}, and the table has {}",
+                end - 1,
+                table.nrows()
+            ))),
             _ if words.groups.is_empty() => Err(refuse("it has no groups".to_owned())),
             _ => Ok(PromptTable { table, words }),
         }
@@ -74,7 +82,10 @@ impl PromptTable {
             allowed: self.allowed(),
         };
         let mut rows: Vec<Option<usize>> = vec![None; self.words.groups.len()];
-        for word in prompt.split_whitespace().map(|word| word.trim_matches([',', '.']).to_lowercase()) {
+        for word in prompt
+            .split_whitespace()
+            .map(|word| word.trim_matches([',', '.']).to_lowercase())
+        {
             if word.is_empty() || self.words.ignored.contains(&word) {
                 continue;
             }
@@ -99,7 +110,8 @@ impl PromptTable {
 
     /// The embeddings of the empty prompt, `[tokens, width]`.
     pub fn empty(&self) -> Array2<f32> {
-        self.table.select(Axis(0), &vec![self.words.empty; self.words.groups.len()])
+        self.table
+            .select(Axis(0), &vec![self.words.empty; self.words.groups.len()])
     }
 
     /// Prompt number `index` of an endless list that goes through the words of every group.
@@ -108,7 +120,10 @@ impl PromptTable {
     pub fn sample(&self, index: usize) -> String {
         let words = self.words.groups.iter().filter_map(|group| {
             let round = index / group.words.len().max(1);
-            group.words.get((index + round) % group.words.len().max(1)).map(String::as_str)
+            group
+                .words
+                .get((index + round) % group.words.len().max(1))
+                .map(String::as_str)
         });
         words.collect::<Vec<_>>().join(" ")
     }
@@ -120,8 +135,15 @@ impl PromptTable {
 
     /// What a prompt may say, for messages.
     fn allowed(&self) -> String {
-        let groups = self.words.groups.iter().map(|group| format!("{}: {}", group.name, group.words.join(", ")));
-        format!("a prompt has one word of each of {}", groups.collect::<Vec<_>>().join("; "))
+        let groups = self
+            .words
+            .groups
+            .iter()
+            .map(|group| format!("{}: {}", group.name, group.words.join(", ")));
+        format!(
+            "a prompt has one word of each of {}",
+            groups.collect::<Vec<_>>().join("; ")
+        )
     }
 }
 
@@ -159,7 +181,10 @@ mod tests {
             ("", "it names no shape"),
         ] {
             let message = table.embed(prompt).unwrap_err().to_string();
-            assert!(message.contains(reason) && message.contains("colour: red, green, blue"), "{message}");
+            assert!(
+                message.contains(reason) && message.contains("colour: red, green, blue"),
+                "{message}"
+            );
         }
     }
 

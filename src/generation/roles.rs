@@ -19,7 +19,11 @@ pub enum Role {
 /// a row without names fits by rank alone, so that renamed models work too.
 const ROLES: &[(Role, &[usize], &[&str])] = &[
     (Role::Timestep, &[0, 1], &["timestep", "timesteps", "t"]),
-    (Role::Text, &[3], &["encoder_hidden_states", "text_embeds", "prompt_embeds", "context", "y"]),
+    (
+        Role::Text,
+        &[3],
+        &["encoder_hidden_states", "text_embeds", "prompt_embeds", "context", "y"],
+    ),
     (Role::Latent, &[4, 5], &["hidden_states", "sample", "latents", "x"]),
     (Role::Latent, &[5], &[]),
     (Role::Latent, &[4], &[]),
@@ -56,7 +60,9 @@ impl Roles {
     /// [`GenerationError::UnknownInput`] for an input without a role, [`GenerationError::AmbiguousRole`] where there
     /// is not exactly one latent and one timestep, or several texts.
     pub fn of(inputs: &[Port], given: &[&str]) -> Result<Roles, GenerationError> {
-        let own = inputs.iter().filter(|port| !port.name.starts_with("pab.") && !given.contains(&port.name.as_str()));
+        let own = inputs
+            .iter()
+            .filter(|port| !port.name.starts_with("pab.") && !given.contains(&port.name.as_str()));
         let mut found: BTreeMap<&str, Vec<&Port>> = BTreeMap::new();
         for port in own {
             let role = role_of(port).ok_or_else(|| GenerationError::UnknownInput {
@@ -73,8 +79,16 @@ impl Roles {
                 _ => Err(GenerationError::AmbiguousRole {
                     role: role.word(),
                     found: ports.len(),
-                    candidates: ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", "),
-                    advice: if ports.len() > 1 { "; give the others with --input NAME=FILE.npy" } else { "" },
+                    candidates: ports
+                        .iter()
+                        .map(|port| port.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                    advice: if ports.len() > 1 {
+                        "; give the others with --input NAME=FILE.npy"
+                    } else {
+                        ""
+                    },
                 }),
             }
         };
@@ -94,7 +108,9 @@ impl Roles {
 
 fn role_of(port: &Port) -> Option<Role> {
     let rank = port.shape.len();
-    let number = port.element_type.is_some_and(|element_type| element_type != ElementType::Bool);
+    let number = port
+        .element_type
+        .is_some_and(|element_type| element_type != ElementType::Bool);
     let fits = |(_, ranks, names): &&(Role, &[usize], &[&str])| {
         ranks.contains(&rank) && (names.is_empty() || names.contains(&port.name.as_str()))
     };
@@ -109,11 +125,17 @@ pub fn sizes_of(port: &Port, sizes: &BTreeMap<String, usize>) -> Result<Vec<usiz
     let dimension = |(axis, size): (usize, &Option<i64>)| {
         let symbol = port.symbols.get(axis).map_or("", String::as_str);
         let known = size.and_then(|size| usize::try_from(size).ok());
-        let shown = if symbol.is_empty() { format!("{}.{axis}", port.name) } else { symbol.to_owned() };
-        known.or_else(|| sizes.get(&shown).copied()).ok_or_else(|| GenerationError::OpenSize {
-            input: port.name.clone(),
-            symbol: shown,
-        })
+        let shown = if symbol.is_empty() {
+            format!("{}.{axis}", port.name)
+        } else {
+            symbol.to_owned()
+        };
+        known
+            .or_else(|| sizes.get(&shown).copied())
+            .ok_or_else(|| GenerationError::OpenSize {
+                input: port.name.clone(),
+                symbol: shown,
+            })
     };
     port.shape.iter().enumerate().map(dimension).collect()
 }
@@ -128,13 +150,26 @@ mod tests {
             element_type: Some(element_type),
             description: format!("{element_type} of rank {}", shape.len()),
             shape: shape.to_vec(),
-            symbols: shape.iter().map(|size| if size.is_none() { "batch".to_owned() } else { String::new() }).collect(),
+            symbols: shape
+                .iter()
+                .map(|size| {
+                    if size.is_none() {
+                        "batch".to_owned()
+                    } else {
+                        String::new()
+                    }
+                })
+                .collect(),
         }
     }
 
     fn latte(names: [&str; 3]) -> Vec<Port> {
         vec![
-            port(names[0], ElementType::Float32, &[None, Some(3), Some(8), Some(32), Some(32)]),
+            port(
+                names[0],
+                ElementType::Float32,
+                &[None, Some(3), Some(8), Some(32), Some(32)],
+            ),
             port(names[1], ElementType::Int64, &[None]),
             port(names[2], ElementType::Float32, &[None, Some(4), Some(64)]),
         ]
@@ -162,7 +197,11 @@ mod tests {
     #[test]
     fn two_latents_are_ambiguous_and_none_is_too_few() {
         let mut inputs = latte(["hidden_states", "timestep", "encoder_hidden_states"]);
-        inputs.push(port("other", ElementType::Float32, &[None, Some(3), Some(8), Some(32), Some(32)]));
+        inputs.push(port(
+            "other",
+            ElementType::Float32,
+            &[None, Some(3), Some(8), Some(32), Some(32)],
+        ));
         let error = Roles::of(&inputs, &[]).unwrap_err().to_string();
         assert!(error.contains("hidden_states, other"), "{error}");
         let error = Roles::of(&inputs[1..3], &[]).unwrap_err().to_string();

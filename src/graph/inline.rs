@@ -16,9 +16,16 @@ impl Graph {
             return Ok(());
         }
         let position = self.node(node).position;
-        let Some(mut holder) = self.take_node(node) else { return Ok(()) };
-        let wanted = holder.bodies.iter().position(|body| holder.attribute_name(body) == attribute);
-        let Some(mut inner) = wanted.map(|index| holder.bodies.swap_remove(index).graph) else { return Ok(()) };
+        let Some(mut holder) = self.take_node(node) else {
+            return Ok(());
+        };
+        let wanted = holder
+            .bodies
+            .iter()
+            .position(|body| holder.attribute_name(body) == attribute);
+        let Some(mut inner) = wanted.map(|index| holder.bodies.swap_remove(index).graph) else {
+            return Ok(());
+        };
 
         // What each nested value is called out here. Outputs of the graph first: they keep the node's names.
         let mut places: HashMap<ValueId, ValueId> = HashMap::new();
@@ -60,16 +67,37 @@ impl Graph {
         places: &mut HashMap<ValueId, ValueId>,
     ) -> Result<(), GraphError> {
         let id = NodeId(self.nodes.len() as u32);
-        let mut placed = Node { inputs: Vec::with_capacity(node.inputs.len()), captures: Vec::new(), position, ..node };
+        let mut placed = Node {
+            inputs: Vec::with_capacity(node.inputs.len()),
+            captures: Vec::new(),
+            position,
+            ..node
+        };
         for (slot, edge) in node.inputs.iter().enumerate() {
-            let value = edge.map(|edge| self.outer_value(edge.value, inner, places)).transpose()?;
-            placed.inputs.push(value.map(|value| self.record(value, Use { node: id, slot: Slot::Input(slot) })));
+            let value = edge
+                .map(|edge| self.outer_value(edge.value, inner, places))
+                .transpose()?;
+            placed.inputs.push(value.map(|value| {
+                self.record(
+                    value,
+                    Use {
+                        node: id,
+                        slot: Slot::Input(slot),
+                    },
+                )
+            }));
         }
         let mut renumbered = HashMap::new();
         for (slot, edge) in node.captures.iter().enumerate() {
             let value = self.outer_value(edge.value, inner, places)?;
             renumbered.insert(edge.value, value);
-            let capture: Edge = self.record(value, Use { node: id, slot: Slot::Capture(slot) });
+            let capture: Edge = self.record(
+                value,
+                Use {
+                    node: id,
+                    slot: Slot::Capture(slot),
+                },
+            );
             placed.captures.push(capture);
         }
         for body in &mut placed.bodies {

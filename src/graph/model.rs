@@ -69,7 +69,9 @@ impl ModelGraph {
 
     /// Removes the model's metadata entry `key`.
     pub fn remove_metadata(&mut self, key: &str) {
-        self.header.metadata_props.retain(|entry| entry.key.as_deref() != Some(key));
+        self.header
+            .metadata_props
+            .retain(|entry| entry.key.as_deref() != Some(key));
     }
 
     /// Sets the model's metadata entry `key`.

@@ -59,7 +59,11 @@ pub fn read_matrix(path: &Path) -> Result<Array2<f32>, ReportError> {
     let array = read_array(path)?;
     let shape = array.shape().to_vec();
     array.into_dimensionality().map_err(|_| {
-        refuse(path, format!("its shape is {shape:?}, not [rows, columns]"), "save an array with two axes")
+        refuse(
+            path,
+            format!("its shape is {shape:?}, not [rows, columns]"),
+            "save an array with two axes",
+        )
     })
 }
 
@@ -70,7 +74,10 @@ pub fn read_matrix(path: &Path) -> Result<Array2<f32>, ReportError> {
 /// torn, or holds something else than `float32`.
 pub fn read_array(path: &Path) -> Result<ArrayD<f32>, ReportError> {
     let refuse = |reason: String, advice: &str| refuse(path, reason, advice);
-    let bytes = std::fs::read(path).map_err(|source| ReportError::Read { path: path.to_owned(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| ReportError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let again = "save it again with numpy.save";
     // The header is looked at first: it can claim any size, and the reader would ask for all that memory at once.
     let mut rest: &[u8] = &bytes;
@@ -85,16 +92,27 @@ pub fn read_array(path: &Path) -> Result<ArrayD<f32>, ReportError> {
         let reason = format!("its elements are {descriptor}, not float32");
         return Err(refuse(reason, "save it with `.astype(numpy.float32)`"));
     }
-    let count = header.shape.iter().try_fold(size_of::<f32>(), |count, size| count.checked_mul(*size));
+    let count = header
+        .shape
+        .iter()
+        .try_fold(size_of::<f32>(), |count, size| count.checked_mul(*size));
     if count != Some(rest.len()) {
-        let reason = format!("shape {:?} does not fit the {} bytes that follow the header", header.shape, rest.len());
+        let reason = format!(
+            "shape {:?} does not fit the {} bytes that follow the header",
+            header.shape,
+            rest.len()
+        );
         return Err(refuse(reason, again));
     }
     ArrayD::<f32>::read_npy(bytes.as_slice()).map_err(|error| refuse(error.to_string(), again))
 }
 
 fn refuse(path: &Path, reason: String, advice: &str) -> ReportError {
-    ReportError::Array { path: path.to_owned(), reason, advice: advice.to_owned() }
+    ReportError::Array {
+        path: path.to_owned(),
+        reason,
+        advice: advice.to_owned(),
+    }
 }
 
 /// Where the header of a `.npy` file ends (NumPy's format, versions 1 to 3), by its length field.

@@ -25,7 +25,11 @@ pub struct Choice<'a> {
 pub fn select<'a>(sites: &'a Sites, rules: &Rules) -> Result<Vec<Choice<'a>>, RewriteError> {
     let mut choices = Vec::new();
     for site in &sites.sites {
-        let facts = SiteFacts { kind: site.kind, block: site.block, name: site.module.as_deref() };
+        let facts = SiteFacts {
+            kind: site.kind,
+            block: site.block,
+            name: site.module.as_deref(),
+        };
         let Some(rule) = rules.choose(&facts) else { continue };
         if rules.rules[rule].broadcast.is_none() {
             continue;
@@ -45,7 +49,10 @@ pub fn select<'a>(sites: &'a Sites, rules: &Rules) -> Result<Vec<Choice<'a>>, Re
     if choices.is_empty() {
         let kinds: BTreeSet<_> = sites.sites.iter().map(|site| site.kind.word()).collect();
         let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(RewriteError::NothingMatches { sites: sites.sites.len(), kinds });
+        return Err(RewriteError::NothingMatches {
+            sites: sites.sites.len(),
+            kinds,
+        });
     }
     Ok(choices)
 }

@@ -39,7 +39,9 @@ pub enum RewriteError {
     )]
     NoSites,
     /// The cached value has an element type that cannot be handed through a host.
-    #[error("site `{site}` has elements of type {element_type}, which cannot be cached; export the model in float16 or float32")]
+    #[error(
+        "site `{site}` has elements of type {element_type}, which cannot be cached; export the model in float16 or float32"
+    )]
     ElementType {
         /// The site.
         site: String,

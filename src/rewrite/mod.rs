@@ -1,6 +1,6 @@
 //! Graph, sites and rules make a patched graph.
 //!
-//! [`select`](choice::select) gives each site its rule; [`switch`] wraps the chosen modules in `If`s, so that one graph
+//! [`select`] gives each site its rule; [`switch`] wraps the chosen modules in `If`s, so that one graph
 //! holds the computing and the broadcasting half (the switch form); [`without`] takes modules out for good, which is
 //! what a step costs when they are broadcast (a variant). [`Plan`] tells a host how to drive the result.
 
@@ -15,5 +15,5 @@ mod without;
 pub use choice::{Choice, select};
 pub use error::RewriteError;
 pub use plan::{CachePlan, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan, SitePlan};
-pub use switch::{Patched, switch};
+pub use switch::{Patched, refuse_patched, switch};
 pub use without::without;

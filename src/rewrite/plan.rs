@@ -135,7 +135,10 @@ impl SchedulePlan {
         let broadcast = (0..plan.rules.len())
             .map(|rule| steps.clone().map(|step| schedule.broadcasts(step, rule)).collect())
             .collect();
-        SchedulePlan { timesteps: timesteps.to_vec(), broadcast }
+        SchedulePlan {
+            timesteps: timesteps.to_vec(),
+            broadcast,
+        }
     }
 }
 
@@ -147,7 +150,10 @@ impl Plan {
     pub fn parse(json: &str) -> Result<Plan, PlanError> {
         let plan: Plan = serde_json::from_str(json).map_err(|error| PlanError::Parse(error.to_string()))?;
         match plan.sites.iter().find(|site| site.rule >= plan.rules.len()) {
-            Some(site) => Err(PlanError::Parse(format!("site `{}` has rule {}, which is not there", site.name, site.rule))),
+            Some(site) => Err(PlanError::Parse(format!(
+                "site `{}` has rule {}, which is not there",
+                site.name, site.rule
+            ))),
             None => Ok(plan),
         }
     }
@@ -212,7 +218,10 @@ mod element_type {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DataType, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let found = WORDS.iter().find(|(_, word)| *word == text).map(|(element_type, _)| *element_type);
+        let found = WORDS
+            .iter()
+            .find(|(_, word)| *word == text)
+            .map(|(element_type, _)| *element_type);
         found.ok_or_else(|| D::Error::custom(format!("`{text}` is no element type of a cache")))
     }
 }

@@ -7,9 +7,7 @@
 use super::plan::{CachePlan, Plan, PlanFormat, PlanSize, RulePlan, SitePlan, can_be_cached};
 use super::{Choice, PLAN_KEY, RewriteError};
 use crate::graph::{Graph, ModelGraph, NewNode, ValueId};
-use crate::onnx::messages::{
-    DataType, Dimension, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
-};
+use crate::onnx::messages::{DataType, Dimension, TensorShapeProto, TensorType, TypeProto, ValueInfoProto};
 use crate::rules::Rules;
 
 /// A patched model and how to drive it.
@@ -30,10 +28,7 @@ pub struct Patched {
 /// [`RewriteError::AlreadyPatched`]; [`RewriteError::ElementType`] for caches that no host can hold;
 /// [`RewriteError::Graph`] where names of the new values are taken.
 pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> Result<Patched, RewriteError> {
-    if let Some(json) = model.metadata(PLAN_KEY) {
-        let by = Plan::parse(json).map_or_else(|_| "an unknown version".to_owned(), |plan| plan.generator);
-        return Err(RewriteError::AlreadyPatched { by });
-    }
+    refuse_patched(&model)?;
     let mut plan = Plan {
         format: PlanFormat::default(),
         generator: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -47,7 +42,10 @@ pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> R
     for choice in choices {
         let cache = cache_of(choice)?;
         caches.push(model.graph.add_input(described(&cache.input, &cache))?);
-        let rule = flags.iter().position(|(rule, _)| *rule == choice.rule).unwrap_or_default();
+        let rule = flags
+            .iter()
+            .position(|(rule, _)| *rule == choice.rule)
+            .unwrap_or_default();
         plan.sites.push(SitePlan {
             name: choice.site.name.clone(),
             kind: choice.site.kind,
@@ -67,6 +65,18 @@ pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> R
     Ok(Patched { model, plan })
 }
 
+/// Refuses a model that holds a plan: its modules stand in branches, where they are not found again.
+///
+/// # Errors
+/// [`RewriteError::AlreadyPatched`].
+pub fn refuse_patched(model: &ModelGraph) -> Result<(), RewriteError> {
+    let Some(json) = model.metadata(PLAN_KEY) else {
+        return Ok(());
+    };
+    let by = Plan::parse(json).map_or_else(|_| "an unknown version".to_owned(), |plan| plan.generator);
+    Err(RewriteError::AlreadyPatched { by })
+}
+
 /// One flag input for each rule that has a site, in the order of the rules.
 fn add_flags(
     graph: &mut Graph,
@@ -76,12 +86,19 @@ fn add_flags(
 ) -> Result<Vec<(usize, ValueId)>, RewriteError> {
     let mut flags = Vec::new();
     for (index, rule) in rules.rules.iter().enumerate() {
-        let Some(broadcast) = rule.broadcast.filter(|_| choices.iter().any(|choice| choice.rule == index)) else {
+        let Some(broadcast) = rule
+            .broadcast
+            .filter(|_| choices.iter().any(|choice| choice.rule == index))
+        else {
             continue;
         };
         let flag = format!("pab.broadcast.{}", rule.name);
         flags.push((index, graph.add_input(tensor_info(&flag, DataType::Bool, Vec::new()))?));
-        plan.rules.push(RulePlan { name: rule.name.clone(), flag, broadcast });
+        plan.rules.push(RulePlan {
+            name: rule.name.clone(),
+            flag,
+            broadcast,
+        });
     }
     Ok(flags)
 }
@@ -99,7 +116,12 @@ fn cache_of(choice: &Choice<'_>) -> Result<CachePlan, RewriteError> {
         Some(number) => PlanSize::Number(number),
         None => PlanSize::Symbol(size.to_string()),
     });
-    Ok(CachePlan { output: format!("{input}.next"), input, element_type, shape: shape.collect() })
+    Ok(CachePlan {
+        output: format!("{input}.next"),
+        input,
+        element_type,
+        shape: shape.collect(),
+    })
 }
 
 /// Moves the module of one site into an `If`.
@@ -114,7 +136,11 @@ fn wrap(
     let nodes = graph.exclusive_to(&[value]);
     let after = nodes.last().map(|node| graph.position(*node));
     let name = &site.name;
-    let compute = graph.extract(&nodes, &[(value, described("", &site.cache))], &format!("pab.compute.{name}"))?;
+    let compute = graph.extract(
+        &nodes,
+        &[(value, described("", &site.cache))],
+        &format!("pab.compute.{name}"),
+    )?;
     let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
     let cached = broadcast.capture(cache, &site.cache.input);
     let kept = broadcast.add_node(NewNode {
@@ -132,7 +158,10 @@ fn wrap(
         name: format!("pab.{name}"),
         inputs: vec![Some(flag)],
         outputs: vec![site.cache.output.clone()],
-        bodies: vec![("then_branch".to_owned(), broadcast), ("else_branch".to_owned(), compute)],
+        bodies: vec![
+            ("then_branch".to_owned(), broadcast),
+            ("else_branch".to_owned(), compute),
+        ],
         after,
         ..NewNode::default()
     })?;
@@ -146,17 +175,29 @@ fn wrap(
 /// Name and type of a cache.
 fn described(name: &str, cache: &CachePlan) -> ValueInfoProto {
     let shape = cache.shape.iter().map(|size| match size {
-        PlanSize::Number(number) => Dimension { dim_value: Some(*number), ..Dimension::default() },
-        PlanSize::Symbol(symbol) => Dimension { dim_param: Some(symbol.clone()), ..Dimension::default() },
+        PlanSize::Number(number) => Dimension {
+            dim_value: Some(*number),
+            ..Dimension::default()
+        },
+        PlanSize::Symbol(symbol) => Dimension {
+            dim_param: Some(symbol.clone()),
+            ..Dimension::default()
+        },
     });
     tensor_info(name, cache.element_type, shape.collect())
 }
 
 fn tensor_info(name: &str, element_type: DataType, dim: Vec<Dimension>) -> ValueInfoProto {
-    let tensor_type = Some(TensorType { elem_type: Some(element_type as i32), shape: Some(TensorShapeProto { dim }) });
+    let tensor_type = Some(TensorType {
+        elem_type: Some(element_type as i32),
+        shape: Some(TensorShapeProto { dim }),
+    });
     ValueInfoProto {
         name: Some(name.to_owned()),
-        r#type: Some(TypeProto { tensor_type, ..TypeProto::default() }),
+        r#type: Some(TypeProto {
+            tensor_type,
+            ..TypeProto::default()
+        }),
         ..ValueInfoProto::default()
     }
 }

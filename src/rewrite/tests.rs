@@ -1,1 +1,173 @@
+//! What is written, on real exports.
 
+use super::{Plan, RewriteError, refuse_patched, select, switch, without};
+use crate::attention::Sites;
+use crate::axes::{Axes, InputLabels};
+use crate::graph::{Graph, ModelGraph};
+use crate::onnx::{Model, validate};
+use crate::rules::Rules;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+const TORCHSCRIPT: &str = "latte.ts17.dynamic.onnx";
+const DYNAMO: &str = "latte.dyn23.static.onnx";
+
+fn load(name: &str) -> ModelGraph {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/corpus")
+        .join(name);
+    ModelGraph::new(Model::load(&path).unwrap()).unwrap()
+}
+
+fn patched(name: &str, rules: &str) -> Result<(ModelGraph, Plan), RewriteError> {
+    let model = load(name);
+    let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
+    let sites = Sites::find(&model, &axes).unwrap();
+    let rules = Rules::parse("test.yaml", rules).unwrap();
+    let choices = select(&sites, &rules)?;
+    let result = switch(model, &choices, &rules)?;
+    Ok((result.model, result.plan))
+}
+
+const RULES: &str = "
+version: 1
+rules:
+  - { name: first, match: { kind: spatial, blocks: 0 }, broadcast: never }
+  - { name: spatial, match: { kind: spatial }, cut: gated, broadcast: { range: 2 } }
+  - { name: rest, match: { kind: [temporal, cross] }, broadcast: { range: 3, window: { fraction: [0.15, 0.85] } } }
+";
+
+fn operators(graph: &Graph) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, node) in graph.nodes() {
+        *counts.entry(node.operator()).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .map(|(operator, count)| format!("{operator} {count}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Inputs, outputs and switches of a patched graph, for a snapshot.
+fn shown(model: &ModelGraph) -> String {
+    let graph = &model.graph;
+    let mut text = String::new();
+    let shape = |value| {
+        let dims = graph
+            .tensor_type(value)
+            .and_then(|tensor| tensor.shape.as_ref())
+            .map(|shape| &shape.dim);
+        let dims = dims
+            .into_iter()
+            .flatten()
+            .map(|dim| match (&dim.dim_param, dim.dim_value) {
+                (Some(symbol), _) => symbol.clone(),
+                (None, Some(size)) => size.to_string(),
+                (None, None) => "?".to_owned(),
+            });
+        dims.collect::<Vec<_>>().join(", ")
+    };
+    for value in graph.inputs() {
+        writeln!(text, "input {} [{}]", graph.value(value).name(), shape(value)).unwrap();
+    }
+    for value in graph.outputs() {
+        writeln!(text, "output {} [{}]", graph.value(value).name(), shape(value)).unwrap();
+    }
+    for (_, node) in graph.nodes().filter(|(_, node)| node.is("If")) {
+        let flag = node.input(0).map_or("", |value| graph.value(value).name());
+        writeln!(text, "If {} on {flag}", node.name()).unwrap();
+        for branch in ["then_branch", "else_branch"] {
+            writeln!(text, "  {branch}: {}", operators(node.body(branch).unwrap())).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn the_switch_form_of_both_exporters() {
+    for (name, export) in [("torchscript", TORCHSCRIPT), ("dynamo", DYNAMO)] {
+        let (model, _) = patched(export, RULES).unwrap();
+        insta::assert_snapshot!(name, shown(&model));
+        let proto = model.into_model().unwrap().proto;
+        validate(&proto).unwrap();
+    }
+}
+
+#[test]
+fn weights_are_held_once_and_unchanged() {
+    let original = load(TORCHSCRIPT).into_model().unwrap().proto.graph.unwrap();
+    let (model, _) = patched(TORCHSCRIPT, RULES).unwrap();
+    let graph = model.into_model().unwrap().proto.graph.unwrap();
+    let named = |graph: &crate::onnx::messages::GraphProto| -> BTreeMap<String, crate::onnx::messages::TensorProto> {
+        graph
+            .initializer
+            .iter()
+            .map(|tensor| (tensor.name.clone().unwrap(), tensor.clone()))
+            .collect()
+    };
+    assert_eq!(named(&original), named(&graph));
+    for node in graph.node.iter().filter(|node| node.op_type.as_deref() == Some("If")) {
+        for attribute in &node.attribute {
+            assert!(attribute.g.as_ref().unwrap().initializer.is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_plan_survives_its_json_and_refuses_others() {
+    let (model, plan) = patched(TORCHSCRIPT, RULES).unwrap();
+    assert_eq!(Plan::parse(&plan.to_json().unwrap()).unwrap(), plan);
+    assert_eq!(Plan::parse(model.metadata(super::PLAN_KEY).unwrap()).unwrap(), plan);
+    assert_eq!(
+        plan.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(),
+        ["spatial", "rest"]
+    );
+    let newer = plan.to_json().unwrap().replace("\"format\": 1", "\"format\": 2");
+    assert!(Plan::parse(&newer).unwrap_err().to_string().contains("format 2"));
+    let odd = plan.to_json().unwrap().replace("\"rule\": 1", "\"rule\": 9");
+    assert!(Plan::parse(&odd).is_err());
+    assert!(Plan::parse("{}").is_err());
+}
+
+#[test]
+fn every_set_of_flags_makes_a_valid_static_graph() {
+    for export in [TORCHSCRIPT, DYNAMO] {
+        for flags in [[false, false], [true, false], [false, true], [true, true]] {
+            let (model, plan) = patched(export, RULES).unwrap();
+            let model = without(model, &plan, &flags).unwrap();
+            assert!(model.graph.nodes().all(|(_, node)| !node.is("If")));
+            let caches = model
+                .graph
+                .inputs()
+                .filter(|value| model.graph.value(*value).name().starts_with("pab."));
+            let broadcast = plan.sites.iter().filter(|site| flags[site.rule]).count();
+            assert_eq!(caches.count(), broadcast, "{export} {flags:?}");
+            let proto = model.into_model().unwrap().proto;
+            validate(&proto).unwrap();
+            if flags == [false, false] {
+                // Nothing was taken out: the nodes are those of the original.
+                let original = load(export).into_model().unwrap().proto.graph.unwrap();
+                assert_eq!(proto.graph.unwrap().node.len(), original.node.len(), "{export}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_that_is_not_there_is_an_error() {
+    let rules = "version: 1\nrules: [{ name: c, match: { kind: cross }, cut: gated, broadcast: { range: 2 } }]";
+    let error = patched(TORCHSCRIPT, rules).unwrap_err();
+    assert!(
+        matches!(&error, RewriteError::NoGate { rule, site } if rule == "c" && site == "cross.0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_patched_model_is_refused() {
+    let (model, _) = patched(TORCHSCRIPT, RULES).unwrap();
+    let error = refuse_patched(&model).unwrap_err();
+    assert!(error.to_string().contains("pab-patch"), "{error}");
+}

@@ -14,7 +14,9 @@ use crate::onnx::messages::{DataType, TensorProto};
 /// [`RewriteError::Graph`] where the model is not one that [`super::switch`] made by this plan.
 pub fn without(mut model: ModelGraph, plan: &Plan, flags: &[bool]) -> Result<ModelGraph, RewriteError> {
     for (rule, broadcast) in plan.rules.iter().zip(flags) {
-        let Some(flag) = model.graph.find(&rule.flag) else { continue };
+        let Some(flag) = model.graph.find(&rule.flag) else {
+            continue;
+        };
         let users: Vec<_> = model.graph.value(flag).uses().iter().map(|usage| usage.node).collect();
         let taken = if *broadcast { "then_branch" } else { "else_branch" };
         for node in users {
@@ -35,7 +37,9 @@ pub fn without(mut model: ModelGraph, plan: &Plan, flags: &[bool]) -> Result<Mod
         }
     }
     model.graph.eliminate_dead_code();
-    model.graph.remove_unused_inputs(|name| plan.sites.iter().any(|site| site.cache.input == name));
+    model
+        .graph
+        .remove_unused_inputs(|name| plan.sites.iter().any(|site| site.cache.input == name));
     model.remove_metadata(PLAN_KEY);
     Ok(model)
 }

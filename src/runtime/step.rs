@@ -149,8 +149,15 @@ impl Denoiser {
     /// # Errors
     /// [`RuntimeError::Value`] for a cache that cannot be read.
     pub fn caches(&self) -> Result<Vec<(String, Tensor)>, RuntimeError> {
-        let filled = self.feedback.caches.iter().zip(&self.caches).filter(|(_, slot)| slot.filled);
-        filled.map(|(port, slot)| Ok((port.input.clone(), Tensor::from_value(&port.input, &slot.value)?))).collect()
+        let filled = self
+            .feedback
+            .caches
+            .iter()
+            .zip(&self.caches)
+            .filter(|(_, slot)| slot.filled);
+        filled
+            .map(|(port, slot)| Ok((port.input.clone(), Tensor::from_value(&port.input, &slot.value)?)))
+            .collect()
     }
 
     /// Gives the model back, without its caches.

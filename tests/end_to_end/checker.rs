@@ -11,19 +11,36 @@ const PACKAGE: &str = "onnx==1.19.1";
 
 fn python() -> Option<PathBuf> {
     let folder = root().join("target/checker");
-    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let python = folder.join(if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    });
     let works = |python: &PathBuf| {
-        Command::new(python).args(["-c", "import onnx"]).output().is_ok_and(|output| output.status.success())
+        Command::new(python)
+            .args(["-c", "import onnx"])
+            .output()
+            .is_ok_and(|output| output.status.success())
     };
     if works(&python) {
         return Some(python);
     }
     let system = ["python3", "python"].into_iter().find(|name| {
-        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+        Command::new(name)
+            .arg("--version")
+            .output()
+            .is_ok_and(|output| output.status.success())
     })?;
-    let made = Command::new(system).args(["-m", "venv"]).arg(&folder).status().is_ok_and(|status| status.success());
+    let made = Command::new(system)
+        .args(["-m", "venv"])
+        .arg(&folder)
+        .status()
+        .is_ok_and(|status| status.success());
     let installed = made
-        && Command::new(&python).args(["-m", "pip", "install", "--quiet", PACKAGE]).status().is_ok_and(|status| status.success());
+        && Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", PACKAGE])
+            .status()
+            .is_ok_and(|status| status.success());
     (installed && works(&python)).then_some(python)
 }
 
@@ -37,11 +54,21 @@ fn the_official_checker_accepts_what_is_written() {
     let mut written = Vec::new();
     for (index, model) in corpus().into_iter().chain([shipped_model()]).enumerate() {
         let output = folder.path().join(index.to_string());
-        let path = succeed([model.as_os_str(), "--rules".as_ref(), "latte".as_ref(), "-o".as_ref(), output.as_os_str()]);
+        let path = succeed([
+            model.as_os_str(),
+            "--rules".as_ref(),
+            "latte".as_ref(),
+            "-o".as_ref(),
+            output.as_os_str(),
+        ]);
         written.push(path.trim().to_owned());
     }
     let script = "import sys, onnx\nfor path in sys.argv[1:]:\n    onnx.checker.check_model(path, full_check=True)\n    print('checked', path)\n";
-    let output = Command::new(python).args(["-c", script]).args(&written).output().unwrap();
+    let output = Command::new(python)
+        .args(["-c", script])
+        .args(&written)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), written.len());
 }

@@ -8,7 +8,14 @@ use std::fs::File;
 
 #[test]
 fn inspect_lists_every_site() {
-    let printed = json(["inspect".as_ref(), shipped_model().as_os_str(), "--size".as_ref(), "batch=2".as_ref(), "--size".as_ref(), "text=4".as_ref()]);
+    let printed = json([
+        "inspect".as_ref(),
+        shipped_model().as_os_str(),
+        "--size".as_ref(),
+        "batch=2".as_ref(),
+        "--size".as_ref(),
+        "text=4".as_ref(),
+    ]);
     let sites = printed["sites"].as_array().unwrap();
     assert_eq!(sites.len(), 18);
     for site in sites {
@@ -16,7 +23,12 @@ fn inspect_lists_every_site() {
             assert!(!site[key].is_null(), "{key} of {site}");
         }
     }
-    let of = |name: &str| sites.iter().find(|site| site["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+    let of = |name: &str| {
+        sites
+            .iter()
+            .find(|site| site["name"] == name)
+            .unwrap_or_else(|| panic!("no {name}"))
+    };
     // 2 clips of 8 frames of 8x8 tokens of width 128, in float32.
     for name in ["spatial.0", "cross.5", "temporal.3"] {
         assert_eq!(of(name)["cache_bytes"], 2 * 8 * 64 * 128 * 4, "{name}");
@@ -38,11 +50,24 @@ fn run_writes_frames_an_animation_and_arrays() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("clip");
     let arguments = |seed: &'static str| {
-        ["run".into(), shipped_model(), "--prompt".into(), "red circle right black".into(), "--steps".into(), "3".into(),
-         "--seed".into(), seed.into(), "-o".into(), output.clone()]
+        [
+            "run".into(),
+            shipped_model(),
+            "--prompt".into(),
+            "red circle right black".into(),
+            "--steps".into(),
+            "3".into(),
+            "--seed".into(),
+            seed.into(),
+            "-o".into(),
+            output.clone(),
+        ]
     };
     let sample = || -> ArrayD<f32> {
-        NpzReader::new(File::open(output.join("clip.npz")).unwrap()).unwrap().by_name("sample").unwrap()
+        NpzReader::new(File::open(output.join("clip.npz")).unwrap())
+            .unwrap()
+            .by_name("sample")
+            .unwrap()
     };
     let printed = json(arguments("1"));
     assert_eq!(printed["frames"].as_array().unwrap().len(), 8);
@@ -58,7 +83,15 @@ fn run_writes_frames_an_animation_and_arrays() {
 
 #[test]
 fn run_says_what_a_prompt_may_be() {
-    let errors = fail(2, ["run".as_ref(), shipped_model().as_os_str(), "--prompt".as_ref(), "purple circle".as_ref()]);
+    let errors = fail(
+        2,
+        [
+            "run".as_ref(),
+            shipped_model().as_os_str(),
+            "--prompt".as_ref(),
+            "purple circle".as_ref(),
+        ],
+    );
     assert!(errors.contains("purple") && errors.contains("magenta"), "{errors}");
 }
 
@@ -66,8 +99,16 @@ fn run_says_what_a_prompt_may_be() {
 fn compare_writes_model_animation_and_figures() {
     let folder = tempfile::tempdir().unwrap();
     let printed = json([
-        "compare".into(), shipped_model(), "--rules".into(), "latte".into(), "--clips".into(), "2".into(),
-        "--steps".into(), "10".into(), "-o".into(), folder.path().to_path_buf(),
+        "compare".into(),
+        shipped_model(),
+        "--rules".into(),
+        "latte".into(),
+        "--clips".into(),
+        "2".into(),
+        "--steps".into(),
+        "10".into(),
+        "-o".into(),
+        folder.path().to_path_buf(),
     ]);
     for key in ["patched_file", "animation", "figures"] {
         assert!(std::path::Path::new(printed[key].as_str().unwrap()).is_file(), "{key}");
@@ -78,8 +119,12 @@ fn compare_writes_model_animation_and_figures() {
     assert!((0.3..1.0).contains(&ssim), "{ssim}");
     assert!(figures["speed_up"]["ratio_of_medians"].as_f64().unwrap() > 0.0);
     // 10 steps at timesteps 901, 801, …, 1: steps 2 to 8 are inside (100, 800).
-    let shares: Vec<f64> =
-        figures["rules"].as_array().unwrap().iter().map(|rule| rule["steps_broadcast"].as_f64().unwrap()).collect();
+    let shares: Vec<f64> = figures["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| rule["steps_broadcast"].as_f64().unwrap())
+        .collect();
     assert_eq!(shares, [0.3, 0.5, 0.6]);
     // Nothing but the results is left.
     assert_eq!(files_below(folder.path()).len(), 4, "{:?}", files_below(folder.path()));
@@ -87,8 +132,18 @@ fn compare_writes_model_animation_and_figures() {
 
 #[test]
 fn bench_compares_the_four_variants() {
-    let printed = json(["bench".as_ref(), corpus()[0].as_os_str(), "--rounds".as_ref(), "2".as_ref(), "--size".as_ref(),
-        "text=5".as_ref(), "--size".as_ref(), "height=8".as_ref(), "--size".as_ref(), "width=4".as_ref()]);
+    let printed = json([
+        "bench".as_ref(),
+        corpus()[0].as_os_str(),
+        "--rounds".as_ref(),
+        "2".as_ref(),
+        "--size".as_ref(),
+        "text=5".as_ref(),
+        "--size".as_ref(),
+        "height=8".as_ref(),
+        "--size".as_ref(),
+        "width=4".as_ref(),
+    ]);
     for key in ["original", "computing", "broadcasting", "removed"] {
         assert!(printed[key]["median"].as_f64().unwrap() > 0.0, "{key}");
     }
@@ -101,7 +156,12 @@ fn setup_then_doctor() {
     assert!(std::path::Path::new(setup["path"].as_str().unwrap()).is_file());
     let doctor = json(["doctor"]);
     assert!(doctor["library"]["version"].as_str().unwrap().starts_with("1."));
-    assert!(doctor["providers"].as_array().unwrap().contains(&Value::from("CPUExecutionProvider")));
+    assert!(
+        doctor["providers"]
+            .as_array()
+            .unwrap()
+            .contains(&Value::from("CPUExecutionProvider"))
+    );
     assert!(doctor["default_threads"].as_u64().unwrap() >= 1);
     assert!(succeed(["doctor"]).contains("CPUExecutionProvider"));
 }
@@ -112,8 +172,21 @@ fn a_library_that_cannot_be_used_says_what_to_do() {
     let library = folder.path().join("libonnxruntime.so");
     std::fs::write(&library, "not a library").unwrap();
     let output = folder.path().join("clip");
-    for (path, code) in [(library.as_path(), 7), (std::path::Path::new("/nowhere/libonnxruntime.so"), 7)] {
-        let errors = fail(code, ["run".as_ref(), shipped_model().as_os_str(), "--ort-lib".as_ref(), path.as_os_str(), "-o".as_ref(), output.as_os_str()]);
+    for (path, code) in [
+        (library.as_path(), 7),
+        (std::path::Path::new("/nowhere/libonnxruntime.so"), 7),
+    ] {
+        let errors = fail(
+            code,
+            [
+                "run".as_ref(),
+                shipped_model().as_os_str(),
+                "--ort-lib".as_ref(),
+                path.as_os_str(),
+                "-o".as_ref(),
+                output.as_os_str(),
+            ],
+        );
         assert!(errors.contains("pab-patch setup"), "{errors}");
     }
     let doctor = command(["doctor"]).env("ORT_DYLIB_PATH", &library).output().unwrap();
@@ -123,17 +196,33 @@ fn a_library_that_cannot_be_used_says_what_to_do() {
 
 #[test]
 fn an_execution_provider_that_cannot_be_used_is_an_error() {
-    let output = run(["run".as_ref(), shipped_model().as_os_str(), "--provider".as_ref(), "cuda".as_ref(), "--steps".as_ref(), "1".as_ref(),
-        "-o".as_ref(), std::env::temp_dir().join("pab-patch-cuda-probe").as_os_str()]);
+    let output = run([
+        "run".as_ref(),
+        shipped_model().as_os_str(),
+        "--provider".as_ref(),
+        "cuda".as_ref(),
+        "--steps".as_ref(),
+        "1".as_ref(),
+        "-o".as_ref(),
+        std::env::temp_dir().join("pab-patch-cuda-probe").as_os_str(),
+    ]);
     let errors = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
         // A machine with a GPU: then it must really have run there.
         let doctor = json(["doctor"]);
-        assert!(doctor["providers"].as_array().unwrap().contains(&Value::from("CUDAExecutionProvider")));
+        assert!(
+            doctor["providers"]
+                .as_array()
+                .unwrap()
+                .contains(&Value::from("CUDAExecutionProvider"))
+        );
         return;
     }
     assert_eq!(output.status.code(), Some(7), "{errors}");
-    assert!(errors.contains("CUDA") && errors.contains("--provider cpu") || errors.contains("onnxruntime-gpu"), "{errors}");
+    assert!(
+        errors.contains("CUDA") && errors.contains("--provider cpu") || errors.contains("onnxruntime-gpu"),
+        "{errors}"
+    );
 }
 
 #[test]

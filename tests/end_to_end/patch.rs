@@ -14,25 +14,46 @@ fn the_short_form_writes_beside_the_model() {
     let output = run([&model]);
     assert!(output.status.success());
     let written = folder.path().join("patched/latte.onnx");
-    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), written.display().to_string());
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap().trim(),
+        written.display().to_string()
+    );
     assert!(written.is_file() && written.with_extension("pab.json").is_file());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("preset `pab`"), "the default rules are named: {said}");
-    assert!(said.contains("rule spatial") && said.contains("rule temporal") && said.contains("rule cross"), "{said}");
+    assert!(
+        said.contains("rule spatial") && said.contains("rule temporal") && said.contains("rule cross"),
+        "{said}"
+    );
 }
 
 #[test]
 fn quiet_prints_the_path_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let output = run([corpus()[0].as_os_str(), "-q".as_ref(), "-o".as_ref(), folder.path().as_os_str()]);
-    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = run([
+        corpus()[0].as_os_str(),
+        "-q".as_ref(),
+        "-o".as_ref(),
+        folder.path().as_os_str(),
+    ]);
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(!output.stdout.is_empty());
 }
 
 #[test]
 fn the_plan_stands_in_the_model_and_beside_it() {
     let folder = tempfile::tempdir().unwrap();
-    let printed = json([shipped_model().as_os_str(), "--rules".as_ref(), "latte".as_ref(), "-o".as_ref(), folder.path().as_os_str()]);
+    let printed = json([
+        shipped_model().as_os_str(),
+        "--rules".as_ref(),
+        "latte".as_ref(),
+        "-o".as_ref(),
+        folder.path().as_os_str(),
+    ]);
     let plan = &printed["plan"];
     let beside: serde_json::Value =
         serde_json::from_slice(&std::fs::read(printed["plan_file"].as_str().unwrap()).unwrap()).unwrap();
@@ -41,9 +62,17 @@ fn the_plan_stands_in_the_model_and_beside_it() {
     // An independent decoder reads the file: metadata, inputs and outputs agree with the plan.
     let bytes = std::fs::read(printed["model"].as_str().unwrap()).unwrap();
     let model = ModelProto::parse_from_bytes(&bytes).unwrap();
-    let metadata = model.metadata_props.iter().find(|entry| entry.key == "pab.plan").expect("a plan in the metadata");
-    assert_eq!(&serde_json::from_str::<serde_json::Value>(&metadata.value).unwrap(), plan);
-    let names = |infos: &[onnx_protobuf::ValueInfoProto]| infos.iter().map(|info| info.name.clone()).collect::<BTreeSet<_>>();
+    let metadata = model
+        .metadata_props
+        .iter()
+        .find(|entry| entry.key == "pab.plan")
+        .expect("a plan in the metadata");
+    assert_eq!(
+        &serde_json::from_str::<serde_json::Value>(&metadata.value).unwrap(),
+        plan
+    );
+    let names =
+        |infos: &[onnx_protobuf::ValueInfoProto]| infos.iter().map(|info| info.name.clone()).collect::<BTreeSet<_>>();
     let (inputs, outputs) = (names(&model.graph.input), names(&model.graph.output));
     let rules = plan["rules"].as_array().unwrap();
     let sites = plan["sites"].as_array().unwrap();
@@ -61,7 +90,12 @@ fn the_plan_stands_in_the_model_and_beside_it() {
     let schedule = &plan["schedule"];
     assert_eq!(schedule["timesteps"].as_array().unwrap().len(), 50);
     let broadcast = |rule: usize| {
-        schedule["broadcast"][rule].as_array().unwrap().iter().filter(|step| step.as_bool().unwrap()).count()
+        schedule["broadcast"][rule]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|step| step.as_bool().unwrap())
+            .count()
     };
     // Timesteps 781 to 101 are inside (100, 800): steps 10 to 44.
     let expected = |range: usize| (10..=44).filter(|step| step % range != 0).count();
@@ -92,10 +126,18 @@ fn only_what_a_rule_matches_is_patched() {
     )
     .unwrap();
     let printed = json([
-        shipped_model().as_os_str(), "--rules".as_ref(), rules.as_os_str(), "-o".as_ref(), folder.path().join("out").as_os_str(),
+        shipped_model().as_os_str(),
+        "--rules".as_ref(),
+        rules.as_os_str(),
+        "-o".as_ref(),
+        folder.path().join("out").as_os_str(),
     ]);
-    let sites: Vec<_> =
-        printed["plan"]["sites"].as_array().unwrap().iter().map(|site| site["name"].as_str().unwrap()).collect();
+    let sites: Vec<_> = printed["plan"]["sites"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|site| site["name"].as_str().unwrap())
+        .collect();
     assert_eq!(sites, ["temporal.0", "temporal.1"]);
 }
 
@@ -103,10 +145,17 @@ fn only_what_a_rule_matches_is_patched() {
 fn wrong_rules_are_shown_in_their_line() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.yaml");
-    std::fs::write(&rules, "version: 1\nrules:\n  - name: s\n    match: { kind: spacial }\n    broadcast: { range: 2 }\n").unwrap();
+    std::fs::write(
+        &rules,
+        "version: 1\nrules:\n  - name: s\n    match: { kind: spacial }\n    broadcast: { range: 2 }\n",
+    )
+    .unwrap();
     let model = &corpus()[0];
     let errors = fail(4, [model.as_os_str(), "--rules".as_ref(), rules.as_os_str()]);
-    assert!(errors.contains("rules.yaml:4:") && errors.contains("spacial") && errors.contains("spatial"), "{errors}");
+    assert!(
+        errors.contains("rules.yaml:4:") && errors.contains("spacial") && errors.contains("spatial"),
+        "{errors}"
+    );
     let errors = fail(4, [model.as_os_str(), "--rules".as_ref(), "nowhere.yaml".as_ref()]);
     assert!(errors.contains("nowhere.yaml"), "{errors}");
 }
@@ -115,7 +164,11 @@ fn wrong_rules_are_shown_in_their_line() {
 fn rules_that_match_nothing_are_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.yaml");
-    std::fs::write(&rules, "version: 1\nrules:\n  - name: j\n    match: { kind: joint }\n    broadcast: { range: 2 }\n").unwrap();
+    std::fs::write(
+        &rules,
+        "version: 1\nrules:\n  - name: j\n    match: { kind: joint }\n    broadcast: { range: 2 }\n",
+    )
+    .unwrap();
     let errors = fail(5, [corpus()[0].as_os_str(), "--rules".as_ref(), rules.as_os_str()]);
     assert!(errors.contains("cross, spatial, temporal"), "{errors}");
 }
@@ -127,7 +180,14 @@ fn the_presets_are_the_files_in_the_repository() {
         assert!(Path::new(&file).is_file());
         let folder = tempfile::tempdir().unwrap();
         let plan = |rules: &std::ffi::OsStr| {
-            json([corpus()[0].as_os_str(), "--rules".as_ref(), rules, "-o".as_ref(), folder.path().as_os_str()])["plan"]["rules"].clone()
+            json([
+                corpus()[0].as_os_str(),
+                "--rules".as_ref(),
+                rules,
+                "-o".as_ref(),
+                folder.path().as_os_str(),
+            ])["plan"]["rules"]
+                .clone()
         };
         assert_eq!(plan(preset.as_ref()), plan(file.as_os_str()));
     }

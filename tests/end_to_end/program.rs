@@ -50,8 +50,16 @@ pub fn succeed<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Strin
 
 /// Runs the program with `--json`, which must succeed, and returns what it printed.
 pub fn json<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Value {
-    let arguments: Vec<_> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
-    let printed = succeed(arguments.iter().map(|argument| argument.as_os_str()).chain([OsStr::new("--json")]));
+    let arguments: Vec<_> = arguments
+        .into_iter()
+        .map(|argument| argument.as_ref().to_owned())
+        .collect();
+    let printed = succeed(
+        arguments
+            .iter()
+            .map(|argument| argument.as_os_str())
+            .chain([OsStr::new("--json")]),
+    );
     serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
 }
 
@@ -74,7 +82,9 @@ pub fn failure(code: i32, command: &mut Command) -> String {
 
 /// Every path below a folder.
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     entries
         .flat_map(|entry| {
             let path = entry.unwrap().path();

@@ -32,12 +32,19 @@ fn every_command_works() {
     // A copy, since `pab-patch MODEL` writes beside its model.
     let model = folder.path().join("models/latte-shapes");
     std::fs::create_dir_all(model.join("scheduler")).unwrap();
-    for name in ["model.onnx", "prompt_table.npy", "prompt_words.json", "scheduler/scheduler_config.json"] {
+    for name in [
+        "model.onnx",
+        "prompt_table.npy",
+        "prompt_words.json",
+        "scheduler/scheduler_config.json",
+    ] {
         std::fs::copy(root().join("models/latte-shapes").join(name), model.join(name)).unwrap();
     }
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_pab-patch"));
     let path = std::env::join_paths(
-        [program.parent().unwrap().to_path_buf()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        [program.parent().unwrap().to_path_buf()]
+            .into_iter()
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     )
     .unwrap();
     let mut count = 0;
@@ -47,8 +54,17 @@ fn every_command_works() {
             None if line.starts_with("pab-patch") => line,
             None => continue,
         };
-        let output = Command::new("sh").args(["-c", &line]).env("PATH", &path).current_dir(folder.path()).output().unwrap();
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("sh")
+            .args(["-c", &line])
+            .env("PATH", &path)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{line}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         count += 1;
     }
     assert!(count >= 6, "the README shows {count} commands");
@@ -57,16 +73,28 @@ fn every_command_works() {
 #[test]
 fn both_commands_of_a_fresh_machine_are_there() {
     let lines = lines();
-    assert!(lines.iter().any(|line| line.starts_with("cargo run --release -- compare ")), "{lines:?}");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("cargo run --release -- compare ")),
+        "{lines:?}"
+    );
     assert!(lines.iter().any(|line| line == "cargo test"), "{lines:?}");
     let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
-    assert!(ci.lines().any(|line| line.starts_with("cargo test")), "CI runs the README's test command");
+    assert!(
+        ci.lines().any(|line| line.starts_with("cargo test")),
+        "CI runs the README's test command"
+    );
 }
 
 #[test]
 fn the_rules_of_the_readme_are_valid() {
     let text = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let blocks: Vec<&str> = text
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
     assert!(!blocks.is_empty());
     let folder = tempfile::tempdir().unwrap();
     for block in blocks {
@@ -75,7 +103,10 @@ fn the_rules_of_the_readme_are_valid() {
         let wrong = folder.path().join("wrong.yaml");
         std::fs::write(&wrong, block.replace("broadcast:", "broadcst:")).unwrap();
         let model = root().join("models/latte-shapes/model.onnx");
-        let errors = failure(4, &mut crate::program::command([model.as_os_str(), "--rules".as_ref(), wrong.as_os_str()]));
+        let errors = failure(
+            4,
+            &mut crate::program::command([model.as_os_str(), "--rules".as_ref(), wrong.as_os_str()]),
+        );
         assert!(errors.contains("broadcst"), "{errors}");
     }
 }

@@ -41,7 +41,10 @@ fn config() -> SchedulerConfig {
 /// The clip that a model makes from the reference's noise and prompt.
 fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
     runtime::ensure().unwrap();
-    let options = Options { provider: Provider::Cpu, ..Options::default() };
+    let options = Options {
+        provider: Provider::Cpu,
+        ..Options::default()
+    };
     let mut generator = Generator::new(Session::open(model, &options).unwrap(), &[]).unwrap();
     let table: Array2<f32> = read_matrix(&shipped_model().with_file_name("prompt_table.npy")).unwrap();
     let tokens = reference.tokens();
@@ -55,12 +58,18 @@ fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
     let mut scheduler = config().scheduler(50).unwrap();
     assert_eq!(scheduler.timesteps(), reference.timesteps());
     let noise = reference.array("plain.noise");
-    generator.generate(scheduler.as_mut(), noise, &conditioning, &|_| {}).unwrap().sample
+    generator
+        .generate(scheduler.as_mut(), noise, &conditioning, &|_| {})
+        .unwrap()
+        .sample
 }
 
 fn largest_difference(one: &ArrayD<f32>, other: &ArrayD<f32>) -> f32 {
     assert_eq!(one.shape(), other.shape());
-    one.iter().zip(other).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
+    one.iter()
+        .zip(other)
+        .map(|(one, other)| (one - other).abs())
+        .fold(0.0, f32::max)
 }
 
 #[test]
@@ -75,7 +84,11 @@ fn fifty_steps_equal_pytorch() {
 fn fifty_steps_with_broadcasts_equal_diffusers() {
     let folder = tempfile::tempdir().unwrap();
     let printed = json([
-        shipped_model().as_os_str(), "--rules".as_ref(), "latte".as_ref(), "-o".as_ref(), folder.path().as_os_str(),
+        shipped_model().as_os_str(),
+        "--rules".as_ref(),
+        "latte".as_ref(),
+        "-o".as_ref(),
+        folder.path().as_os_str(),
     ]);
     let patched = PathBuf::from(printed["model"].as_str().unwrap());
     let mut reference = Reference::open();
