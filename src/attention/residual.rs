@@ -81,21 +81,10 @@ impl Search<'_> {
 
     /// Whether `query` is computed from `stream`, looked at in any layout.
     fn derives(&self, query: ValueId, stream: ValueId) -> bool {
-        let mut layouts = vec![stream];
-        let mut value = stream;
-        for _ in 0..MOST_REGROUPINGS {
-            let Some((_, node)) = self.graph.producer(value) else {
-                break;
-            };
-            if !matches!(branch_step(node), Some(Step::Regroup | Step::Keep)) {
-                break;
-            }
-            let Some(input) = node.input(0) else { break };
-            layouts.push(input);
-            value = input;
-        }
+        let layouts = self.layouts(stream);
         // What stands before the stream in the order cannot be computed from it: the search stays in the branch.
-        let earliest = self.graph.producer(value).map(|(id, _)| self.variable.place(id));
+        let first = layouts.last().and_then(|value| self.graph.producer(*value));
+        let earliest = first.map(|(id, _)| self.variable.place(id));
         let mut seen = HashSet::new();
         let mut pending = vec![query];
         while let Some(value) = pending.pop() {
@@ -116,24 +105,49 @@ impl Search<'_> {
     /// What `value` is projected from, through norms, scales, rotary embeddings and layout changes.
     pub(super) fn source(&self, value: ValueId) -> ValueId {
         let mut value = value;
-        let mut projected = false;
         for _ in 0..LONGEST_BRANCH {
             let Some((_, node)) = self.graph.producer(value) else {
                 break;
             };
-            let regroup = matches!(branch_step(node), Some(Step::Regroup | Step::Keep));
             let project = branch_step(node) == Some(Step::Project)
                 && node.input(1).is_some_and(|weight| !self.variable.is(weight));
-            if projected && !regroup || !projected && !project && !is_source_step(node) {
+            if !project && !is_source_step(node) {
                 break;
             }
-            let mut carriers = node.inputs().flatten().filter(|input| self.variable.is(*input));
-            let Some(input) = carriers.next() else { break };
-            // A product or sum of two activations (rotary embedding in primitives) is a fork: its first part leads on.
-            projected |= project;
+            // A sum or product of two activations (rotary embedding in primitives) is a fork: its first part leads on.
+            let Some(input) = node.inputs().flatten().find(|input| self.variable.is(*input)) else {
+                break;
+            };
             value = input;
+            if project {
+                break;
+            }
         }
         value
+    }
+
+    /// Whether two sources are one value, or layouts of one.
+    pub(super) fn is_same(&self, left: ValueId, right: ValueId) -> bool {
+        let left = self.layouts(left);
+        self.layouts(right).last() == left.last()
+    }
+
+    /// `value`, and what it is another layout or element type of, in order.
+    fn layouts(&self, value: ValueId) -> Vec<ValueId> {
+        let mut layouts = vec![value];
+        let mut value = value;
+        for _ in 0..MOST_REGROUPINGS {
+            let Some((_, node)) = self.graph.producer(value) else {
+                break;
+            };
+            let regroups = matches!(branch_step(node), Some(Step::Regroup | Step::Keep));
+            let Some(input) = node.input(0).filter(|_| regroups) else {
+                break;
+            };
+            layouts.push(input);
+            value = input;
+        }
+        layouts
     }
 }
 

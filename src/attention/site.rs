@@ -130,7 +130,8 @@ fn site(
     let output = cut(search, id, branch.output)?;
     let gated = branch.gated.map(|value| cut(search, id, value)).transpose()?;
     let (query_source, key_source) = (search.source(core.query), search.source(core.key));
-    let self_attention = query_source == key_source || core.query_axis == core.key_axis && kind != Kind::Cross;
+    let self_attention =
+        search.is_same(query_source, key_source) || core.query_axis == core.key_axis && kind != Kind::Cross;
     let counter = blocks.entry(kind).or_default();
     let block = *counter;
     *counter += 1;

@@ -1,5 +1,7 @@
 //! What is found in every export of the corpus (`tests/data/corpus`, made by `export_latte.py`).
 
+mod spellings;
+
 use super::*;
 use crate::axes::{Axes, Bindings, InputLabels, Size, display_shape};
 use crate::graph::ModelGraph;

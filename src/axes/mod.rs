@@ -26,6 +26,8 @@ mod size;
 mod table;
 
 #[cfg(test)]
+pub(crate) mod test_graph;
+#[cfg(test)]
 mod tests;
 
 pub use dimension::{Dimension, Factor, Joined, Origin, display_shape};

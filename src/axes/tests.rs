@@ -1,120 +1,9 @@
 //! Axes of small graphs made by hand. Whole models are in the tests of `attention`.
 
 use super::Label::{Batch, Channels, Frames, Height, Text, Width};
+use super::test_graph::{At, input, integers, model, weight};
 use super::*;
-use crate::onnx::Model;
-use crate::onnx::messages::{
-    AttributeProto, Dimension as ShapeDimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
-};
-
-enum At {
-    Number(i64),
-    Name(&'static str),
-}
-
-fn input(name: &str, dims: &[At], element: DataType) -> ValueInfoProto {
-    let dim = dims.iter().map(|dim| match dim {
-        At::Number(value) => ShapeDimension {
-            dim_value: Some(*value),
-            ..Default::default()
-        },
-        At::Name(name) => ShapeDimension {
-            dim_param: Some((*name).into()),
-            ..Default::default()
-        },
-    });
-    let shape = TensorShapeProto { dim: dim.collect() };
-    let tensor = TensorType {
-        elem_type: Some(element as i32),
-        shape: Some(shape),
-    };
-    ValueInfoProto {
-        name: Some(name.into()),
-        r#type: Some(TypeProto {
-            tensor_type: Some(tensor),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-fn integers(name: &str, values: &[i64]) -> TensorProto {
-    TensorProto {
-        name: Some(name.into()),
-        dims: vec![values.len() as i64],
-        data_type: Some(DataType::Int64 as i32),
-        int64_data: values.to_vec(),
-        ..Default::default()
-    }
-}
-
-fn weight(name: &str, dims: &[i64]) -> TensorProto {
-    TensorProto {
-        name: Some(name.into()),
-        dims: dims.to_vec(),
-        data_type: Some(DataType::Float as i32),
-        float_data: vec![0.5; dims.iter().product::<i64>() as usize],
-        ..Default::default()
-    }
-}
-
-/// `"Transpose x -> y perm=0,2,1"`; `_` for an input that is left out.
-fn node(line: &str) -> NodeProto {
-    let (left, right) = line.split_once(" -> ").unwrap();
-    let mut left = left.split(' ');
-    let operator = left.next().unwrap().to_owned();
-    let (domain, operator) = operator
-        .split_once(':')
-        .map_or(("", operator.as_str()), |(domain, name)| (domain, name));
-    let mut right = right.split(' ');
-    let output = right.next().unwrap().split(',').map(str::to_owned).collect();
-    let attribute = right.map(|part| {
-        let (name, value) = part.split_once('=').unwrap();
-        let numbers: Option<Vec<i64>> = value.split(',').map(|number| number.parse().ok()).collect();
-        let mut attribute = AttributeProto {
-            name: Some(name.into()),
-            ..Default::default()
-        };
-        match numbers {
-            Some(numbers) if name == "axis" || name == "to" || name == "transB" => {
-                attribute.i = numbers.first().copied()
-            }
-            Some(numbers) => attribute.ints = numbers,
-            None => attribute.s = Some(value.to_owned().into()),
-        }
-        attribute
-    });
-    NodeProto {
-        op_type: Some(operator.to_owned()),
-        domain: Some(domain.to_owned()),
-        input: left.map(|name| name.replace('_', "")).collect(),
-        output,
-        attribute: attribute.collect(),
-        ..Default::default()
-    }
-}
-
-fn model(inputs: Vec<ValueInfoProto>, initializers: Vec<TensorProto>, nodes: &[&str]) -> ModelGraph {
-    let graph = GraphProto {
-        name: Some("test".into()),
-        input: inputs,
-        initializer: initializers,
-        node: nodes.iter().map(|line| node(line)).collect(),
-        ..Default::default()
-    };
-    let opset = OperatorSetIdProto {
-        domain: None,
-        version: Some(17),
-    };
-    let proto = ModelProto {
-        ir_version: Some(8),
-        graph: Some(graph),
-        opset_import: vec![opset],
-        ..Default::default()
-    };
-    ModelGraph::new(Model::from_proto(proto)).unwrap()
-}
+use crate::onnx::messages::ValueInfoProto;
 
 fn latent() -> ValueInfoProto {
     let dims = [
@@ -372,7 +261,7 @@ fn labels_can_be_given_and_must_fit() {
         given("latents", &[Batch]),
         Err(AxesError::UnknownInput { .. })
     ));
-    let none = self::model(
+    let none = super::test_graph::model(
         vec![input("v", &[At::Number(3)], DataType::Float)],
         vec![],
         &["Relu v -> w"],
