@@ -36,15 +36,9 @@ pub struct Plan {
 }
 
 /// Version of the plan's format. Only [`PlanFormat::default`] is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct PlanFormat(());
-
-impl Default for PlanFormat {
-    fn default() -> Self {
-        PlanFormat(())
-    }
-}
 
 impl TryFrom<u32> for PlanFormat {
     type Error = String;
