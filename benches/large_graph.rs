@@ -3,6 +3,8 @@
 //! The graph is a chain of residual blocks without weights to speak of; "patch" moves the branch of every tenth block
 //! into an `If`, as the switch form does.
 
+#![allow(missing_docs, clippy::unwrap_used)] // A bench that cannot go on should stop.
+
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pab_patch::graph::{ModelGraph, NewNode};
 use pab_patch::onnx::messages::{
