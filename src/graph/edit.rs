@@ -18,7 +18,7 @@ pub struct NewNode {
     pub name: String,
     /// Inputs; `None` where an optional input is left out.
     pub inputs: Vec<Option<ValueId>>,
-    /// Names of the outputs. Each must be free: see [`Graph::fresh_name`].
+    /// Names of the outputs. Each must be free.
     pub outputs: Vec<String>,
     /// Attributes that hold no graph.
     pub attributes: Vec<AttributeProto>,
@@ -32,31 +32,6 @@ impl Graph {
     /// Where `node` stands in the order of the file.
     pub fn position(&self, node: NodeId) -> Position {
         Position(self.node(node).position)
-    }
-
-    /// `base`, or `base` with a number, whichever no value has in this graph or in a graph nested in it.
-    pub fn fresh_name(&mut self, base: &str) -> String {
-        if !self.knows_name(base) {
-            return base.to_owned();
-        }
-        loop {
-            self.next_name += 1;
-            let name = format!("{base}.{}", self.next_name);
-            if !self.knows_name(&name) {
-                return name;
-            }
-        }
-    }
-
-    fn knows_name(&self, name: &str) -> bool {
-        // A nested graph may not shadow an outer name, so its names count as taken too.
-        self.names.contains_key(name)
-            || self
-                .nodes
-                .iter()
-                .flatten()
-                .flat_map(|node| &node.bodies)
-                .any(|body| body.graph.knows_name(name))
     }
 
     /// Adds a node.

@@ -16,19 +16,23 @@ mod error;
 mod extract;
 mod inline;
 mod model;
+mod node;
 mod order;
 #[cfg(test)]
 mod tests;
+mod value;
 mod visit;
 
 pub use edit::{NewNode, Position};
 pub use error::GraphError;
 pub use model::ModelGraph;
+pub use node::{Body, Node};
+pub use value::{Origin, Slot, Use, Value};
 
-use crate::onnx::messages::{
-    AttributeProto, NodeProto, SparseTensorProto, TensorProto, TensorType, TypeProto, ValueInfoProto,
-};
+use crate::onnx::messages::{TensorProto, TensorType, TypeProto, ValueInfoProto};
+use node::Edge;
 use std::collections::HashMap;
+use value::InfoPlace;
 
 /// Names a value of one [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,255 +56,6 @@ impl NodeId {
     }
 }
 
-/// Where a value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Given by the caller of the graph. May have an initializer as its default (IR version 3).
-    Input,
-    /// A constant that is stored with the graph.
-    Initializer,
-    /// Output number `slot` of `node`.
-    Node {
-        /// The producer.
-        node: NodeId,
-        /// Which of its outputs.
-        slot: usize,
-    },
-    /// A value of the graph around this one, captured by name.
-    Outer(ValueId),
-    /// Named in the file (in `value_info`) or left behind by an edit, but produced by nothing.
-    Nothing,
-}
-
-/// One place where a value is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Use {
-    /// The reader.
-    pub node: NodeId,
-    /// Which of its inputs.
-    pub slot: Slot,
-}
-
-/// A place of a node that reads a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// A listed input.
-    Input(usize),
-    /// Captured by one of the node's nested graphs.
-    Capture(usize),
-}
-
-/// A value and everything that is known of it.
-#[derive(Clone, Debug)]
-pub struct Value {
-    name: String,
-    origin: Origin,
-    uses: Vec<Use>,
-    outputs: u32,
-    initializer: Option<Box<TensorProto>>,
-    sparse: Option<Box<SparseTensorProto>>,
-    info: Option<InfoPlace>,
-}
-
-impl Value {
-    /// Its name, unique in the graph.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Where it comes from.
-    pub fn origin(&self) -> Origin {
-        self.origin
-    }
-
-    /// Everybody who reads it, in no particular order. Graph outputs are not counted: see [`Value::is_output`].
-    pub fn uses(&self) -> &[Use] {
-        &self.uses
-    }
-
-    /// Whether it is an output of the graph.
-    pub fn is_output(&self) -> bool {
-        self.outputs > 0
-    }
-
-    /// Whether nobody reads it and it is no output.
-    pub fn is_unused(&self) -> bool {
-        self.uses.is_empty() && self.outputs == 0
-    }
-
-    /// The stored constant, if it has one.
-    pub fn initializer(&self) -> Option<&TensorProto> {
-        self.initializer.as_deref()
-    }
-}
-
-/// Which list of the graph holds a value's type.
-#[derive(Clone, Copy, Debug)]
-enum InfoPlace {
-    Input(usize),
-    Output(usize),
-    Info(usize),
-}
-
-/// An input slot: the value, and where this slot stands in the value's list of users.
-#[derive(Clone, Copy, Debug)]
-struct Edge {
-    value: ValueId,
-    place: usize,
-}
-
-/// A graph held by an attribute of a node.
-#[derive(Clone, Debug)]
-pub struct Body {
-    attribute: usize,
-    element: Option<usize>,
-    graph: Graph,
-}
-
-impl Body {
-    /// The nested graph.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
-    }
-}
-
-/// One operator call.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// Everything but inputs, outputs and nested graphs.
-    proto: NodeProto,
-    inputs: Vec<Option<Edge>>,
-    outputs: Vec<Option<ValueId>>,
-    captures: Vec<Edge>,
-    bodies: Vec<Body>,
-    position: u64,
-}
-
-impl Node {
-    /// The operator, for example `MatMul`.
-    pub fn operator(&self) -> &str {
-        self.proto.op_type.as_deref().unwrap_or_default()
-    }
-
-    /// The operator's domain; `""` is the ONNX standard (also where the file says `ai.onnx`).
-    pub fn domain(&self) -> &str {
-        match self.proto.domain.as_deref().unwrap_or_default() {
-            "ai.onnx" => "",
-            domain => domain,
-        }
-    }
-
-    /// Whether this is the standard operator `operator`.
-    pub fn is(&self, operator: &str) -> bool {
-        self.domain().is_empty() && self.operator() == operator
-    }
-
-    /// The exporter's name of the node, often empty. For people only.
-    pub fn name(&self) -> &str {
-        self.proto.name.as_deref().unwrap_or_default()
-    }
-
-    /// Inputs; `None` where an optional input is left out.
-    pub fn inputs(&self) -> impl ExactSizeIterator<Item = Option<ValueId>> + '_ {
-        self.inputs.iter().map(|edge| edge.map(|edge| edge.value))
-    }
-
-    /// Input number `slot`, if it is there.
-    pub fn input(&self, slot: usize) -> Option<ValueId> {
-        self.inputs.get(slot).copied().flatten().map(|edge| edge.value)
-    }
-
-    /// Outputs; `None` where an optional output is left out.
-    pub fn outputs(&self) -> &[Option<ValueId>] {
-        &self.outputs
-    }
-
-    /// Output number `slot`, if it is there.
-    pub fn output(&self, slot: usize) -> Option<ValueId> {
-        self.outputs.get(slot).copied().flatten()
-    }
-
-    /// Values of this graph that the nested graphs of the node read.
-    pub fn captures(&self) -> impl ExactSizeIterator<Item = ValueId> + '_ {
-        self.captures.iter().map(|edge| edge.value)
-    }
-
-    /// Every value that the node needs: listed inputs and captures.
-    pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
-        self.inputs().flatten().chain(self.captures())
-    }
-
-    /// Nested graphs, in the order of the attributes.
-    pub fn bodies(&self) -> &[Body] {
-        &self.bodies
-    }
-
-    /// The nested graph in attribute `attribute`, for example `then_branch`.
-    pub fn body(&self, attribute: &str) -> Option<&Graph> {
-        self.bodies
-            .iter()
-            .find(|body| self.attribute_name(body) == attribute)
-            .map(Body::graph)
-    }
-
-    fn attribute_name(&self, body: &Body) -> &str {
-        self.proto
-            .attribute
-            .get(body.attribute)
-            .and_then(|attribute| attribute.name.as_deref())
-            .unwrap_or_default()
-    }
-
-    /// Attribute `name`. Nested graphs are not in it: see [`Node::body`].
-    pub fn attribute(&self, name: &str) -> Option<&AttributeProto> {
-        self.proto
-            .attribute
-            .iter()
-            .find(|attribute| attribute.name.as_deref() == Some(name))
-    }
-
-    /// All attributes, without nested graphs.
-    pub fn attributes(&self) -> &[AttributeProto] {
-        &self.proto.attribute
-    }
-
-    /// Integer attribute `name`, or `default` where it is left out.
-    pub fn int(&self, name: &str, default: i64) -> i64 {
-        self.attribute(name)
-            .and_then(|attribute| attribute.i)
-            .unwrap_or(default)
-    }
-
-    /// Integer list attribute `name`.
-    pub fn ints(&self, name: &str) -> Option<&[i64]> {
-        self.attribute(name).map(|attribute| attribute.ints.as_slice())
-    }
-
-    /// Float attribute `name`, or `default` where it is left out.
-    pub fn float(&self, name: &str, default: f32) -> f32 {
-        self.attribute(name)
-            .and_then(|attribute| attribute.f)
-            .unwrap_or(default)
-    }
-
-    /// Text attribute `name`, where it is there and UTF-8.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.attribute(name)
-            .and_then(|attribute| attribute.s.as_deref())
-            .and_then(|text| std::str::from_utf8(text).ok())
-    }
-
-    /// Metadata `key` of the node (dynamo's `pkg.torch.onnx.name_scopes`, for example).
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        let entry = self
-            .proto
-            .metadata_props
-            .iter()
-            .find(|entry| entry.key.as_deref() == Some(key))?;
-        entry.value.as_deref()
-    }
-}
-
 /// One ONNX graph. See the [module](self).
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
@@ -315,7 +70,6 @@ pub struct Graph {
     initializers: Vec<ValueId>,
     sparse_initializers: Vec<ValueId>,
     live_nodes: usize,
-    next_name: u64,
 }
 
 impl Graph {
