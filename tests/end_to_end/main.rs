@@ -8,3 +8,4 @@ mod patch;
 mod program;
 mod readme;
 mod reference;
+mod rounded;
