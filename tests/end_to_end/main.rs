@@ -10,3 +10,4 @@ mod patch;
 mod program;
 mod readme;
 mod reference;
+mod rounded;
