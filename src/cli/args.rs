@@ -217,6 +217,9 @@ pub struct BenchOptions {
     /// Timed rounds; each runs every variant once, in alternating order
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub rounds: usize,
+    /// Value of a further input of the model (may be given several times)
+    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
+    pub inputs: Vec<(String, PathBuf)>,
     /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
     #[arg(long = "size", value_name = "NAME=N", value_parser = assignment::<usize>)]
     pub sizes: Vec<(String, usize)>,

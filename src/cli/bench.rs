@@ -3,9 +3,9 @@
 use super::Failure;
 use super::args::{BenchOptions, sizes};
 use super::patch::patch;
-use super::session::library;
+use super::session::{inputs, library};
 use super::terminal::Terminal;
-use super::variants::Variants;
+use super::variants::{Values, Variants};
 use crate::report::{Alignment, Distribution, Table, number};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -52,8 +52,12 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     let library = library(&options.session, terminal)?;
     let mut sizes = sizes(&options.sizes);
     sizes.entry("batch".to_owned()).or_insert(2);
+    let values = Values {
+        sizes,
+        given: inputs(&options.inputs)?,
+    };
     let all = vec![vec![true; written.plan.rules.len()]];
-    let mut variants = Variants::open(&options.model, &written, &options.session, &all, &sizes, terminal)?;
+    let mut variants = Variants::open(&options.model, &written, &options.session, &all, &values, terminal)?;
     let times = variants.time(options.rounds, "timing", terminal)?;
     let distribution =
         |times: &[f64]| Distribution::of(times).ok_or_else(|| Failure::Usage("--rounds must be at least 1".to_owned()));

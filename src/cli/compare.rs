@@ -6,7 +6,7 @@ use super::patch::{Written, patch};
 use super::run::picture;
 use super::session::{Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler};
 use super::terminal::Terminal;
-use super::variants::Variants;
+use super::variants::{Values, Variants};
 use crate::generation::{Clip, Conditioning, Generator};
 use crate::quality::{compare, to_unit_range};
 use crate::report::{
@@ -216,7 +216,11 @@ fn shares(
     let sets: Vec<Vec<bool>> = (0..rules)
         .map(|rule| (0..rules).map(|other| other == rule).collect())
         .collect();
-    let mut variants = Variants::open(&options.model, written, &options.session, &sets, &sizes, terminal)?;
+    let values = Values {
+        sizes,
+        given: conditioning.inputs,
+    };
+    let mut variants = Variants::open(&options.model, written, &options.session, &sets, &values, terminal)?;
     let times = variants.time(ROUNDS, "timing single rules", terminal)?;
     // Ratios within a round, where the machine was in one state, and their median: robust against what else it does.
     let share =

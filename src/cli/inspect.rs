@@ -7,6 +7,7 @@ use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
 use crate::report::{Alignment, Table, number};
+use crate::rewrite::PlanSize;
 use crate::rules::{DEFAULT_PRESET, Rules, SiteFacts};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ struct Row {
     /// Cuts that the site offers.
     cut: Vec<&'static str>,
     /// Shape of the cache; sizes that depend on the inputs are products such as `16*batch`.
-    shape: Vec<Dimension>,
+    shape: Vec<PlanSize>,
     heads: Option<i64>,
     cache_bytes: Option<u64>,
     /// Operations that a broadcast saves.
@@ -52,13 +53,6 @@ struct Row {
     share: f64,
     /// The rule that has the site.
     rule: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Dimension {
-    Number(i64),
-    Symbol(String),
 }
 
 #[derive(Serialize)]
@@ -137,10 +131,6 @@ fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
         block: site.block,
         name: site.module.as_deref(),
     };
-    let shape = site.output.shape.iter().map(|size| match size.as_number() {
-        Some(number) => Dimension::Number(number),
-        None => Dimension::Symbol(size.to_string()),
-    });
     Row {
         name: site.name.clone(),
         kind: site.kind,
@@ -151,7 +141,7 @@ fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
         } else {
             vec!["output"]
         },
-        shape: shape.collect(),
+        shape: site.output.shape.iter().map(PlanSize::from).collect(),
         heads: site.heads,
         cache_bytes: cost.cache_bytes,
         flops: cost.flops,
@@ -176,14 +166,7 @@ fn text(report: &Report, terminal: &Terminal) -> String {
         ("rule", Left),
     ]);
     for row in &report.sites {
-        let shape: Vec<String> = row
-            .shape
-            .iter()
-            .map(|size| match size {
-                Dimension::Number(number) => number.to_string(),
-                Dimension::Symbol(symbol) => symbol.clone(),
-            })
-            .collect();
+        let shape: Vec<String> = row.shape.iter().map(PlanSize::to_string).collect();
         table.row([
             row.name.clone(),
             row.module.clone().unwrap_or_else(|| "–".to_owned()),
@@ -204,6 +187,17 @@ fn text(report: &Report, terminal: &Terminal) -> String {
         number::flops(report.flops as u64),
         report.rules_from
     ));
+    for operator in &report.opaque {
+        let domain = if operator.domain.is_empty() {
+            "ai.onnx"
+        } else {
+            &operator.domain
+        };
+        text.push_str(&format!(
+            "no axes beyond {domain}:{} ({} nodes)\n",
+            operator.operator, operator.nodes
+        ));
+    }
     if !report.open_dimensions.is_empty() {
         text.push_str(&format!(
             "open dimensions counted as {}: {} (give sizes with --size NAME=N)\n",

@@ -7,12 +7,11 @@ use super::folder::OutputFolder;
 use super::session::scheduler_beside;
 use super::terminal::Terminal;
 use crate::onnx::{How, SaveOptions, Saved};
-use crate::report::write_atomically;
+use crate::report::Pending;
 use crate::rewrite::{PLAN_KEY, Patched, Plan, SchedulePlan};
 use crate::sampler::SchedulerConfig;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What `--json` prints.
@@ -50,16 +49,7 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
         Some(folder) => folder.clone(),
         None => model.with_file_name("patched"),
     };
-    let scheduler = scheduler_beside(model, options.scheduler.as_deref());
-    let timesteps = match &scheduler {
-        Some(path) => Some(
-            SchedulerConfig::load(path)?
-                .scheduler(options.steps)?
-                .timesteps()
-                .to_vec(),
-        ),
-        None => None,
-    };
+    let timesteps = timesteps(model, options, terminal)?;
     let written = patch(model, &options.rules, &output, timesteps.as_deref(), terminal)?;
     terminal.note(summary(&written.plan));
     for file in &written.saved.files {
@@ -79,6 +69,23 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
         plan: &written.plan,
     };
     terminal.result(&report, || written.model.display().to_string())
+}
+
+/// The timesteps of the run for which the plan says which steps broadcast; `None` where no scheduler is known.
+fn timesteps(model: &Path, options: &PatchOptions, terminal: &Terminal) -> Result<Option<Vec<f64>>, Failure> {
+    let Some(path) = scheduler_beside(model, options.scheduler.as_deref()) else {
+        return Ok(None);
+    };
+    let scheduler = SchedulerConfig::load(&path).and_then(|config| config.scheduler(options.steps));
+    match scheduler {
+        Ok(scheduler) => Ok(Some(scheduler.timesteps().to_vec())),
+        Err(error) if options.scheduler.is_some() => Err(error.into()),
+        // Nobody asked for this file, and the plan does without.
+        Err(error) => {
+            terminal.warning(format!("the plan does not say which steps broadcast: {error}"));
+            Ok(None)
+        }
+    }
 }
 
 /// Patches `model` into folder `output`.
@@ -117,17 +124,13 @@ fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -
         })),
         ..SaveOptions::default()
     };
+    // The plan is written before the model appears, and appears right after it: a full disk leaves neither.
+    let plan_text = plan.to_json()?;
+    let pending = Pending::text(&plan_file, &plan_text)?;
     let saved = model.save(&target, &options);
     bar.finish_and_clear();
     let saved = saved?;
-    let json = plan.to_json()?;
-    write_atomically(&plan_file, |file| {
-        file.write_all(json.as_bytes())
-            .map_err(|source| crate::report::ReportError::Write {
-                path: plan_file.clone(),
-                source,
-            })
-    })?;
+    pending.finish()?;
     folder.keep();
     Ok(Written {
         model: target,

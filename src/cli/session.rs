@@ -153,14 +153,15 @@ pub fn conditioning(
         guidance: sampling.guidance,
         prompt,
         empty,
-        inputs: inputs(sampling)?,
+        inputs: inputs(&sampling.inputs)?,
     })
 }
 
-fn inputs(sampling: &SamplingOptions) -> Result<BTreeMap<String, Tensor>, Failure> {
+/// Values of further inputs, from their files.
+pub fn inputs(given: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>, Failure> {
     let read =
         |(name, path): &(String, PathBuf)| Ok((name.clone(), Tensor::from_array(crate::report::read_array(path)?)));
-    sampling.inputs.iter().map(read).collect()
+    given.iter().map(read).collect()
 }
 
 /// The shape of a clip's noise.

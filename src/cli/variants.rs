@@ -27,6 +27,14 @@ pub struct Variants {
     _folder: tempfile::TempDir,
 }
 
+/// What the models are fed.
+pub struct Values {
+    /// Sizes of open dimensions.
+    pub sizes: BTreeMap<String, usize>,
+    /// Inputs that have no role.
+    pub given: BTreeMap<String, Tensor>,
+}
+
 /// Times of single steps in milliseconds, one a round.
 pub struct Times {
     /// The original model.
@@ -53,7 +61,7 @@ impl Variants {
         written: &Written,
         options: &SessionOptions,
         sets: &[Vec<bool>],
-        sizes: &BTreeMap<String, usize>,
+        values: &Values,
         terminal: &Terminal,
     ) -> Result<Variants, Failure> {
         let folder = tempfile::Builder::new()
@@ -64,7 +72,7 @@ impl Variants {
                 source,
             })?;
         let session = open(original, options, terminal)?;
-        let own = own_inputs(original, session.inputs(), sizes)?;
+        let own = own_inputs(original, session.inputs(), values)?;
         let original_model = Timed::plain(session, &own);
         let patched = open(&written.model, options, terminal)?;
         let feedback = Feedback::try_from(&written.plan).map_err(Failure::of(original, Failure::generation))?;
@@ -174,24 +182,29 @@ impl Timed {
     }
 }
 
-/// A value for every input of a plain model: noise, a timestep in the middle, and noise as text.
-fn own_inputs(model: &Path, ports: &[Port], sizes: &BTreeMap<String, usize>) -> Result<Vec<(String, Tensor)>, Failure> {
+/// A value for every input of a plain model: those that are given, noise, a timestep in the middle, and noise as text.
+fn own_inputs(model: &Path, ports: &[Port], values: &Values) -> Result<Vec<(String, Tensor)>, Failure> {
     let refuse = |error: GenerationError| Failure::generation(model.to_owned(), error);
-    let roles = Roles::of(ports, &[]).map_err(refuse)?;
+    let given: Vec<&str> = values.given.keys().map(String::as_str).collect();
+    let roles = Roles::of(ports, &given).map_err(refuse)?;
+    let type_of = |port: &Port| port.element_type.unwrap_or(ElementType::Float32);
     let random = |port: &Port, seed: u64| -> Result<(String, Tensor), Failure> {
-        let values = noise(&sizes_of(port, sizes).map_err(refuse)?, seed)?;
-        let element_type = port.element_type.unwrap_or(ElementType::Float32);
-        Ok((port.name.clone(), Tensor::from_array(values).cast(element_type)))
+        let elements = noise(&sizes_of(port, &values.sizes).map_err(refuse)?, seed)?;
+        Ok((port.name.clone(), Tensor::from_array(elements).cast(type_of(port))))
     };
     let mut inputs = vec![random(&roles.latent, 0)?];
-    let shape = sizes_of(&roles.timestep, sizes).map_err(refuse)?;
+    let shape = sizes_of(&roles.timestep, &values.sizes).map_err(refuse)?;
     let timestep = Tensor::from_array(ndarray::ArrayD::from_elem(shape, TIMESTEP));
-    inputs.push((
-        roles.timestep.name.clone(),
-        timestep.cast(roles.timestep.element_type.unwrap_or(ElementType::Int64)),
-    ));
+    inputs.push((roles.timestep.name.clone(), timestep.cast(type_of(&roles.timestep))));
     if let Some(text) = &roles.text {
         inputs.push(random(text, 1)?);
+    }
+    for (name, tensor) in &values.given {
+        let port = ports.iter().find(|port| port.name == *name);
+        inputs.push((
+            name.clone(),
+            tensor.clone().cast(port.map_or(tensor.element_type(), type_of)),
+        ));
     }
     Ok(inputs)
 }

@@ -61,8 +61,13 @@ impl Generator {
     /// [`GenerationError`] where inputs have no role or the plan does not fit. `given` names inputs without a role that
     /// every [`Conditioning`] feeds.
     pub fn new(session: Session, given: &[&str]) -> Result<Generator, GenerationError> {
-        let roles = Roles::of(session.inputs(), given)?;
         let plan = session.metadata(PLAN_KEY).map(|json| Plan::parse(&json)).transpose()?;
+        let mut without_role = given.to_vec();
+        if let Some(plan) = &plan {
+            without_role.extend(plan.rules.iter().map(|rule| rule.flag.as_str()));
+            without_role.extend(plan.sites.iter().map(|site| site.cache.input.as_str()));
+        }
+        let roles = Roles::of(session.inputs(), &without_role)?;
         let denoiser = match &plan {
             Some(plan) => Denoiser::patched(session, Feedback::try_from(plan)?)?,
             None => Denoiser::plain(session),
@@ -157,11 +162,12 @@ impl Generator {
             repeat_batch(sample.view(), copies)?
         };
         let latent = Tensor::from_array(latent).cast(type_of(&self.roles.latent));
-        let count = if self.roles.timestep.shape.is_empty() {
-            Vec::new()
-        } else {
-            vec![copies * shape[0]]
-        };
+        // One a clip of the batch, unless the model fixes another number.
+        let count = self.roles.timestep.shape.iter().map(|size| match size {
+            Some(size) => usize::try_from(*size).unwrap_or(0),
+            None => copies * shape.first().copied().unwrap_or(1),
+        });
+        let count: Vec<usize> = count.collect();
         let timestep = ArrayD::from_elem(count, timestep);
         let timestep = Tensor::from_array(timestep).cast(type_of(&self.roles.timestep));
         let mut inputs: Vec<(&str, &Tensor)> = vec![

@@ -53,16 +53,14 @@ pub struct Roles {
 }
 
 impl Roles {
-    /// Tells the roles of `inputs` from names and ranks. `given` are inputs that the user feeds; they have no role, and
-    /// neither do the flags and caches of a patched model.
+    /// Tells the roles of `inputs` from names and ranks. `given` are inputs without a role: those that the user feeds,
+    /// and the flags and caches of a patched model.
     ///
     /// # Errors
     /// [`GenerationError::UnknownInput`] for an input without a role, [`GenerationError::AmbiguousRole`] where there
     /// is not exactly one latent and one timestep, or several texts.
     pub fn of(inputs: &[Port], given: &[&str]) -> Result<Roles, GenerationError> {
-        let own = inputs
-            .iter()
-            .filter(|port| !port.name.starts_with("pab.") && !given.contains(&port.name.as_str()));
+        let own = inputs.iter().filter(|port| !given.contains(&port.name.as_str()));
         let mut found: BTreeMap<&str, Vec<&Port>> = BTreeMap::new();
         for port in own {
             let role = role_of(port).ok_or_else(|| GenerationError::UnknownInput {
@@ -185,9 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn flags_caches_and_given_inputs_have_no_role() {
+    fn given_inputs_have_no_role() {
         let mut inputs = latte(["hidden_states", "timestep", "encoder_hidden_states"]);
-        inputs.push(port("pab.broadcast.spatial", ElementType::Bool, &[]));
         inputs.push(port("mask", ElementType::Bool, &[None, Some(4)]));
         let error = Roles::of(&inputs, &[]).unwrap_err().to_string();
         assert!(error.contains("--input mask=FILE.npy"), "{error}");

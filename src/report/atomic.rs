@@ -31,20 +31,22 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ReportError
         reason: error.to_string(),
     };
     let text = serde_json::to_string_pretty(value).map_err(json)?;
-    write_atomically(path, |file| {
-        writeln!(file, "{text}").map_err(|source| failed(path, source))
-    })
+    Pending::text(path, &text)?.finish()
 }
 
 /// A file that is written but not yet at its place: several can be written before the first is renamed.
-pub(super) struct Pending<'a> {
+#[derive(Debug)]
+pub struct Pending<'a> {
     path: &'a Path,
     file: NamedTempFile,
 }
 
 impl<'a> Pending<'a> {
-    /// Writes the temporary sibling.
-    pub(super) fn write(
+    /// Writes the temporary sibling. It is removed again unless [`Pending::finish`] is called.
+    ///
+    /// # Errors
+    /// Those of `fill`, and [`ReportError::Write`] where the operating system refuses.
+    pub fn write(
         path: &'a Path,
         fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), ReportError>,
     ) -> Result<Pending<'a>, ReportError> {
@@ -65,8 +67,21 @@ impl<'a> Pending<'a> {
         Ok(Pending { path, file })
     }
 
+    /// Writes a text, with a newline at the end, to the temporary sibling.
+    ///
+    /// # Errors
+    /// [`ReportError::Write`] where the operating system refuses.
+    pub fn text(path: &'a Path, text: &str) -> Result<Pending<'a>, ReportError> {
+        Pending::write(path, |file| {
+            writeln!(file, "{text}").map_err(|source| failed(path, source))
+        })
+    }
+
     /// Renames it to its place.
-    pub(super) fn finish(self) -> Result<(), ReportError> {
+    ///
+    /// # Errors
+    /// [`ReportError::Write`] where the operating system refuses.
+    pub fn finish(self) -> Result<(), ReportError> {
         let Pending { path, file } = self;
         file.persist(path)
             .map(|_| ())

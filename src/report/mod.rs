@@ -17,7 +17,7 @@ mod table;
 
 pub use animation::{FramesPerSecond, Pair, write_animation, write_pairs};
 pub use arrays::{Elements, read_array, read_matrix, write_arrays};
-pub use atomic::{write_atomically, write_json};
+pub use atomic::{Pending, write_atomically, write_json};
 pub use comparison::{
     ClipFigures, Comparison, Facts, Measured, MeasuredClip, RuleFigures, RunFacts, RuntimeFacts, SpeedUp,
     VariantFigures, allowed_speed_up,

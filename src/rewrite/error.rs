@@ -38,6 +38,23 @@ pub enum RewriteError {
         "found no attention that can be broadcast; `pab-patch inspect` says what was seen and why it was not taken"
     )]
     NoSites,
+    /// The module of a site is not there alone any more: another site's module holds it, or has the same cut.
+    #[error(
+        "site `{site}` cannot be wrapped, because its module is part of that of another chosen site or shares nodes \
+         with it; let rules match only one of them (`pab-patch inspect` lists the sites)"
+    )]
+    Entangled {
+        /// The site.
+        site: String,
+    },
+    /// A choice names a rule that does not broadcast, or that is not there.
+    #[error("site `{site}` is given rule number {rule}, which does not broadcast; choose with `rewrite::select`")]
+    NoSuchRule {
+        /// The site.
+        site: String,
+        /// The rule.
+        rule: usize,
+    },
     /// The cached value has an element type that cannot be handed through a host.
     #[error(
         "site `{site}` has elements of type {element_type}, which cannot be cached; export the model in float16 or float32"

@@ -6,10 +6,12 @@
 //! caches of its sites are filled. What a cache holds before it is filled is never read.
 
 use crate::attention::Kind;
+use crate::axes::Size;
 use crate::onnx::messages::DataType;
 use crate::rules::{Broadcast, CutPoint};
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The key of the plan in the model's metadata.
 pub const PLAN_KEY: &str = "pab.plan";
@@ -110,6 +112,22 @@ pub enum PlanSize {
     Number(i64),
     /// Depends on the inputs.
     Symbol(String),
+}
+
+impl From<&Size> for PlanSize {
+    fn from(size: &Size) -> PlanSize {
+        size.as_number()
+            .map_or_else(|| PlanSize::Symbol(size.to_string()), PlanSize::Number)
+    }
+}
+
+impl fmt::Display for PlanSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanSize::Number(number) => number.fmt(f),
+            PlanSize::Symbol(symbol) => f.write_str(symbol),
+        }
+    }
 }
 
 /// Which steps broadcast, for one scheduler and number of steps.

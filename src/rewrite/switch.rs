@@ -26,6 +26,8 @@ pub struct Patched {
 ///
 /// # Errors
 /// [`RewriteError::AlreadyPatched`]; [`RewriteError::ElementType`] for caches that no host can hold;
+/// [`RewriteError::Entangled`] for sites whose modules are not apart; [`RewriteError::NoSuchRule`] for choices that were
+/// not made by [`super::select`] with these rules;
 /// [`RewriteError::Graph`] where names of the new values are taken.
 pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> Result<Patched, RewriteError> {
     refuse_patched(&model)?;
@@ -42,22 +44,29 @@ pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> R
     for choice in choices {
         let cache = cache_of(choice)?;
         caches.push(model.graph.add_input(described(&cache.input, &cache))?);
+        let refuse = || RewriteError::NoSuchRule {
+            site: choice.site.name.clone(),
+            rule: choice.rule,
+        };
         let rule = flags
             .iter()
             .position(|(rule, _)| *rule == choice.rule)
-            .unwrap_or_default();
+            .ok_or_else(refuse)?;
+        let cut = rules.rules.get(choice.rule).ok_or_else(refuse)?.cut;
         plan.sites.push(SitePlan {
             name: choice.site.name.clone(),
             kind: choice.site.kind,
             block: choice.site.block,
             module: choice.site.module.clone(),
             rule,
-            cut: rules.rules[choice.rule].cut,
+            cut,
             cache,
         });
     }
     for ((choice, site), cache) in choices.iter().zip(&plan.sites).zip(caches) {
-        wrap(&mut model.graph, choice, site, flags[site.rule].1, cache)?;
+        if let Some((_, flag)) = flags.get(site.rule) {
+            wrap(&mut model.graph, choice, site, *flag, cache)?;
+        }
     }
     model.graph.eliminate_dead_code();
     let json = plan.to_json()?;
@@ -112,10 +121,7 @@ fn cache_of(choice: &Choice<'_>) -> Result<CachePlan, RewriteError> {
             element_type: format!("{element_type:?}"),
         });
     }
-    let shape = choice.cut.shape.iter().map(|size| match size.as_number() {
-        Some(number) => PlanSize::Number(number),
-        None => PlanSize::Symbol(size.to_string()),
-    });
+    let shape = choice.cut.shape.iter().map(PlanSize::from);
     Ok(CachePlan {
         output: format!("{input}.next"),
         input,
@@ -134,6 +140,12 @@ fn wrap(
 ) -> Result<(), RewriteError> {
     let value = choice.cut.value;
     let nodes = graph.exclusive_to(&[value]);
+    let producer = graph.producer(value).map(|(node, _)| node);
+    if producer.is_none_or(|producer| !nodes.contains(&producer)) {
+        return Err(RewriteError::Entangled {
+            site: site.name.clone(),
+        });
+    }
     let after = nodes.last().map(|node| graph.position(*node));
     let name = &site.name;
     let compute = graph.extract(

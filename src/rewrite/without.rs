@@ -20,7 +20,7 @@ pub fn without(mut model: ModelGraph, plan: &Plan, flags: &[bool]) -> Result<Mod
         let users: Vec<_> = model.graph.value(flag).uses().iter().map(|usage| usage.node).collect();
         let taken = if *broadcast { "then_branch" } else { "else_branch" };
         for node in users {
-            if model.graph.node(node).is("If") {
+            if model.graph.contains(node) && model.graph.node(node).is("If") {
                 model.graph.inline_body(node, taken)?;
             }
         }
