@@ -2,8 +2,8 @@
 
 Everything is made by this script: diffusers' `LatteTransformer3DModel` with 6 spatial and 6 temporal blocks, and clips
 `[batch, 3, frames, 32, 32]` in [-1, 1] that are drawn on the fly. A prompt is four tokens: shape, colour, direction,
-ground. The objective is v-prediction under a DDPM schedule, weighted by min-SNR (arXiv 2303.09556), which puts the
-effort where the outline is decided. Matrices are trained with Muon, everything else with AdamW.
+ground. The objective is v-prediction under a DDPM schedule, with less weight on steps with little noise. Matrices are
+trained with Muon, everything else with AdamW.
 
     python train.py --minutes 90 --out weights [--init weights]
 
@@ -143,8 +143,8 @@ def main():
         num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
         prediction_type="v_prediction", set_alpha_to_one=False, steps_offset=1)
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
-    # In v-prediction the loss already carries a factor (SNR + 1); a floor keeps the last, cleanest steps in practice.
-    weights = torch.minimum(snr, torch.tensor(5.)) / (snr + 1) + .1
+    # Noisy steps decide what is drawn and where it goes; clean ones have little left to decide and much error to show.
+    weights = 1 / (1 + snr / 5) + .1
 
     both = torch.nn.ModuleDict({"model": model, "prompt_table": prompt_table})
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "blocks" in n and "table" not in n]
@@ -173,8 +173,10 @@ def main():
                 group["lr"] = rate
         video, prompts = clips(random, arguments.batch)
         prompts[torch.rand(arguments.batch) < .1] = EMPTY
-        # One timestep in each stratum: the gradient is less noisy than with independent draws.
-        timesteps = ((torch.arange(arguments.batch) + torch.rand(arguments.batch)) * 1000 / arguments.batch).long()
+        # One timestep in each stratum: the gradient is less noisy than with independent draws. More of them are noisy
+        # ones, in which the prompt has its say.
+        strata = (torch.arange(arguments.batch) + torch.rand(arguments.batch)) / arguments.batch
+        timesteps = (1000 * strata**.6).long().clamp(max=999)
         noise = torch.randn_like(video)
         noisy = scheduler.add_noise(video, noise, timesteps)
         target = scheduler.get_velocity(video, noise, timesteps)
