@@ -2,6 +2,7 @@
 
 use super::{Body, Edge, Graph, GraphError, InfoPlace, Node, NodeId, Origin, Slot, Use, Value, ValueId};
 use crate::onnx::messages::{GraphProto, NodeProto};
+use std::collections::HashSet;
 use std::mem::take;
 
 impl Graph {
@@ -32,9 +33,8 @@ impl Graph {
         graph.nodes.reserve(nodes.len());
 
         for info in inputs {
-            let value = graph.define(info.name.as_deref().unwrap_or_default(), Origin::Input, || {
-                "an input".into()
-            })?;
+            let name = info.name.as_deref().unwrap_or_default();
+            let value = graph.define_once(name, Origin::Input, || "an input".into())?;
             graph.values[value.index()].info = Some(InfoPlace::Input(graph.inputs.len()));
             graph.inputs.push((value, info));
         }
@@ -60,7 +60,7 @@ impl Graph {
                     node: NodeId(index as u32),
                     slot,
                 };
-                graph.define(name, origin, || format!("node {}", node_label(node, index)))?;
+                graph.define_once(name, origin, || format!("node {}", node_label(node, index)))?;
             }
         }
         for (index, node) in nodes.into_iter().enumerate() {
@@ -125,6 +125,7 @@ impl Graph {
                 });
             }
         }
+        let mut known = HashSet::new();
         for body in &mut node.bodies {
             for index in 0..body.graph.values.len() {
                 if !body.graph.is_free(index) {
@@ -133,7 +134,7 @@ impl Graph {
                 let name = body.graph.values[index].name.clone();
                 let value = self.intern(&name);
                 body.graph.values[index].origin = Origin::Outer(value);
-                if !node.captures.iter().any(|edge| edge.value == value) {
+                if known.insert(value) {
                     let capture = Use {
                         node: id,
                         slot: Slot::Capture(node.captures.len()),
@@ -157,18 +158,19 @@ impl Graph {
         }
     }
 
+    /// A new value that the file defines; `by` says by what.
+    fn define_once(&mut self, name: &str, origin: Origin, by: impl FnOnce() -> String) -> Result<ValueId, GraphError> {
+        let defined = self.define(name, origin);
+        defined.map_err(|_| GraphError::DefinedTwice {
+            name: name.to_owned(),
+            by: by(),
+        })
+    }
+
     /// A new value; its name must be free.
-    pub(super) fn define(
-        &mut self,
-        name: &str,
-        origin: Origin,
-        by: impl FnOnce() -> String,
-    ) -> Result<ValueId, GraphError> {
+    pub(super) fn define(&mut self, name: &str, origin: Origin) -> Result<ValueId, GraphError> {
         if self.names.contains_key(name) {
-            return Err(GraphError::DefinedTwice {
-                name: name.to_owned(),
-                by: by(),
-            });
+            return Err(GraphError::NameTaken { name: name.to_owned() });
         }
         let value = self.intern(name);
         self.values[value.index()].origin = origin;
@@ -178,10 +180,14 @@ impl Graph {
     /// The value of an initializer, which may also be an input.
     fn define_constant(&mut self, name: &str) -> Result<ValueId, GraphError> {
         match self.find(name) {
-            Some(value) if self.value(value).origin == Origin::Input && self.value(value).initializer.is_none() => {
+            Some(value)
+                if self.value(value).origin == Origin::Input
+                    && self.value(value).initializer.is_none()
+                    && self.value(value).sparse.is_none() =>
+            {
                 Ok(value)
             }
-            _ => self.define(name, Origin::Initializer, || "an initializer".into()),
+            _ => self.define_once(name, Origin::Initializer, || "an initializer".into()),
         }
     }
 

@@ -1,7 +1,12 @@
 //! Edits of one graph: new nodes, inputs and outputs, other users, removal. Each edit of one edge takes constant time.
+//!
+//! Where the edge is a capture, every nested graph that it leads through takes constant time and the number of uses that
+//! the captured value has there ([`Graph::replace_uses`]).
 
+use super::nested::Outer;
 use super::{Body, Edge, Graph, GraphError, InfoPlace, Node, NodeId, Origin, Slot, Use, ValueId};
 use crate::onnx::messages::{AttributeProto, AttributeType, NodeProto, TensorProto, ValueInfoProto};
+use std::collections::HashSet;
 
 /// A place in the order of the file. Stays valid when the node that stood there is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +42,7 @@ impl Graph {
     /// Adds a node.
     ///
     /// # Errors
-    /// [`GraphError::DefinedTwice`] where an output's name is taken.
+    /// [`GraphError::NameTaken`] where an output's name is taken; then the graph is as it was.
     pub fn add_node(&mut self, new: NewNode) -> Result<NodeId, GraphError> {
         let id = NodeId(self.nodes.len() as u32);
         let mut proto = NodeProto {
@@ -49,8 +54,13 @@ impl Graph {
         };
         let mut outputs = Vec::with_capacity(new.outputs.len());
         for (slot, name) in new.outputs.iter().enumerate() {
-            let label = format!("node {}", proto.name.as_deref().unwrap_or(name));
-            outputs.push(Some(self.define(name, Origin::Node { node: id, slot }, || label)?));
+            match self.define(name, Origin::Node { node: id, slot }) {
+                Ok(value) => outputs.push(Some(value)),
+                Err(error) => {
+                    outputs.into_iter().flatten().for_each(|value| self.undefine(value));
+                    return Err(error);
+                }
+            }
         }
         let inputs = new.inputs.iter().enumerate();
         let inputs = inputs
@@ -67,13 +77,12 @@ impl Graph {
             })
             .collect();
         let mut captures: Vec<Edge> = Vec::new();
+        let mut known = HashSet::new();
         let mut bodies = Vec::with_capacity(new.bodies.len());
         for (attribute, graph) in new.bodies {
-            for outer in graph.captured() {
-                if !captures.iter().any(|edge| edge.value == outer) {
-                    let slot = Slot::Capture(captures.len());
-                    captures.push(self.record(outer, Use { node: id, slot }));
-                }
+            for outer in graph.captured().filter(|outer| known.insert(*outer)) {
+                let slot = Slot::Capture(captures.len());
+                captures.push(self.record(outer, Use { node: id, slot }));
             }
             bodies.push(Body {
                 attribute: proto.attribute.len(),
@@ -105,10 +114,10 @@ impl Graph {
     /// Adds an input, behind those that are there.
     ///
     /// # Errors
-    /// [`GraphError::DefinedTwice`] where its name is taken.
+    /// [`GraphError::NameTaken`] where its name is taken.
     pub fn add_input(&mut self, info: ValueInfoProto) -> Result<ValueId, GraphError> {
         let name = info.name.clone().unwrap_or_default();
-        let value = self.define(&name, Origin::Input, || "an input".into())?;
+        let value = self.define(&name, Origin::Input)?;
         self.values[value.index()].info = Some(InfoPlace::Input(self.inputs.len()));
         self.inputs.push((value, info));
         Ok(value)
@@ -142,7 +151,7 @@ impl Graph {
         self.outputs.len() < before
     }
 
-    /// Takes inputs that nobody reads off the list of inputs, as far as `unwanted` says so.
+    /// Takes inputs that nobody reads off the list of inputs, with their defaults, as far as `unwanted` says so.
     pub fn remove_unused_inputs(&mut self, unwanted: impl Fn(&str) -> bool) {
         let gone = |values: &[super::Value], value: ValueId| {
             let entry = &values[value.index()];
@@ -151,24 +160,23 @@ impl Graph {
         let inputs = std::mem::take(&mut self.inputs);
         for (value, info) in inputs {
             if gone(&self.values, value) {
-                let entry = &mut self.values[value.index()];
-                entry.origin = Origin::Nothing;
-                entry.info = None;
-                self.names.remove(&entry.name);
+                self.undefine(value);
+                self.values[value.index()].info = None;
             } else {
                 self.values[value.index()].info = Some(InfoPlace::Input(self.inputs.len()));
                 self.inputs.push((value, info));
             }
         }
+        self.drop_stale_constants();
     }
 
     /// Adds a stored constant.
     ///
     /// # Errors
-    /// [`GraphError::DefinedTwice`] where its name is taken.
+    /// [`GraphError::NameTaken`] where its name is taken.
     pub fn add_initializer(&mut self, tensor: TensorProto) -> Result<ValueId, GraphError> {
         let name = tensor.name.clone().unwrap_or_default();
-        let value = self.define(&name, Origin::Initializer, || "an initializer".into())?;
+        let value = self.define(&name, Origin::Initializer)?;
         self.values[value.index()].initializer = Some(Box::new(tensor));
         self.initializers.push(value);
         Ok(value)
@@ -217,7 +225,10 @@ impl Graph {
 
     /// Lets everybody who reads `old` read `new`: nodes, nested graphs and the list of outputs.
     ///
-    /// An output of the graph keeps its place, but takes the name of `new`.
+    /// An output of the graph keeps its place, but takes the name of `new`. Takes constant time a use, and as many steps
+    /// as the graph has outputs if `old` is one. In a nested graph that captures `old`, its value is found by name and
+    /// renamed, which looks through its uses there for graphs nested deeper; where `new` is captured there too, these
+    /// uses move over one by one.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
         if old == new {
             return;
@@ -232,55 +243,59 @@ impl Graph {
                 Slot::Capture(slot) => self.replace_capture(usage.node, slot, old, new),
             }
         }
-        let name = self.values[new.index()].name.clone();
         let moved = std::mem::take(&mut self.values[old.index()].outputs);
-        self.values[new.index()].outputs += moved;
+        if moved == 0 {
+            return;
+        }
+        let entry = &mut self.values[new.index()];
+        entry.outputs += moved;
+        let name = entry.name.clone();
         for (value, info) in self.outputs.iter_mut().filter(|(value, _)| *value == old) {
             *value = new;
             info.name = Some(name.clone());
         }
     }
 
+    /// `old` has lost the use already.
     fn replace_capture(&mut self, node: NodeId, slot: usize, old: ValueId, new: ValueId) {
-        let edge = self.record(
-            new,
-            Use {
+        let (before, name) = (self.value(old).name.clone(), self.value(new).name.clone());
+        let old = Outer {
+            value: old,
+            name: &before,
+        };
+        let to = Outer {
+            value: new,
+            name: &name,
+        };
+        let bodies = &mut self.node_mut(node).bodies;
+        let known = bodies.iter().any(|body| {
+            let inner = body.graph.inner_of(to);
+            inner.is_some_and(|inner| !body.graph.value(inner).is_unused())
+        });
+        for body in bodies {
+            body.graph.recapture(old, to);
+        }
+        if known {
+            self.drop_capture(node, slot);
+        } else {
+            let usage = Use {
                 node,
                 slot: Slot::Capture(slot),
-            },
-        );
-        let name = self.values[new.index()].name.clone();
-        let entry = self.node_mut(node);
-        entry.captures[slot] = edge;
-        for body in &mut entry.bodies {
-            body.graph.recapture(old, new, &name);
+            };
+            let edge = self.record(new, usage);
+            self.node_mut(node).captures[slot] = edge;
         }
     }
 
-    /// In a nested graph: what was captured from `old` comes from `new`, named `name`.
-    pub(super) fn recapture(&mut self, old: ValueId, new: ValueId, name: &str) {
-        let captured: Vec<ValueId> = self
-            .values()
-            .filter(|(_, value)| value.origin == Origin::Outer(old))
-            .map(|(id, _)| id)
-            .collect();
-        for id in captured {
-            let entry = &mut self.values[id.index()];
-            entry.origin = Origin::Outer(new);
-            let before = std::mem::replace(&mut entry.name, name.to_owned());
-            self.names.remove(&before);
-            self.names.insert(name.to_owned(), id);
-            for (value, info) in &mut self.outputs {
-                if *value == id {
-                    info.name = Some(name.to_owned());
-                }
-            }
-            // Graphs nested deeper name the value too; there it is captured from this graph's `id`.
-            for node in self.nodes.iter_mut().flatten() {
-                for body in &mut node.bodies {
-                    body.graph.recapture(id, id, name);
-                }
-            }
+    /// Takes a capture without use off a node's list; the last one takes its place.
+    fn drop_capture(&mut self, node: NodeId, slot: usize) {
+        let captures = &mut self.node_mut(node).captures;
+        captures.swap_remove(slot);
+        let Some(moved) = captures.get(slot).copied() else {
+            return;
+        };
+        if let Some(usage) = self.values[moved.value.index()].uses.get_mut(moved.place) {
+            usage.slot = Slot::Capture(slot);
         }
     }
 
@@ -305,11 +320,20 @@ impl Graph {
         let node = self.nodes[id.index()].take()?;
         self.live_nodes -= 1;
         for value in node.outputs.iter().flatten() {
-            let entry = &mut self.values[value.index()];
-            entry.origin = Origin::Nothing;
-            self.names.remove(&entry.name);
+            self.undefine(*value);
         }
         Some(node)
+    }
+
+    /// Leaves a value without origin and constant, and its name to others.
+    pub(super) fn undefine(&mut self, value: ValueId) {
+        let entry = &mut self.values[value.index()];
+        entry.origin = Origin::Nothing;
+        entry.initializer = None;
+        entry.sparse = None;
+        if self.names.get(&entry.name) == Some(&value) {
+            self.names.remove(&entry.name);
+        }
     }
 
     /// Undoes one edge; the use that fills its place learns where it now stands.

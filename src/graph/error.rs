@@ -11,6 +11,12 @@ pub enum GraphError {
         /// What defines it the second time.
         by: String,
     },
+    /// A value that is added to a model has a name that the model uses already.
+    #[error("the model already has a value named `{name}`; rename it or patch the original")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// A node or output reads a value that nothing defines.
     #[error("{by} reads `{name}`, which nothing defines; the file is damaged or was cut out of a larger model")]
     Undefined {

@@ -1,6 +1,6 @@
 //! Moves nodes into a nested graph, as the branch of an `If` for example.
 
-use super::{Edge, Graph, GraphError, InfoPlace, Node, NodeId, Origin, Slot, Use, ValueId};
+use super::{Graph, GraphError, InfoPlace, Node, NodeId, Origin, ValueId};
 use crate::onnx::messages::ValueInfoProto;
 use std::collections::{HashMap, HashSet};
 
@@ -66,28 +66,6 @@ impl Graph {
         order
     }
 
-    /// An empty graph to be nested in this one.
-    pub fn nested(&self, name: &str) -> Graph {
-        let mut graph = Graph::default();
-        graph.header.name = Some(name.to_owned());
-        graph
-    }
-
-    /// In a nested graph: the value that stands for `outer`, named `name`, of the graph around it.
-    pub fn capture(&mut self, outer: ValueId, name: &str) -> ValueId {
-        let value = self.intern(name);
-        self.values[value.index()].origin = Origin::Outer(outer);
-        value
-    }
-
-    /// In a nested graph: every value of the graph around it that is read here, each once.
-    pub fn captured(&self) -> impl Iterator<Item = ValueId> + '_ {
-        self.values.iter().filter_map(|value| match value.origin {
-            Origin::Outer(outer) if !value.is_unused() => Some(outer),
-            _ => None,
-        })
-    }
-
     /// Moves `nodes` into a new nested graph named `name` whose outputs are `outputs`, described by their types.
     ///
     /// Weights stay where they are and are captured, so that they are held once and can be shared. The names of the
@@ -133,67 +111,20 @@ impl Graph {
     }
 
     fn move_node(
-        &mut self,
+        &self,
         node: Node,
         inner: &mut Graph,
         places: &mut HashMap<ValueId, ValueId>,
     ) -> Result<(), GraphError> {
-        let id = NodeId(inner.nodes.len() as u32);
-        let mut moved = Node {
-            inputs: Vec::with_capacity(node.inputs.len()),
-            captures: Vec::new(),
-            ..node
-        };
-        for (slot, edge) in node.inputs.iter().enumerate() {
-            let edge = edge.map(|edge| {
-                let value = self.inner_value(edge.value, inner, places);
-                inner.record(
-                    value,
-                    Use {
-                        node: id,
-                        slot: Slot::Input(slot),
-                    },
-                )
-            });
-            moved.inputs.push(edge);
+        for outer in node.outputs.iter().flatten() {
+            let value = inner.define(self.value(*outer).name(), Origin::Nothing)?;
+            self.move_info(*outer, value, inner);
+            places.insert(*outer, value);
         }
-        for (slot, edge) in node.captures.iter().enumerate() {
-            let value = self.inner_value(edge.value, inner, places);
-            let capture: Edge = inner.record(
-                value,
-                Use {
-                    node: id,
-                    slot: Slot::Capture(slot),
-                },
-            );
-            moved.captures.push(capture);
-        }
-        let renumbered: HashMap<ValueId, ValueId> = node
-            .captures
-            .iter()
-            .zip(&moved.captures)
-            .map(|(old, new)| (old.value, new.value))
-            .collect();
-        for body in &mut moved.bodies {
-            body.graph.renumber_captures(&renumbered);
-        }
-        for (slot, output) in moved.outputs.iter_mut().enumerate() {
-            let Some(outer) = *output else { continue };
-            let name = self.value(outer).name().to_owned();
-            let value = inner.define(&name, Origin::Node { node: id, slot }, || format!("output {slot}"))?;
-            self.move_info(outer, value, inner);
-            places.insert(outer, value);
-            *output = Some(value);
-        }
-        inner.nodes.push(Some(moved));
-        inner.live_nodes += 1;
-        Ok(())
-    }
-
-    fn inner_value(&self, outer: ValueId, inner: &mut Graph, places: &mut HashMap<ValueId, ValueId>) -> ValueId {
-        *places
-            .entry(outer)
-            .or_insert_with(|| inner.capture(outer, self.value(outer).name()))
+        inner.adopt(node, |inner, outer| {
+            let place = places.entry(outer);
+            Ok(*place.or_insert_with(|| inner.capture(outer, self.value(outer).name())))
+        })
     }
 
     /// Takes the declared type of a moved value along. [`Graph::eliminate_dead_code`] drops the stale entry here.

@@ -1,18 +1,18 @@
 //! Puts the nodes of a nested graph in the place of the node that holds it.
 
-use super::{Edge, Graph, GraphError, Node, NodeId, Origin, Slot, Use, ValueId};
+use super::{Graph, GraphError, NodeId, Origin, ValueId};
 use std::collections::HashMap;
 
 impl Graph {
     /// Replaces `node` by the graph in its attribute `attribute`: an `If` by one of its branches.
     ///
     /// Values of the nested graph that are its outputs take the place and the name of the node's outputs. Nothing
-    /// happens where the node holds no such graph. The nested graph must not have inputs of its own.
+    /// happens where the node is gone or holds no such graph. The nested graph must not have inputs of its own.
     ///
     /// # Errors
-    /// [`GraphError::DefinedTwice`] where a name of the nested graph is taken here.
+    /// [`GraphError::NameTaken`] where a name of the nested graph is taken here.
     pub fn inline_body(&mut self, node: NodeId, attribute: &str) -> Result<(), GraphError> {
-        if self.node(node).body(attribute).is_none() {
+        if !self.contains(node) || self.node(node).body(attribute).is_none() {
             return Ok(());
         }
         let position = self.node(node).position;
@@ -47,70 +47,24 @@ impl Graph {
                 places.insert(value, self.add_initializer(*tensor)?);
             }
         }
+        for value in std::mem::take(&mut inner.sparse_initializers) {
+            if let Some(tensor) = inner.values[value.index()].sparse.take() {
+                let place = self.define(inner.value(value).name(), Origin::Initializer)?;
+                self.values[place.index()].sparse = Some(tensor);
+                self.sparse_initializers.push(place);
+                places.insert(value, place);
+            }
+        }
         for id in inner.topological_order()? {
-            if let Some(nested) = inner.nodes[id.index()].take() {
-                self.place_node(nested, &inner, position, &mut places)?;
+            if let Some(mut nested) = inner.nodes[id.index()].take() {
+                nested.position = position;
+                self.adopt(nested, |graph, value| graph.outer_value(value, &inner, &mut places))?;
             }
         }
         for (value, output) in passed {
             let given = self.outer_value(value, &inner, &mut places)?;
             self.replace_uses(output, given);
         }
-        Ok(())
-    }
-
-    fn place_node(
-        &mut self,
-        node: Node,
-        inner: &Graph,
-        position: u64,
-        places: &mut HashMap<ValueId, ValueId>,
-    ) -> Result<(), GraphError> {
-        let id = NodeId(self.nodes.len() as u32);
-        let mut placed = Node {
-            inputs: Vec::with_capacity(node.inputs.len()),
-            captures: Vec::new(),
-            position,
-            ..node
-        };
-        for (slot, edge) in node.inputs.iter().enumerate() {
-            let value = edge
-                .map(|edge| self.outer_value(edge.value, inner, places))
-                .transpose()?;
-            placed.inputs.push(value.map(|value| {
-                self.record(
-                    value,
-                    Use {
-                        node: id,
-                        slot: Slot::Input(slot),
-                    },
-                )
-            }));
-        }
-        let mut renumbered = HashMap::new();
-        for (slot, edge) in node.captures.iter().enumerate() {
-            let value = self.outer_value(edge.value, inner, places)?;
-            renumbered.insert(edge.value, value);
-            let capture: Edge = self.record(
-                value,
-                Use {
-                    node: id,
-                    slot: Slot::Capture(slot),
-                },
-            );
-            placed.captures.push(capture);
-        }
-        for body in &mut placed.bodies {
-            body.graph.renumber_captures(&renumbered);
-        }
-        for (slot, output) in placed.outputs.iter_mut().enumerate() {
-            let Some(nested) = *output else { continue };
-            let outer = self.outer_value(nested, inner, places)?;
-            self.values[outer.index()].origin = Origin::Node { node: id, slot };
-            *output = Some(outer);
-        }
-        self.nodes.push(Some(placed));
-        self.live_nodes += 1;
         Ok(())
     }
 
@@ -126,20 +80,9 @@ impl Graph {
         let entry = inner.value(value);
         let place = match entry.origin() {
             Origin::Outer(outer) => outer,
-            _ => self.define(entry.name(), Origin::Nothing, || "a nested graph".to_owned())?,
+            _ => self.define(entry.name(), Origin::Nothing)?,
         };
         places.insert(value, place);
         Ok(place)
-    }
-
-    /// In a nested graph: captured values that have other numbers in the graph around it now.
-    pub(super) fn renumber_captures(&mut self, numbers: &HashMap<ValueId, ValueId>) {
-        for value in &mut self.values {
-            if let Origin::Outer(outer) = value.origin
-                && let Some(new) = numbers.get(&outer)
-            {
-                value.origin = Origin::Outer(*new);
-            }
-        }
     }
 }

@@ -3,8 +3,8 @@
 //! A [`Graph`] is one ONNX graph, at the top level or in an attribute of a node (`If`, `Loop`, `Scan`). Values and
 //! nodes live in arenas and are named by [`ValueId`] and [`NodeId`], which stay valid until the thing itself is
 //! removed. Every value knows its producer and its users, and every input slot knows where it stands in the list of
-//! users, so all edits of one edge take constant time, also at initializers with many thousand users. The
-//! algorithms of `petgraph` (dominators, traversals) run on `&Graph` through the traits implemented in `visit.rs`.
+//! users, so all edits of one edge take constant time, also at initializers with many thousand users; where the edge is
+//! a capture, each nested graph that it leads through adds its own uses of the value ([`Graph::replace_uses`]). The algorithms of `petgraph` (dominators, traversals) run on `&Graph` through the traits implemented in `visit.rs`.
 //!
 //! What is not understood is kept: attributes, metadata, annotations and the order of everything survive a round
 //! trip, and [`Graph::into_proto`] of an untouched graph equals the message that it came from.
@@ -16,6 +16,7 @@ mod error;
 mod extract;
 mod inline;
 mod model;
+mod nested;
 mod node;
 mod order;
 #[cfg(test)]

@@ -137,13 +137,6 @@ impl Node {
         self.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
-    /// Float attribute `name`, or `default` where it is left out.
-    pub fn float(&self, name: &str, default: f32) -> f32 {
-        self.attribute(name)
-            .and_then(|attribute| attribute.f)
-            .unwrap_or(default)
-    }
-
     /// Text attribute `name`, where it is there and UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.attribute(name)

@@ -1,6 +1,6 @@
 //! Topological order and dead-code elimination.
 
-use super::{Graph, GraphError, NodeId, Origin, ValueId};
+use super::{Graph, GraphError, NodeId, Origin};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -100,23 +100,25 @@ impl Graph {
     }
 
     fn drop_unused_initializers(&mut self) {
-        let values = &mut self.values;
-        let mut keep = |value: &ValueId, sparse: bool| {
-            let value = &mut values[value.index()];
-            if !value.is_unused() || value.origin == Origin::Input {
-                return true;
-            }
-            if sparse {
-                value.sparse = None
-            } else {
-                value.initializer = None
-            }
-            value.origin = Origin::Nothing;
-            false
-        };
-        self.initializers.retain(|value| keep(value, false));
-        self.sparse_initializers.retain(|value| keep(value, true));
+        let lists = self.initializers.iter().chain(&self.sparse_initializers);
+        let unused = lists.copied().filter(|value| {
+            let value = self.value(*value);
+            value.is_unused() && value.origin != Origin::Input
+        });
+        for value in unused.collect::<Vec<_>>() {
+            self.undefine(value);
+        }
+        self.drop_stale_constants();
         self.drop_stale_infos();
+    }
+
+    /// Takes constants that are gone off the lists.
+    pub(super) fn drop_stale_constants(&mut self) {
+        let values = &self.values;
+        self.initializers
+            .retain(|value| values[value.index()].initializer.is_some());
+        self.sparse_initializers
+            .retain(|value| values[value.index()].sparse.is_some());
     }
 
     /// Forgets the types of values that are gone.

@@ -7,6 +7,10 @@ use crate::onnx::messages::{
 use petgraph::algo::dominators::simple_fast;
 use petgraph::visit::Reversed;
 use proptest::prelude::*;
+use std::collections::HashSet;
+
+mod names;
+mod nested;
 
 fn info(name: &str) -> ValueInfoProto {
     let tensor_type = Some(TensorType {
@@ -123,17 +127,28 @@ fn check(graph: &Graph) {
             let Some(output) = output else { continue };
             assert_eq!(graph.value(*output).origin(), Origin::Node { node: id, slot });
         }
+        let captures: HashSet<ValueId> = node.captures().collect();
+        assert_eq!(captures.len(), node.captures().len(), "a capture stands twice");
         for body in node.bodies() {
             check(body.graph());
-            for outer in body.graph().captured() {
-                assert!(
-                    node.captures().any(|capture| capture == outer),
-                    "a captured value is no capture of its node"
-                );
+            let mut once = HashSet::new();
+            for inner in &body.graph().values {
+                let Origin::Outer(outer) = inner.origin else { continue };
+                if !inner.is_unused() {
+                    assert!(captures.contains(&outer), "a captured value is no capture of its node");
+                    assert!(once.insert(outer), "two values stand for one outer value");
+                    assert_eq!(inner.name(), graph.value(outer).name(), "names tie the two together");
+                }
             }
         }
     }
+    for (name, id) in &graph.names {
+        assert_eq!(graph.value(*id).name(), name);
+    }
     for (id, value) in graph.values() {
+        if value.origin() != Origin::Nothing {
+            assert_eq!(graph.find(value.name()), Some(id), "{} is not found", value.name());
+        }
         let mut uses: Vec<_> = value.uses().iter().map(|usage| (usage.node, usage.slot)).collect();
         let key = |usage: &(NodeId, Slot)| (usage.0, format!("{:?}", usage.1));
         uses.sort_by_key(key);
@@ -235,91 +250,6 @@ fn what_serves_a_value_alone_is_what_dead_code_elimination_would_remove() {
     // Read elsewhere, the norm is not exclusive any more.
     proto.output.push(info("norm"));
     assert_eq!(names(&Graph::from_proto(proto).unwrap()), ["MatMul", "MatMul"]);
-}
-
-#[test]
-fn a_module_moves_into_an_if() {
-    let mut graph = Graph::from_proto(residual()).unwrap();
-    let projected = find(&graph, "projected");
-    let nodes = graph.exclusive_to(&[projected]);
-    let place = graph.position(*nodes.last().unwrap());
-    let condition = graph.add_input(info("flag")).unwrap();
-    let cache = graph.add_input(info("cache")).unwrap();
-    let compute = graph.extract(&nodes, &[(projected, info(""))], "compute").unwrap();
-    assert_eq!(compute.captured().count(), 3, "x and two weights");
-    let mut reuse = graph.nested("reuse");
-    let read = reuse.capture(cache, "cache");
-    let same = NewNode {
-        operator: "Identity".into(),
-        inputs: vec![Some(read)],
-        outputs: vec!["kept".into()],
-        ..NewNode::default()
-    };
-    let id = reuse.add_node(same).unwrap();
-    let kept = reuse.node(id).output(0).unwrap();
-    reuse.add_output(kept, info(""));
-    let choice = graph
-        .add_node(NewNode {
-            operator: "If".into(),
-            inputs: vec![Some(condition)],
-            outputs: vec!["next".into()],
-            bodies: vec![("then_branch".into(), reuse), ("else_branch".into(), compute)],
-            after: Some(place),
-            ..NewNode::default()
-        })
-        .unwrap();
-    let next = graph.node(choice).output(0).unwrap();
-    graph.replace_uses(projected, next);
-    graph.eliminate_dead_code();
-    check(&graph);
-    assert_eq!(operators(&graph), ["If", "Add"]);
-    let proto = graph.into_proto().unwrap();
-    assert_eq!(proto.initializer.len(), 2, "weights stay outside");
-    assert!(proto.value_info.is_empty(), "types went along");
-    let inner = proto.node[0].attribute[1].g.as_ref().unwrap();
-    assert_eq!(inner.node.len(), 3);
-    assert_eq!(inner.value_info.len(), 3);
-    assert_eq!(inner.output[0].name.as_deref(), Some("projected"));
-    // And the result reads back.
-    check(&Graph::from_proto(proto).unwrap());
-}
-
-#[test]
-fn a_module_with_a_use_outside_is_not_moved() {
-    let mut graph = Graph::from_proto(residual()).unwrap();
-    let (relu, _) = graph.producer(find(&graph, "norm")).unwrap();
-    let error = graph.extract(&[relu], &[], "compute").unwrap_err();
-    assert!(
-        matches!(&error, GraphError::UsedOutside { value, .. } if value == "norm"),
-        "{error}"
-    );
-    check(&graph);
-}
-
-#[test]
-fn nodes_with_branches_move_and_their_captures_follow() {
-    let mut graph = Graph::from_proto(captured()).unwrap();
-    let y = find(&graph, "y");
-    let (choice, _) = graph.producer(y).unwrap();
-    let inner = graph.extract(&[choice], &[(y, info(""))], "outer").unwrap();
-    check(&inner);
-    let mut names: Vec<_> = inner
-        .captured()
-        .map(|value| graph.value(value).name().to_owned())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["a", "condition", "x"]);
-}
-
-#[test]
-fn captures_follow_a_replaced_value() {
-    let mut graph = Graph::from_proto(captured()).unwrap();
-    let (a, x) = (find(&graph, "a"), find(&graph, "x"));
-    graph.replace_uses(a, x);
-    graph.eliminate_dead_code();
-    let proto = graph.into_proto().unwrap();
-    assert_eq!(proto.node.len(), 1);
-    assert_eq!(proto.node[0].attribute[0].g.as_ref().unwrap().node[0].input, ["x"]);
 }
 
 #[test]

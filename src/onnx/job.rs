@@ -1,6 +1,6 @@
 //! One run of saving: where everything goes, and the steps in which it gets there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 
 use super::counted::Counted;
 use super::error::OnnxError;
-use super::external::Reference;
+use super::external::{self, Reference};
 use super::messages::{DataType, ModelProto, TensorProto};
 use super::place::{self, Made};
 use super::save::{How, SaveOptions, Saved, SavedFile};
@@ -187,76 +187,82 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Makes the folder of a data file, and sees that it lies inside the output's folder.
+    /// Makes the folder of a data file inside the output's folder.
     fn prepare_folder(&mut self, file: &Path) -> Result<(), OnnxError> {
         let parent = file.parent().unwrap_or(&self.folder).to_owned();
-        let write = |source| OnnxError::Write {
-            path: parent.clone(),
-            source,
-        };
-        self.made.folder(&parent).map_err(write)?;
-        if parent.canonicalize().map_err(write)?.starts_with(&self.folder) {
-            return Ok(());
+        // Links are followed before anything is made, or folders would be made where they lead.
+        let there = parent
+            .ancestors()
+            .find(|folder| fs::symlink_metadata(folder).is_ok())
+            .unwrap_or(&self.folder);
+        if !there.canonicalize().is_ok_and(|real| real.starts_with(&self.folder)) {
+            let reason = format!(
+                "{} is a link that leads out of the output's folder, or nowhere; remove it",
+                there.display()
+            );
+            return Err(OnnxError::Destination {
+                path: self.path.to_owned(),
+                reason,
+            });
         }
-        let reason = format!(
-            "{} is a link that leads out of the output's folder; remove it",
-            parent.display()
-        );
-        Err(OnnxError::Destination {
-            path: self.path.to_owned(),
-            reason,
-        })
+        self.made
+            .folder(&parent)
+            .map_err(|source| OnnxError::Write { path: parent, source })
     }
 
-    /// Moves large initializers into a new data file, which is complete on the disk but still has a temporary name.
-    pub fn move_out(
-        &mut self,
-        proto: &mut ModelProto,
-        locations: &BTreeMap<String, DataFile>,
-    ) -> Result<(NamedTempFile, PathBuf), OnnxError> {
-        let location = self.data_name(locations)?;
-        let path = self.folder.join(&location);
+    /// Moves large initializers into a data file. Gives the file and the name that it is to have; it is complete on the
+    /// disk by then. `None` where a file with these bytes was there already.
+    pub fn move_out(&mut self, proto: &mut ModelProto) -> Result<Option<(NamedTempFile, PathBuf)>, OnnxError> {
+        let first = self.data_name()?;
+        let shown = self.folder.join(&first);
         let write = |source| OnnxError::Write {
-            path: path.clone(),
+            path: shown.clone(),
             source,
         };
         let temporary = place::temporary(&self.folder).map_err(write)?;
         let threshold = self.options.external_threshold;
         let mut total = 0;
-        let mut graph = proto.graph.take();
-        if let Some(graph) = &mut graph {
+        let mut data = None;
+        if let Some(graph) = &mut proto.graph {
             try_each_initializer_mut(graph, &mut |tensor| {
                 total += large(tensor, threshold)?.map_or(0, |length| length.next_multiple_of(ALIGNMENT));
                 Ok::<_, OnnxError>(())
             })?;
-            let mut out = Counted::new(temporary.as_file(), &path, total, self.options);
+            let mut out = Counted::new(temporary.as_file(), &shown, total, self.options);
+            let mut places = VecDeque::new();
             try_each_initializer_mut(graph, &mut |tensor| {
                 if let Some(length) = large(tensor, threshold)? {
                     let bytes = in_tensor(tensor, tensor::inline_bytes(tensor))?;
-                    let offset = out.pad(ALIGNMENT).map_err(write)?;
+                    places.push_back((out.pad(ALIGNMENT).map_err(write)?, length));
                     bytes
                         .chunks(stream::PIECE)
                         .try_for_each(|piece| out.write_all(piece))
                         .map_err(write)?;
-                    let length = Some(length);
+                }
+                Ok::<_, OnnxError>(())
+            })?;
+            let bytes = out.finish().map_err(write)?;
+            // Which names are free depends on the bytes, so the tensors learn the location last.
+            let (location, how) = self.free_name(&first, &external::map(temporary.path()).map_err(write)?);
+            try_each_initializer_mut(graph, &mut |tensor| {
+                if large(tensor, threshold)?.is_some()
+                    && let Some((offset, length)) = places.pop_front()
+                {
+                    let location = location.clone();
                     Reference {
-                        location: location.clone(),
+                        location,
                         offset,
-                        length,
+                        length: Some(length),
                         checksum: None,
                     }
                     .write(tensor);
                 }
                 Ok::<_, OnnxError>(())
             })?;
-            let bytes = out.finish().map_err(write)?;
-            self.files.push(SavedFile {
-                path: path.clone(),
-                bytes,
-                how: How::Written,
-            });
+            let path = self.folder.join(&location);
+            data = (how == How::Written).then(|| (temporary, path.clone()));
+            self.files.push(SavedFile { path, bytes, how });
         }
-        proto.graph = graph;
         let bytes = proto.encoded_len() as u64;
         let limit = self.options.inline_limit;
         if bytes > limit {
@@ -266,33 +272,34 @@ impl<'a> Job<'a> {
                 limit,
             });
         }
-        Ok((temporary, path))
+        Ok(data)
     }
 
-    /// The location of a new data file: none that the model refers to already.
-    fn data_name(&self, locations: &BTreeMap<String, DataFile>) -> Result<String, OnnxError> {
-        let name = self
-            .target
-            .file_name()
-            .and_then(|name| name.to_str())
-            .ok_or_else(|| OnnxError::Destination {
-                path: self.path.to_owned(),
-                reason: "data files are named after the model, whose name must be UTF-8; choose another name"
-                    .to_owned(),
-            })?;
-        let first = format!("{name}.data");
-        let taken = |location: &str| {
-            let path = self.folder.join(location);
-            let is = |other: &Path| other == path || place::same_file(other, &path);
-            path.is_dir()
-                || locations.values().any(|file| is(&file.path))
-                || self.files.iter().any(|file| is(&file.path))
-        };
-        let numbered = (2..).map(|number| place::alternative(&first, number));
-        let free = std::iter::once(first.clone())
-            .chain(numbered)
-            .find(|location| !taken(location));
-        Ok(free.unwrap_or(first))
+    /// The location of a new data file, where it is free.
+    fn data_name(&self) -> Result<String, OnnxError> {
+        let name = self.target.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| OnnxError::Destination {
+            path: self.path.to_owned(),
+            reason: "data files are named after the model, whose name must be UTF-8; choose another name".to_owned(),
+        })?;
+        Ok(format!("{name}.data"))
+    }
+
+    /// `first`, or the first name like it that no file has, or a file with just these bytes.
+    fn free_name(&self, first: &str, bytes: &[u8]) -> (String, How) {
+        let mut location = first.to_owned();
+        let mut number = 1;
+        loop {
+            let path = self.folder.join(&location);
+            if fs::symlink_metadata(&path).is_err() {
+                return (location, How::Written);
+            }
+            if place::holds(&path, bytes) {
+                return (location, How::Kept);
+            }
+            number += 1;
+            location = place::alternative(first, number);
+        }
     }
 
     /// Writes the model's file and gives everything its name.
@@ -308,11 +315,10 @@ impl<'a> Job<'a> {
             .and_then(|()| out.finish())
             .map_err(write(self.path))?;
         if let Some((data, path)) = data {
-            let new = fs::symlink_metadata(&path).is_err();
-            data.persist(&path).map_err(|error| write(&path)(error.error))?;
-            if new {
-                self.made.file(&path);
-            }
+            // Older data files stay: until the model's own rename, a model may refer to them.
+            data.persist_noclobber(&path)
+                .map_err(|error| write(&path)(error.error))?;
+            self.made.file(&path);
         }
         temporary
             .persist(&self.target)

@@ -10,8 +10,11 @@
 //! to another model, so it is left alone and the next free name is taken (`weights-2.bin`), in the tensors too.
 //!
 //! **Inline weights.** They stay inline, unless the file would become larger than protobuf allows: then initializers
-//! above a threshold move to `<output>.data`, at offsets that are multiples of 4096 so that they can be mapped. An
-//! older file of that name is replaced, as the output itself is.
+//! above a threshold move to `<output>.data`, at offsets that are multiples of 4096 so that they can be mapped. As above,
+//! an older file of that name is kept where it has the same bytes, and else left alone and the next free name is taken
+//! (`model.onnx-2.data`): whoever refers to it, such as the output's older version until the very last rename, finds the
+//! bytes it was made with. It cannot be known whether another model still needs the older file, so it is never deleted;
+//! delete it by hand when none does.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -139,7 +142,7 @@ impl Model {
             }
         }
         let data = if proto.encoded_len() as u64 > options.inline_limit {
-            Some(job.move_out(proto.to_mut(), &locations)?)
+            job.move_out(proto.to_mut())?
         } else {
             None
         };

@@ -4,6 +4,7 @@ mod bytes;
 mod drawn;
 mod external;
 mod loading;
+mod moving;
 mod saving;
 mod tables;
 mod values;

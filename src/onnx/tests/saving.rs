@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
 use super::external::outside;
-use super::{data, identity, vector};
+use super::{data, identity};
 use crate::onnx::place::{WAYS, put};
-use crate::onnx::{ExternalFault, How, Model, OnnxError, Reference, SaveOptions, Saved};
+use crate::onnx::{ExternalFault, How, Model, OnnxError, SaveOptions, Saved};
 
-fn options() -> SaveOptions {
+pub(super) fn options() -> SaveOptions {
     SaveOptions::default()
 }
 
 /// The files of a folder by their relative path, and their bytes.
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
@@ -45,7 +45,7 @@ fn input() -> (TempDir, Model) {
 }
 
 /// All values of all initializers.
-fn values(path: &Path) -> Vec<Vec<f64>> {
+pub(super) fn values(path: &Path) -> Vec<Vec<f64>> {
     let model = Model::load(path).unwrap();
     let tensors = &model.proto.graph.as_ref().unwrap().initializer;
     tensors
@@ -54,7 +54,7 @@ fn values(path: &Path) -> Vec<Vec<f64>> {
         .collect()
 }
 
-fn ways(saved: &Saved) -> Vec<How> {
+pub(super) fn ways(saved: &Saved) -> Vec<How> {
     saved.files.iter().map(|file| file.how).collect()
 }
 
@@ -246,6 +246,33 @@ fn output_folders_are_not_left_by_links() {
 
 #[cfg(unix)]
 #[test]
+fn no_folder_is_made_where_a_link_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("part/inner")).unwrap();
+    fs::write(folder.path().join("part/inner/w.bin"), [0; 16]).unwrap();
+    let tensor = outside(&[("location", "part/inner/w.bin")]);
+    let path = folder.path().join("model.onnx");
+    fs::write(&path, prost::Message::encode_to_vec(&identity(vec![tensor]))).unwrap();
+    let model = Model::load(&path).unwrap();
+    let (output, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink(elsewhere.path(), output.path().join("part")).unwrap();
+    let before = std::time::UNIX_EPOCH;
+    fs::File::open(elsewhere.path()).unwrap().set_modified(before).unwrap();
+    let error = model.save(&output.path().join("model.onnx"), &options()).unwrap_err();
+    assert!(matches!(error, OnnxError::Destination { .. }), "{error}");
+    // A folder that was made and removed again would have changed the time.
+    assert_eq!(fs::metadata(elsewhere.path()).unwrap().modified().unwrap(), before);
+    // A link to nothing is no way out either.
+    fs::remove_file(output.path().join("part")).unwrap();
+    let gone = elsewhere.path().join("gone");
+    std::os::unix::fs::symlink(&gone, output.path().join("part")).unwrap();
+    let error = model.save(&output.path().join("model.onnx"), &options()).unwrap_err();
+    assert!(matches!(error, OnnxError::Destination { .. }), "{error}");
+    assert!(!gone.exists());
+}
+
+#[cfg(unix)]
+#[test]
 fn files_get_the_permissions_of_new_files() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
@@ -254,134 +281,6 @@ fn files_get_the_permissions_of_new_files() {
     Model::from_proto(identity(Vec::new())).save(&path, &options()).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&path), mode(&plain));
-}
-
-/// A model with weights above and below the threshold, one of them in a typed field.
-fn inline() -> Model {
-    let typed = crate::onnx::messages::TensorProto {
-        raw_data: None,
-        float_data: vec![0.5; 300],
-        ..vector("typed", &[0.5; 300])
-    };
-    let initializer = vec![vector("large", &[1.5; 2000]), vector("small", &[2.5; 256]), typed];
-    Model::from_proto(identity(initializer))
-}
-
-#[test]
-fn weights_move_out_of_files_that_are_too_large() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = inline();
-    let (plain, path) = (folder.path().join("plain.onnx"), folder.path().join("model.onnx"));
-    let size = model.save(&plain, &options()).unwrap().bytes;
-    assert!(!folder.path().join("plain.onnx.data").exists());
-    // At the limit nothing moves, one byte below it does.
-    model
-        .save(
-            &path,
-            &SaveOptions {
-                inline_limit: size,
-                ..options()
-            },
-        )
-        .unwrap();
-    assert!(!folder.path().join("model.onnx.data").exists());
-    let shown = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&shown);
-    let progress = move |progress: crate::onnx::Progress<'_>| {
-        log.lock().unwrap().push((
-            progress.file.file_name().unwrap().to_owned(),
-            progress.done,
-            progress.total,
-        ));
-    };
-    let limited = SaveOptions {
-        inline_limit: size - 1,
-        progress: Some(Arc::new(progress)),
-        ..options()
-    };
-    let saved = model.save(&path, &limited).unwrap();
-    assert_eq!(ways(&saved), [How::Written, How::Written]);
-    assert_eq!(saved.files[0].bytes, 8192 + 1200);
-    assert_eq!(shown.lock().unwrap().len(), 2);
-    assert_eq!(shown.lock().unwrap()[0], ("model.onnx.data".into(), 9392, 9392));
-    let loaded = Model::load(&path).unwrap();
-    let tensors = &loaded.proto.graph.as_ref().unwrap().initializer;
-    let reference = |index: usize| Reference::of(&tensors[index]).map(|reference| (reference.offset, reference.length));
-    assert_eq!(reference(0).unwrap(), (0, Some(8000)));
-    assert!(tensors[1].raw_data.is_some());
-    assert_eq!(reference(2).unwrap(), (8192, Some(1200)));
-    assert_eq!(values(&path), values(&plain));
-    // The model in memory was not changed.
-    assert!(model.proto.graph.as_ref().unwrap().initializer[0].raw_data.is_some());
-}
-
-#[test]
-fn new_data_files_avoid_those_that_the_model_refers_to() {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("model.onnx");
-    inline()
-        .save(
-            &source,
-            &SaveOptions {
-                inline_limit: 1100,
-                external_threshold: 2000,
-                ..options()
-            },
-        )
-        .unwrap_err();
-    inline()
-        .save(
-            &source,
-            &SaveOptions {
-                inline_limit: 3000,
-                external_threshold: 2000,
-                ..options()
-            },
-        )
-        .unwrap();
-    let mut model = Model::load(&source).unwrap();
-    model
-        .proto
-        .graph
-        .as_mut()
-        .unwrap()
-        .initializer
-        .push(vector("new", &[3.5; 2000]));
-    let output = tempfile::tempdir().unwrap();
-    let path = output.path().join("model.onnx");
-    model
-        .save(
-            &path,
-            &SaveOptions {
-                inline_limit: 3000,
-                external_threshold: 2000,
-                ..options()
-            },
-        )
-        .unwrap();
-    let names: Vec<String> = contents(output.path()).into_keys().collect();
-    assert_eq!(names, ["model.onnx", "model.onnx-2.data", "model.onnx.data"]);
-    assert_eq!(values(&path)[3], [3.5; 2000]);
-    assert_eq!(values(&path)[..3], values(&source));
-}
-
-#[test]
-fn outputs_of_earlier_runs_are_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.onnx");
-    fs::write(&path, "old").unwrap();
-    fs::write(folder.path().join("model.onnx.data"), "old").unwrap();
-    inline()
-        .save(
-            &path,
-            &SaveOptions {
-                inline_limit: 2000,
-                ..options()
-            },
-        )
-        .unwrap();
-    assert_eq!(values(&path)[0], [1.5; 2000]);
-    assert_eq!(contents(folder.path()).len(), 2);
 }
 
 #[test]
