@@ -62,7 +62,7 @@ pub struct OutputOptions {
     /// Print the result as JSON on standard output
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print nothing for people but errors
+    /// Print no messages, only the result and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Print more; twice prints all
@@ -87,6 +87,10 @@ pub struct PatchOptions {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub rules: RulesOptions,
+    /// Let data files be hard links to the original's instead of copies, where the file system cannot clone them. The
+    /// official onnx package then refuses to load both
+    #[arg(long)]
+    pub hard_links: bool,
     /// Folder for the patched model and its plan [default: patched, beside the model]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -105,7 +109,7 @@ pub struct InspectOptions {
     #[command(flatten)]
     pub rules: RulesOptions,
     /// Size of an open dimension, for costs, such as batch=2 (may be given several times)
-    #[arg(long = "size", value_name = "NAME=N", value_parser = assignment::<usize>)]
+    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
 }
 
@@ -141,7 +145,7 @@ pub struct SamplingOptions {
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub steps: usize,
     /// Scale of classifier-free guidance; 1 is without
-    #[arg(long, default_value_t = 2.0, value_name = "SCALE")]
+    #[arg(long, default_value_t = 2.0, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
     pub guidance: f32,
     /// Embeddings of the prompt, [tokens, width], for models without a prompt table
     #[arg(long, value_name = "FILE.npy", conflicts_with = "prompt")]
@@ -153,13 +157,13 @@ pub struct SamplingOptions {
     #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
     pub inputs: Vec<(String, PathBuf)>,
     /// Size of an open dimension, such as frames=16 (may be given several times)
-    #[arg(long = "size", value_name = "NAME=N", value_parser = assignment::<usize>)]
+    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
     /// Frames a second of written animations
-    #[arg(long, default_value_t = 8, value_name = "N")]
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
     pub fps: u32,
     /// How many pixels wide each pixel is in animations
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
     pub scale: u32,
 }
 
@@ -221,7 +225,7 @@ pub struct BenchOptions {
     #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
     pub inputs: Vec<(String, PathBuf)>,
     /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
-    #[arg(long = "size", value_name = "NAME=N", value_parser = assignment::<usize>)]
+    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
 }
 
@@ -254,6 +258,24 @@ where
     Ok((name.to_owned(), value))
 }
 
+/// `NAME=N` with a size that a tensor can have.
+fn size(text: &str) -> Result<(String, usize), String> {
+    const LARGEST: usize = 1 << 24;
+    match assignment::<usize>(text)? {
+        (name, size) if (1..=LARGEST).contains(&size) => Ok((name, size)),
+        (_, size) => Err(format!("{size} is no size; give 1 to {LARGEST}")),
+    }
+}
+
+/// A number that can be computed with.
+fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        Ok(_) => Err("expected a finite number".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Sizes by name.
 pub fn sizes(given: &[(String, usize)]) -> BTreeMap<String, usize> {
     given.iter().cloned().collect()
@@ -282,8 +304,9 @@ mod tests {
     #[test]
     fn assignments_need_a_name_and_a_fitting_value() {
         assert_eq!(assignment::<usize>("batch=2"), Ok(("batch".to_owned(), 2)));
-        for wrong in ["batch", "=2", "batch=two"] {
-            assert!(assignment::<usize>(wrong).is_err(), "{wrong}");
+        for wrong in ["batch", "=2", "batch=two", "batch=0", "batch=99999999999"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
+        assert!(finite("nan").is_err() && finite("inf").is_err() && finite("-1.5") == Ok(-1.5));
     }
 }

@@ -42,13 +42,16 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     if options.rounds == 0 {
         return Err(Failure::Usage("--rounds must be at least 1".to_owned()));
     }
-    let folder = tempfile::tempdir().map_err(|source| {
-        Failure::Report(crate::report::ReportError::Write {
-            path: std::env::temp_dir(),
-            source,
-        })
-    })?;
-    let written = patch(&options.model, &options.rules, folder.path(), None, terminal)?;
+    let folder = tempfile::Builder::new()
+        .prefix("pab-patch-bench-")
+        .tempdir()
+        .map_err(|source| {
+            Failure::Report(crate::report::ReportError::Write {
+                path: std::env::temp_dir(),
+                source,
+            })
+        })?;
+    let written = patch(&options.model, &options.rules, folder.path(), None, true, terminal)?;
     let library = library(&options.session, terminal)?;
     let mut sizes = sizes(&options.sizes);
     sizes.entry("batch".to_owned()).or_insert(2);

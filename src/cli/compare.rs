@@ -50,11 +50,21 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let config = scheduler(&options.model, sampling, terminal)?;
     let timesteps = config.scheduler(sampling.steps)?.timesteps().to_vec();
     let prompts = prompts(&options.model, sampling)?;
+    // Every prompt is looked at before anything is written.
+    for index in 0..options.clips.min(options.prompt.len().max(1)) {
+        conditioning(
+            &options.model,
+            &prompts,
+            prompt(options, &prompts, index).as_deref(),
+            sampling,
+        )?;
+    }
     let written = patch(
         &options.model,
         &options.rules,
         &options.output,
         Some(&timesteps),
+        false,
         terminal,
     )?;
     let library = library(&options.session, terminal)?;

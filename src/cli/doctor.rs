@@ -4,8 +4,8 @@ use super::Failure;
 use super::args::DoctorOptions;
 use super::terminal::Terminal;
 use crate::report::{Alignment, Table};
+use crate::runtime::Places;
 use crate::runtime::doctor::{CacheState, Facts, examine};
-use crate::runtime::{Places, RuntimeError};
 
 /// Prints the facts; fails where there is no usable library.
 pub fn run(options: &DoctorOptions, terminal: &Terminal) -> Result<(), Failure> {
@@ -13,15 +13,12 @@ pub fn run(options: &DoctorOptions, terminal: &Terminal) -> Result<(), Failure> 
     terminal.result(&facts, || table(&facts).render(terminal.table_style()))?;
     match (&facts.library, &facts.problem) {
         (Some(_), _) => Ok(()),
-        (None, problem) => Err(RuntimeError::LibraryNotFound {
-            skipped: problem.iter().cloned().collect(),
-        }
-        .into()),
+        (None, problem) => Err(Failure::NoRuntime(problem.clone().unwrap_or_default())),
     }
 }
 
 fn table(facts: &Facts) -> Table {
-    let mut table = Table::new([("", Alignment::Left), ("", Alignment::Left)]);
+    let mut table = Table::new([("what", Alignment::Left), ("found", Alignment::Left)]);
     let mut row = |name: &str, value: String| {
         table.row([name.to_owned(), value]);
     };

@@ -67,6 +67,9 @@ pub enum Failure {
     Quality(#[from] QualityError),
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// There is no ONNX Runtime that could be used.
+    #[error("{0}")]
+    NoRuntime(String),
     /// Wrong arguments that only show when they are used.
     #[error("{0}")]
     Usage(String),
@@ -96,9 +99,12 @@ impl Failure {
         Failure::Rewrite { model, error }
     }
 
-    /// [`Failure::Generation`].
+    /// [`Failure::Generation`]; errors of ONNX Runtime name the model themselves.
     pub fn generation(model: PathBuf, error: GenerationError) -> Failure {
-        Failure::Generation { model, error }
+        match error {
+            GenerationError::Runtime(error) => Failure::Runtime(error),
+            error => Failure::Generation { model, error },
+        }
     }
 
     /// The exit code.
@@ -107,6 +113,10 @@ impl Failure {
             Failure::Onnx(
                 OnnxError::Write { .. } | OnnxError::Destination { .. } | OnnxError::WouldOverwrite { .. },
             ) => ExitStatus::Output,
+            Failure::Axes {
+                error: AxesError::UnknownInput { .. } | AxesError::Rank { .. },
+                ..
+            } => ExitStatus::Usage,
             Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } => ExitStatus::Model,
             Failure::Rewrite { error, .. } => match error {
                 RewriteError::NoSites | RewriteError::NothingMatches { .. } => ExitStatus::Nothing,
@@ -116,17 +126,19 @@ impl Failure {
             Failure::Rules(_) => ExitStatus::Rules,
             Failure::Plan(_) => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
-            Failure::Generation {
-                error: GenerationError::Runtime(error),
-                ..
-            } => runtime_status(error),
             Failure::Generation { error, .. } => match error {
-                GenerationError::Output { .. } => ExitStatus::Execution,
-                GenerationError::Plan(_) | GenerationError::CacheType { .. } => ExitStatus::Model,
+                GenerationError::Output { .. } | GenerationError::NotFinite { .. } => ExitStatus::Execution,
+                GenerationError::Plan(_) | GenerationError::NoPlan | GenerationError::CacheType { .. } => {
+                    ExitStatus::Model
+                }
                 _ => ExitStatus::Usage,
             },
             Failure::Sampler(_) | Failure::Usage(_) => ExitStatus::Usage,
-            Failure::Report(ReportError::Write { .. }) | Failure::Stdout(_) => ExitStatus::Output,
+            Failure::Report(ReportError::Write { .. } | ReportError::EncodeArray { .. }) | Failure::Stdout(_) => {
+                ExitStatus::Output
+            }
+            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
+            Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
         }
     }
@@ -135,9 +147,8 @@ impl Failure {
 fn runtime_status(error: &RuntimeError) -> ExitStatus {
     match error {
         RuntimeError::Open { .. } | RuntimeError::Mismatch { .. } => ExitStatus::Model,
-        RuntimeError::Run { .. } | RuntimeError::Inputs { .. } | RuntimeError::CacheEmpty { .. } => {
-            ExitStatus::Execution
-        }
+        RuntimeError::Run { .. } | RuntimeError::CacheEmpty { .. } => ExitStatus::Execution,
+        RuntimeError::Inputs { .. } => ExitStatus::Usage,
         RuntimeError::Option { .. } => ExitStatus::Usage,
         _ => ExitStatus::Runtime,
     }

@@ -1,19 +1,19 @@
 //! `pab-patch inspect`: what is found in a model, and what broadcasting it saves.
 
 use super::Failure;
-use super::analysis::{Analysis, analyse};
+use super::analysis::{Analysis, analyse, rules};
 use super::args::InspectOptions;
 use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
 use crate::report::{Alignment, Table, number};
 use crate::rewrite::PlanSize;
-use crate::rules::{DEFAULT_PRESET, Rules, SiteFacts};
+use crate::rules::{Rules, SiteFacts};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// The size of every open dimension that `--size` does not give, for costs.
-const OPEN_SIZE: i64 = 1;
+/// The size of every open dimension that `--size` does not give, for costs: large enough that halves of it are sizes too.
+const OPEN_SIZE: i64 = 16;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -72,10 +72,18 @@ struct Opaque {
 /// Prints the sites.
 pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure> {
     let analysis = analyse(&options.model, &options.rules, terminal)?;
-    let rules = match &options.rules.rules {
-        Some(named) => Rules::find(named)?,
-        None => Rules::preset(DEFAULT_PRESET)?,
-    };
+    let rules = rules(&options.rules, terminal)?;
+    let open: Vec<&str> = analysis.axes.symbols().collect();
+    if let Some((name, _)) = options.sizes.iter().find(|(name, _)| !open.contains(&name.as_str())) {
+        let open = if open.is_empty() {
+            "none".to_owned()
+        } else {
+            open.join(", ")
+        };
+        return Err(Failure::Usage(format!(
+            "--size {name}: the open dimensions of the model are {open}"
+        )));
+    }
     let sizes = options
         .sizes
         .iter()
@@ -179,7 +187,7 @@ fn text(report: &Report, terminal: &Terminal) -> String {
         ]);
     }
     let mut text = table.render(terminal.table_style());
-    let share: f64 = report.sites.iter().map(|row| row.share).sum();
+    let share = report.sites.iter().fold(0.0, |sum, row| sum + row.share);
     text.push_str(&format!(
         "\n{} sites, {} of the {} of a step; rules: {}\n",
         report.sites.len(),

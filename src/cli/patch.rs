@@ -50,7 +50,14 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
         None => model.with_file_name("patched"),
     };
     let timesteps = timesteps(model, options, terminal)?;
-    let written = patch(model, &options.rules, &output, timesteps.as_deref(), terminal)?;
+    let written = patch(
+        model,
+        &options.rules,
+        &output,
+        timesteps.as_deref(),
+        options.hard_links,
+        terminal,
+    )?;
     terminal.note(summary(&written.plan));
     for file in &written.saved.files {
         let how = match file.how {
@@ -94,19 +101,58 @@ pub fn patch(
     options: &RulesOptions,
     output: &Path,
     timesteps: Option<&[f64]>,
+    hard_links: bool,
     terminal: &Terminal,
 ) -> Result<Written, Failure> {
     let rules = rules(options, terminal)?;
     let mut result = patched(model, analyse(model, options, terminal)?, &rules, terminal)?;
     if let Some(timesteps) = timesteps {
         result.plan.schedule = Some(SchedulePlan::new(&result.plan, timesteps));
-        result.model.set_metadata(PLAN_KEY, result.plan.to_json()?);
+        for (index, rule) in result.plan.rules.iter().enumerate() {
+            if !timesteps.is_empty() && result.plan.schedule(timesteps).share(index) == 0.0 {
+                let (first, last) = (timesteps[0], timesteps[timesteps.len() - 1]);
+                terminal.warning(format!(
+                    "rule `{}` never broadcasts in the {} steps of this scheduler (timesteps {first} to {last}): {}",
+                    rule.name,
+                    timesteps.len(),
+                    rule.broadcast
+                ));
+            }
+        }
     }
-    write(model, result, output, terminal)
+    let folder = OutputFolder::make(output)?;
+    result.plan.original = relative(model, output);
+    result.model.set_metadata(PLAN_KEY, result.plan.to_json()?);
+    let written = write(model, result, output, hard_links, terminal)?;
+    folder.keep();
+    Ok(written)
+}
+
+/// The path of `model` as seen from `folder`, with `/` between its parts; `None` where there is none.
+fn relative(model: &Path, folder: &Path) -> Option<String> {
+    let (model, folder) = (model.canonicalize().ok()?, folder.canonicalize().ok()?);
+    let shared = model
+        .components()
+        .zip(folder.components())
+        .take_while(|(one, other)| one == other)
+        .count();
+    if shared == 0 {
+        return None;
+    }
+    let up = folder.components().skip(shared).map(|_| "..");
+    let down = model.components().skip(shared).map(|part| part.as_os_str().to_str());
+    let parts: Option<Vec<&str>> = up.map(Some).chain(down).collect();
+    parts.map(|parts| parts.join("/"))
 }
 
 /// Writes a patched model under its original's name into a folder, and the plan beside it.
-fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -> Result<Written, Failure> {
+fn write(
+    original: &Path,
+    result: Patched,
+    output: &Path,
+    hard_links: bool,
+    terminal: &Terminal,
+) -> Result<Written, Failure> {
     let Patched { model, plan } = result;
     let name = original
         .file_name()
@@ -114,7 +160,6 @@ fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -
     let target = output.join(name);
     let plan_file = target.with_extension("pab.json");
     let model = model.into_model().map_err(Failure::of(original, Failure::graph))?;
-    let folder = OutputFolder::make(output)?;
     let bar = terminal.bytes("writing");
     let shown = bar.clone();
     let options = SaveOptions {
@@ -122,6 +167,7 @@ fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -
             shown.set_length(progress.total);
             shown.set_position(progress.done);
         })),
+        hard_links,
         ..SaveOptions::default()
     };
     // The plan is written before the model appears, and appears right after it: a full disk leaves neither.
@@ -131,7 +177,6 @@ fn write(original: &Path, result: Patched, output: &Path, terminal: &Terminal) -
     bar.finish_and_clear();
     let saved = saved?;
     pending.finish()?;
-    folder.keep();
     Ok(Written {
         model: target,
         plan_file,

@@ -10,7 +10,10 @@ use crate::report::{Distribution, Elements, FramesPerSecond, number, write_anima
 use crate::sampler::noise;
 use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The animation's file.
+const ANIMATION: &str = "clip.gif";
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -71,10 +74,11 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     }
     write_arrays(&arrays, &entries)?;
     let shown = to_unit_range(clip.sample.view());
+    remove_earlier(&options.output);
     let (mut animation, mut frames) = (None, Vec::new());
     match picture(&shown) {
         Some(pictures) => {
-            let path = options.output.join("clip.gif");
+            let path = options.output.join(ANIMATION);
             write_animation(&path, pictures, rate, options.sampling.scale)?;
             animation = Some(path);
             frames = write_frames(&options.output, pictures)?;
@@ -113,6 +117,20 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
         frames,
     };
     terminal.result(&report, || text(&report))
+}
+
+/// Removes the pictures of an earlier clip, which may have had more frames.
+fn remove_earlier(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let number = name.strip_prefix("frame_").and_then(|rest| rest.strip_suffix(".png"));
+        if name == ANIMATION || number.is_some_and(|number| number.parse::<u32>().is_ok()) {
+            // What cannot be removed is in the way of the new file too, and is reported there.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A clip `[channels, frames, height, width]` that can be shown, out of a sample `[1, channels, frames, height, width]`

@@ -5,7 +5,9 @@ use super::args::{ProviderChoice, SamplingOptions, SessionOptions, sizes};
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Generator, PromptTable};
+use crate::onnx::Model;
 use crate::report::read_matrix;
+use crate::rewrite::Plan;
 use crate::runtime::{self, Library, Options, Places, Provider, Session, Tensor};
 use crate::sampler::SchedulerConfig;
 use ndarray::Array2;
@@ -13,11 +15,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Places beside a model where diffusers puts a scheduler's configuration.
-/// `..` is for patched models, which stand in a folder beside their original.
-const SCHEDULERS: [&str; 4] = [
+const SCHEDULERS: [&str; 3] = [
     "scheduler_config.json",
     "scheduler/scheduler_config.json",
-    "../scheduler_config.json",
     "../scheduler/scheduler_config.json",
 ];
 
@@ -64,20 +64,32 @@ pub fn generator(
     sampling: &SamplingOptions,
     terminal: &Terminal,
 ) -> Result<Generator, Failure> {
+    // Our own reader says better than ONNX Runtime what is wrong with a file.
+    Model::load(model)?;
     let session = open(model, options, terminal)?;
     let given: Vec<&str> = sampling.inputs.iter().map(|(name, _)| name.as_str()).collect();
     Generator::new(session, &given).map_err(Failure::of(model, Failure::generation))
 }
 
+/// The models beside which scheduler and prompt table may stand: the model, what a link to it leads to, and, of a patched
+/// model, its original, which the plan beside it names.
+fn homes(model: &Path) -> Vec<PathBuf> {
+    let mut homes = vec![model.to_owned()];
+    homes.extend(model.canonicalize().ok().filter(|resolved| resolved != model));
+    let plan = std::fs::read_to_string(model.with_extension("pab.json"))
+        .ok()
+        .and_then(|text| Plan::parse(&text).ok());
+    if let Some(original) = plan.and_then(|plan| plan.original) {
+        homes.push(model.with_file_name("").join(original));
+    }
+    homes
+}
+
 /// The scheduler's configuration that was named, or that stands beside the model.
 pub fn scheduler_beside(model: &Path, named: Option<&Path>) -> Option<PathBuf> {
-    let beside = || {
-        SCHEDULERS
-            .map(|name| model.with_file_name("").join(name))
-            .into_iter()
-            .find(|path| path.is_file())
-    };
-    named.map(Path::to_owned).or_else(beside)
+    let beside = |home: PathBuf| SCHEDULERS.map(|name| home.with_file_name("").join(name));
+    let found = || homes(model).into_iter().flat_map(beside).find(|path| path.is_file());
+    named.map(Path::to_owned).or_else(found)
 }
 
 /// The scheduler's configuration.
@@ -110,7 +122,7 @@ pub enum Prompts {
     None,
 }
 
-/// Prompts as the options and the files beside the model give them. A patched model finds the table of its original.
+/// Prompts as the options and the files beside the model give them.
 pub fn prompts(model: &Path, sampling: &SamplingOptions) -> Result<Prompts, Failure> {
     if let Some(path) = &sampling.prompt_embeds {
         let prompt = read_matrix(path)?;
@@ -120,8 +132,7 @@ pub fn prompts(model: &Path, sampling: &SamplingOptions) -> Result<Prompts, Fail
         };
         return Ok(Prompts::Given(prompt, empty));
     }
-    let parent = model.with_file_name("").join("..").join("model.onnx");
-    let Some([table, words]) = PromptTable::beside(model).or_else(|| PromptTable::beside(&parent)) else {
+    let Some([table, words]) = homes(model).iter().find_map(|home| PromptTable::beside(home)) else {
         return Ok(Prompts::None);
     };
     let table = PromptTable::new(read_matrix(&table)?, &words).map_err(Failure::of(model, Failure::generation))?;

@@ -28,27 +28,33 @@ impl Terminal {
     /// A line for people.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("{}", text.as_ref());
+            say(text.as_ref());
         }
     }
 
     /// A line for people who asked for more.
     pub fn detail(&self, text: impl AsRef<str>) {
         if self.verbose > 0 {
-            eprintln!("{}", text.as_ref());
+            say(text.as_ref());
         }
     }
 
     /// Something that may be wrong.
     pub fn warning(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("warning: {}", text.as_ref());
+            say(&format!("warning: {}", text.as_ref()));
         }
     }
 
     /// The error that ends the command.
     pub fn error(&self, failure: &Failure) {
-        eprintln!("error: {failure}");
+        let text = failure.to_string();
+        // Errors in rules come as a list in which each says that it is one.
+        say(&if text.starts_with("error: ") {
+            text
+        } else {
+            format!("error: {text}")
+        });
     }
 
     /// The result: as JSON where that is wanted, else as text.
@@ -101,4 +107,9 @@ impl Terminal {
             Err(_) => bar,
         }
     }
+}
+
+/// Prints a line on standard error. Where that cannot be written there is nobody to tell.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

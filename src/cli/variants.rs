@@ -5,7 +5,7 @@ use super::args::SessionOptions;
 use super::patch::Written;
 use super::session::open;
 use super::terminal::Terminal;
-use crate::generation::{GenerationError, Roles, sizes_of};
+use crate::generation::{GenerationError, Roles, known_sizes, sizes_of};
 use crate::graph::ModelGraph;
 use crate::onnx::{Model, SaveOptions};
 use crate::rewrite::without;
@@ -187,6 +187,10 @@ fn own_inputs(model: &Path, ports: &[Port], values: &Values) -> Result<Vec<(Stri
     let refuse = |error: GenerationError| Failure::generation(model.to_owned(), error);
     let given: Vec<&str> = values.given.keys().map(String::as_str).collect();
     let roles = Roles::of(ports, &given).map_err(refuse)?;
+    // The batch is set by default, also where the model fixes it.
+    let mut sizes = values.sizes.clone();
+    sizes.remove("batch");
+    known_sizes(ports, &sizes).map_err(refuse)?;
     let type_of = |port: &Port| port.element_type.unwrap_or(ElementType::Float32);
     let random = |port: &Port, seed: u64| -> Result<(String, Tensor), Failure> {
         let elements = noise(&sizes_of(port, &values.sizes).map_err(refuse)?, seed)?;

@@ -96,6 +96,28 @@ pub enum GenerationError {
         /// The latent's shape.
         latent: Vec<usize>,
     },
+    /// The sample is no picture any more.
+    #[error(
+        "after step {step} the sample holds values that are no numbers; the model overflows: check --guidance and the \
+         prompt's embeddings, or export the model in a wider type"
+    )]
+    NotFinite {
+        /// The step, from 0.
+        step: usize,
+    },
+    /// Flags and caches without a plan.
+    #[error(
+        "the model has flags and caches of a patched model, but its plan (metadata `pab.plan`) is gone; patch the original again"
+    )]
+    NoPlan,
+    /// A size was given for a dimension that is not open.
+    #[error("`{name}` is no open dimension of the model that --size could set; those are: {open}")]
+    UnknownSize {
+        /// The name.
+        name: String,
+        /// The open dimensions.
+        open: String,
+    },
     /// The plan of a patched model.
     #[error(transparent)]
     Plan(#[from] PlanError),

@@ -1,6 +1,6 @@
 //! The denoising loop over an open model.
 
-use super::roles::sizes_of;
+use super::roles::{known_sizes, sizes_of};
 use super::{GenerationError, Roles};
 use crate::rewrite::{PLAN_KEY, Plan, PlanSize};
 use crate::runtime::{CachePort, Denoiser, ElementType, Feedback, Port, Session, Tensor};
@@ -62,6 +62,14 @@ impl Generator {
     /// every [`Conditioning`] feeds.
     pub fn new(session: Session, given: &[&str]) -> Result<Generator, GenerationError> {
         let plan = session.metadata(PLAN_KEY).map(|json| Plan::parse(&json)).transpose()?;
+        if plan.is_none()
+            && session
+                .inputs()
+                .iter()
+                .any(|port| port.name.starts_with("pab.broadcast."))
+        {
+            return Err(GenerationError::NoPlan);
+        }
         let mut without_role = given.to_vec();
         if let Some(plan) = &plan {
             without_role.extend(plan.rules.iter().map(|rule| rule.flag.as_str()));
@@ -99,6 +107,7 @@ impl Generator {
         if let Some(batch) = latent.shape.first_mut() {
             *batch = Some(1);
         }
+        known_sizes([&latent], sizes)?;
         sizes_of(&latent, sizes)
     }
 
@@ -132,6 +141,9 @@ impl Generator {
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
             let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(index))?;
             sample = scheduler.step(index, output.view(), sample.view())?;
+            if sample.iter().any(|value| !value.is_finite()) {
+                return Err(GenerationError::NotFinite { step: index });
+            }
             step_milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
             progress(index + 1);
         }

@@ -11,4 +11,4 @@ mod roles;
 pub use error::GenerationError;
 pub use generator::{Clip, Conditioning, Generator};
 pub use prompt::PromptTable;
-pub use roles::{Role, Roles, sizes_of};
+pub use roles::{Role, Roles, known_sizes, sizes_of};

@@ -121,21 +121,50 @@ fn role_of(port: &Port) -> Option<Role> {
 /// [`GenerationError::OpenSize`] for a dimension that neither gives.
 pub fn sizes_of(port: &Port, sizes: &BTreeMap<String, usize>) -> Result<Vec<usize>, GenerationError> {
     let dimension = |(axis, size): (usize, &Option<i64>)| {
-        let symbol = port.symbols.get(axis).map_or("", String::as_str);
+        let symbol = name_of(port, axis);
         let known = size.and_then(|size| usize::try_from(size).ok());
-        let shown = if symbol.is_empty() {
-            format!("{}.{axis}", port.name)
-        } else {
-            symbol.to_owned()
-        };
         known
-            .or_else(|| sizes.get(&shown).copied())
+            .or_else(|| sizes.get(&symbol).copied())
             .ok_or_else(|| GenerationError::OpenSize {
                 input: port.name.clone(),
-                symbol: shown,
+                symbol,
             })
     };
     port.shape.iter().enumerate().map(dimension).collect()
+}
+
+/// Refuses sizes for dimensions that are open in none of `ports`.
+///
+/// # Errors
+/// [`GenerationError::UnknownSize`].
+pub fn known_sizes<'p>(
+    ports: impl IntoIterator<Item = &'p Port>,
+    sizes: &BTreeMap<String, usize>,
+) -> Result<(), GenerationError> {
+    let open = |port: &'p Port| {
+        let axes = port.shape.iter().enumerate().filter(|(_, size)| size.is_none());
+        axes.map(|(axis, _)| name_of(port, axis)).collect::<Vec<_>>()
+    };
+    let open: std::collections::BTreeSet<String> = ports.into_iter().flat_map(open).collect();
+    match sizes.keys().find(|name| !open.contains(*name)) {
+        None => Ok(()),
+        Some(name) => Err(GenerationError::UnknownSize {
+            name: name.clone(),
+            open: if open.is_empty() {
+                "none".to_owned()
+            } else {
+                open.into_iter().collect::<Vec<_>>().join(", ")
+            },
+        }),
+    }
+}
+
+/// How an open dimension is called: by its symbol, else by input and axis.
+fn name_of(port: &Port, axis: usize) -> String {
+    match port.symbols.get(axis) {
+        Some(symbol) if !symbol.is_empty() => symbol.clone(),
+        _ => format!("{}.{axis}", port.name),
+    }
 }
 
 #[cfg(test)]
@@ -212,5 +241,10 @@ mod tests {
         assert!(error.contains("--size batch=N"), "{error}");
         let sizes = BTreeMap::from([("batch".to_owned(), 2)]);
         assert_eq!(sizes_of(latent, &sizes).unwrap(), [2, 3, 8, 32, 32]);
+        assert!(known_sizes([latent], &sizes).is_ok());
+        let error = known_sizes([latent], &BTreeMap::from([("frames".to_owned(), 2)]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("those are: batch"), "{error}");
     }
 }

@@ -161,7 +161,7 @@ impl<'a> Job<'a> {
                         &file.path,
                         &file.bytes,
                         &to,
-                        place::WAYS,
+                        place::ways(self.options.hard_links),
                         self.options.progress.as_deref(),
                     ) {
                         Ok(how) => {

@@ -101,13 +101,16 @@ fn same_inode(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// Ways to have a file in another folder, cheapest first.
-pub(super) const WAYS: &[How] = &[How::Linked, How::Cloned, How::Copied];
+/// Ways to have a file in another folder, cheapest first; hard links only where they are allowed.
+pub(super) fn ways(hard_links: bool) -> &'static [How] {
+    const WAYS: &[How] = &[How::Linked, How::Cloned, How::Copied];
+    if hard_links { WAYS } else { &WAYS[1..] }
+}
 
 /// Puts the file `from` (whose bytes are `bytes`) to `to`, which must not exist, by the first way that works.
 ///
 /// A hard link shares the disk space and the bytes: later changes in place of one are changes of both, yet nothing here
-/// (and no tool that replaces by rename) changes files in place.
+/// (and no tool that replaces by rename) changes files in place. The official `onnx` package refuses such files.
 ///
 /// # Errors
 /// The error of the last way; [`io::ErrorKind::AlreadyExists`] where `to` exists.

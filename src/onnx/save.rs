@@ -5,8 +5,8 @@
 //! hard-linked with it can change.
 //!
 //! **Data files that the model refers to.** Where the output stands in the input's folder, references stay as they
-//! are. Elsewhere the files are put beside the output under the same relative location: as hard links, else as
-//! copy-on-write clones, else as copies. A file of that name with the same bytes is kept; one with other bytes belongs
+//! are. Elsewhere the files are put beside the output under the same relative location: as
+//! copy-on-write clones, else as copies (with [`SaveOptions::hard_links`] as hard links first). A file of that name with the same bytes is kept; one with other bytes belongs
 //! to another model, so it is left alone and the next free name is taken (`weights-2.bin`), in the tensors too.
 //!
 //! **Inline weights.** They stay inline, unless the file would become larger than protobuf allows: then initializers
@@ -54,6 +54,9 @@ pub struct SaveOptions {
     pub external_threshold: u64,
     /// Whether [`validate`] must accept the model first. Default: true.
     pub validate: bool,
+    /// Whether data files may be hard links to the input's. Default: false, since the official `onnx` package refuses
+    /// data files that have several links, and then neither the output nor the input could be loaded by it.
+    pub hard_links: bool,
 }
 
 impl Default for SaveOptions {
@@ -63,6 +66,7 @@ impl Default for SaveOptions {
             inline_limit: i32::MAX as u64,
             external_threshold: 1024,
             validate: true,
+            hard_links: false,
         }
     }
 }
@@ -75,6 +79,7 @@ impl fmt::Debug for SaveOptions {
             .field("inline_limit", &self.inline_limit)
             .field("external_threshold", &self.external_threshold)
             .field("validate", &self.validate)
+            .field("hard_links", &self.hard_links)
             .finish()
     }
 }

@@ -50,7 +50,7 @@ fn encode(path: &Path, name: &str, error: &impl std::fmt::Display) -> ReportErro
     }
 }
 
-/// Reads a matrix `[rows, columns]` of `float32` from a `.npy` file, such as a table of prompt embeddings
+/// Reads a matrix `[rows, columns]` of numbers from a `.npy` file, such as a table of prompt embeddings
 /// `[tokens, channels]`.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ fn encode(path: &Path, name: &str, error: &impl std::fmt::Display) -> ReportErro
 pub fn read_matrix(path: &Path) -> Result<Array2<f32>, ReportError> {
     let array = read_array(path)?;
     let shape = array.shape().to_vec();
-    array.into_dimensionality().map_err(|_| {
+    array.mapv(|value| value as f32).into_dimensionality().map_err(|_| {
         refuse(
             path,
             format!("its shape is {shape:?}, not [rows, columns]"),
@@ -67,12 +67,15 @@ pub fn read_matrix(path: &Path) -> Result<Array2<f32>, ReportError> {
     })
 }
 
-/// Reads an array of `float32` of any shape from a `.npy` file.
+/// The element types that [`read_array`] reads, in NumPy's notation, little-endian and of one byte.
+const READABLE: &[&str] = &["'<f4'", "'<f8'", "'<i4'", "'<i8'", "'|b1'", "'|u1'"];
+
+/// Reads an array of any shape from a `.npy` file: floats, integers or booleans, as numbers.
 ///
 /// # Errors
 /// [`ReportError::Read`] where the file cannot be opened, [`ReportError::Array`] where it is not a `.npy` file, is
-/// torn, or holds something else than `float32`.
-pub fn read_array(path: &Path) -> Result<ArrayD<f32>, ReportError> {
+/// torn, or holds elements of another type.
+pub fn read_array(path: &Path) -> Result<ArrayD<f64>, ReportError> {
     let refuse = |reason: String, advice: &str| refuse(path, reason, advice);
     let bytes = std::fs::read(path).map_err(|source| ReportError::Read {
         path: path.to_owned(),
@@ -88,14 +91,22 @@ pub fn read_array(path: &Path) -> Result<ArrayD<f32>, ReportError> {
         _ => Header::from_reader(&mut rest).map_err(|error| refuse(error.to_string(), again))?,
     };
     let descriptor = header.type_descriptor.to_string();
-    if !["'<f4'", "'>f4'"].contains(&descriptor.as_str()) {
-        let reason = format!("its elements are {descriptor}, not float32");
-        return Err(refuse(reason, "save it with `.astype(numpy.float32)`"));
-    }
+    let width = descriptor
+        .trim_end_matches('\'')
+        .chars()
+        .next_back()
+        .and_then(|digit| digit.to_digit(10));
+    let Some(width) = width.filter(|_| READABLE.contains(&descriptor.as_str())) else {
+        let reason = format!("its elements are {descriptor}");
+        return Err(refuse(
+            reason,
+            "save it with `.astype(numpy.float32)`, or as float64, int32, int64 or bool",
+        ));
+    };
     let count = header
         .shape
         .iter()
-        .try_fold(size_of::<f32>(), |count, size| count.checked_mul(*size));
+        .try_fold(width as usize, |count, size| count.checked_mul(*size));
     if count != Some(rest.len()) {
         let reason = format!(
             "shape {:?} does not fit the {} bytes that follow the header",
@@ -104,7 +115,19 @@ pub fn read_array(path: &Path) -> Result<ArrayD<f32>, ReportError> {
         );
         return Err(refuse(reason, again));
     }
-    ArrayD::<f32>::read_npy(bytes.as_slice()).map_err(|error| refuse(error.to_string(), again))
+    let read = || -> Result<ArrayD<f64>, ndarray_npy::ReadNpyError> {
+        let bytes = bytes.as_slice();
+        Ok(match descriptor.as_str() {
+            "'<f4'" => ArrayD::<f32>::read_npy(bytes)?.mapv(f64::from),
+            "'<i4'" => ArrayD::<i32>::read_npy(bytes)?.mapv(f64::from),
+            // Labels and positions are far below 2^53.
+            "'<i8'" => ArrayD::<i64>::read_npy(bytes)?.mapv(|value| value as f64),
+            "'|b1'" => ArrayD::<bool>::read_npy(bytes)?.mapv(f64::from),
+            "'|u1'" => ArrayD::<u8>::read_npy(bytes)?.mapv(f64::from),
+            _ => ArrayD::<f64>::read_npy(bytes)?,
+        })
+    };
+    read().map_err(|error| refuse(error.to_string(), again))
 }
 
 fn refuse(path: &Path, reason: String, advice: &str) -> ReportError {

@@ -24,7 +24,7 @@ pub enum RewriteError {
     },
     /// No rule matches any site.
     #[error(
-        "no rule matches any of the {sites} sites ({kinds}); `pab-patch inspect` lists the sites, and --rules takes \
+        "no rule broadcasts any of the {sites} sites ({kinds}); `pab-patch inspect` lists the sites, and --rules takes \
          others"
     )]
     NothingMatches {

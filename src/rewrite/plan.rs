@@ -28,6 +28,9 @@ pub struct Plan {
     pub generator: String,
     /// Where the rules came from.
     pub rules_from: String,
+    /// The original model, relative to the patched one: beside it stand scheduler and prompt table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
     /// One entry a rule that broadcasts at least one site; a flag each.
     pub rules: Vec<RulePlan>,
     /// One entry a site that is broadcast; a cache each.

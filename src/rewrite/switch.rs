@@ -35,6 +35,7 @@ pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> R
         format: PlanFormat::default(),
         generator: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
         rules_from: rules.file.clone(),
+        original: None,
         rules: Vec::new(),
         sites: Vec::new(),
         schedule: None,
@@ -79,10 +80,17 @@ pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> R
 /// # Errors
 /// [`RewriteError::AlreadyPatched`].
 pub fn refuse_patched(model: &ModelGraph) -> Result<(), RewriteError> {
-    let Some(json) = model.metadata(PLAN_KEY) else {
-        return Ok(());
+    let by = match model.metadata(PLAN_KEY) {
+        Some(json) => Plan::parse(json).map_or_else(|_| "an unknown version".to_owned(), |plan| plan.generator),
+        None if model
+            .graph
+            .inputs()
+            .any(|value| model.graph.value(value).name().starts_with("pab.broadcast.")) =>
+        {
+            "something that removed the plan".to_owned()
+        }
+        None => return Ok(()),
     };
-    let by = Plan::parse(json).map_or_else(|_| "an unknown version".to_owned(), |plan| plan.generator);
     Err(RewriteError::AlreadyPatched { by })
 }
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::external::outside;
 use super::{data, identity};
-use crate::onnx::place::{WAYS, put};
+use crate::onnx::place::{put, ways as all_ways};
 use crate::onnx::{ExternalFault, How, Model, OnnxError, SaveOptions, Saved};
 
 pub(super) fn options() -> SaveOptions {
@@ -59,11 +59,17 @@ pub(super) fn ways(saved: &Saved) -> Vec<How> {
 }
 
 #[test]
-fn data_files_are_linked_beside_the_output() {
+fn data_files_are_linked_beside_the_output_only_where_that_is_allowed() {
     let (folder, model) = input();
     let before = contents(folder.path());
     let output = tempfile::tempdir_in(folder.path()).unwrap();
+    let apart = model.save(&output.path().join("model.onnx"), &options()).unwrap();
+    assert!(!ways(&apart).contains(&How::Linked), "{apart:?}");
+
+    let output = tempfile::tempdir_in(folder.path()).unwrap();
     let path = output.path().join("model.onnx");
+    let options = SaveOptions { hard_links: true, ..options() };
+    let options = || options.clone();
     let saved = model.save(&path, &options()).unwrap();
     // The same file is named in two ways, so it is there already the second time.
     assert_eq!(ways(&saved), [How::Linked, How::Linked, How::Kept, How::Written]);
@@ -101,7 +107,7 @@ fn every_way_gives_the_same_file() {
     };
     let to = |name: &str| folder.path().join(name);
     assert_eq!(
-        put(&from, &bytes, &to("linked"), WAYS, Some(&progress)).unwrap(),
+        put(&from, &bytes, &to("linked"), all_ways(true), Some(&progress)).unwrap(),
         How::Linked
     );
     // Most file systems cannot clone; then the next way is taken.
