@@ -93,9 +93,14 @@ impl Dimension {
     }
 
     /// The product of `factors`. Factors of size 1 are left out, and neighbours of one label are put together.
+    ///
+    /// Negative sizes come from damaged files only and are taken for unknown, so that every number is a size.
     pub fn of(factors: impl IntoIterator<Item = Factor>) -> Dimension {
         let mut kept: Vec<Factor> = Vec::new();
-        for factor in factors {
+        for mut factor in factors {
+            if factor.size.is_negative() {
+                factor.size = Size::unknown();
+            }
             if factor.size.is_one() {
                 continue;
             }
@@ -195,7 +200,7 @@ impl Dimension {
         }
     }
 
-    /// Elements `start..end` of the dimension. What `Concat` joined comes apart again at its seams.
+    /// Elements `start..end` of the dimension, none where `end` stands before `start`. What `Concat` joined comes apart again at its seams.
     pub fn slice(&self, start: &Size, end: &Size) -> Dimension {
         if let [
             Factor {
@@ -227,9 +232,9 @@ impl Dimension {
                     };
                 }
             }
-            return Dimension::unlabelled(end - start);
+            return Dimension::unlabelled((end - start).or_empty());
         }
-        self.resized(end - start)
+        self.resized((end - start).or_empty())
     }
 
     /// The product of several dimensions, the first slowest.

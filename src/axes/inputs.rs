@@ -153,7 +153,8 @@ fn read(model: &ModelGraph) -> Vec<Input> {
         let dims = tensor.and_then(|tensor| tensor.shape.as_ref()).map(|shape| {
             shape.dim.iter().map(|dim| match (&dim.dim_param, dim.dim_value) {
                 (Some(name), _) if !name.is_empty() => Some(Size::symbol(name)),
-                (_, Some(size)) => Some(Size::number(size)),
+                (_, Some(size @ 0..)) => Some(Size::number(size)),
+                // Negative sizes are how some exporters write that they know none.
                 _ => None,
             })
         });

@@ -95,7 +95,10 @@ fn part(dim: &Dimension, start: &Size, end: &Size, step: i64) -> Dimension {
     let size = dim.size();
     // A bound that is no plain number is a size computed in the graph, and taken to lie within the dimension.
     let clamp = |bound: &Size| match (bound.as_number(), size.as_number()) {
-        (Some(value), Some(size)) => Size::number(if value < 0 { value + size } else { value }.clamp(0, size)),
+        (Some(value), Some(size)) => {
+            let from_front = if value < 0 { value.saturating_add(size) } else { value };
+            Size::number(from_front.clamp(0, size.max(0)))
+        }
         (Some(value), None) if value >= i64::from(i32::MAX) => size.clone(),
         (Some(value), None) if value <= i64::from(i32::MIN) => Size::number(0),
         (Some(value), None) if value < 0 => &size + bound,
@@ -104,7 +107,7 @@ fn part(dim: &Dimension, start: &Size, end: &Size, step: i64) -> Dimension {
     match step {
         1 => dim.slice(&clamp(start), &clamp(end)),
         2.. => {
-            let length = &clamp(end) - &clamp(start);
+            let length = (&clamp(end) - &clamp(start)).or_empty();
             dim.resized((&length + &Size::number(step - 1)).divide_down(&Size::number(step)))
         }
         -1 if start.as_number() == Some(-1) && end.as_number().is_some_and(|end| end <= i64::from(i32::MIN)) => {

@@ -259,8 +259,9 @@ fn record(
 fn declared(model: &ModelGraph, value: ValueId) -> Option<Vec<Dimension>> {
     let shape = model.graph.tensor_type(value)?.shape.as_ref()?;
     let dims = shape.dim.iter().map(|dim| match (&dim.dim_param, dim.dim_value) {
-        (_, Some(size)) => Dimension::unlabelled(Size::number(size)),
-        // A name that an exporter made up in the middle of the graph may be no size of an input.
+        (_, Some(size @ 0..)) => Dimension::unlabelled(Size::number(size)),
+        // A name that an exporter made up in the middle of the graph may be no size of an input, and a negative
+        // number is none.
         _ => Dimension::unlabelled(Size::unknown()),
     });
     Some(dims.collect())

@@ -90,7 +90,8 @@ fn windows(call: &Call<'_>, spatial: &[Dimension], kernel: &[Size]) -> Option<Ve
             let pad = Size::number(pads.get(index)?.saturating_add(*pads.get(index + count)?));
             &(&(&(&size + &pad) - &reach) - &Size::ONE).divide_down(&stride) + &Size::ONE
         };
-        dims.push(dim.resized(length));
+        // A kernel that is larger than what it runs over gives no window.
+        dims.push(dim.resized(length.or_empty()));
     }
     Some(dims)
 }

@@ -89,6 +89,19 @@ impl Size {
         }
     }
 
+    /// The size, or 0 where it is a number below 0: nothing is left of an axis that more is cut from than it has.
+    pub fn or_empty(self) -> Size {
+        match self.0 {
+            Form::Number(..0) => Size::number(0),
+            _ => self,
+        }
+    }
+
+    /// Whether it is a number below 0, which no axis has.
+    pub(super) fn is_negative(&self) -> bool {
+        matches!(self.0, Form::Number(..0))
+    }
+
     /// `self / divisor`, where that is an integer for every value of the symbols.
     pub fn divide_exactly(&self, divisor: &Size) -> Option<Size> {
         match (&self.0, &divisor.0) {
