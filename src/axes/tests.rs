@@ -295,6 +295,52 @@ fn declared_sizes_that_differ_are_reported() {
 }
 
 #[test]
+fn a_number_cuts_a_symbolic_axis_only_where_the_axis_surely_reaches_it() {
+    let model = model(
+        vec![latent(), text()],
+        vec![
+            integers("zero", &[0]),
+            integers("one", &[1]),
+            integers("four", &[4]),
+            integers("minus", &[-1]),
+            integers("most", &[i64::MAX]),
+            integers("second", &[1]),
+            weight("prefix", &[2, 226, 24]),
+            weight("table", &[300, 24]),
+            integers("long", &[226]),
+        ],
+        &[
+            "Slice latent zero four zero -> first",
+            "Slice latent one most zero -> behind",
+            "Slice latent zero minus zero -> before",
+            "Slice latent four most zero -> far",
+            "Concat prefix words -> joint axis=1",
+            "Slice joint long most one -> text",
+            "Slice joint zero long one -> head",
+            "Shape words -> sizes",
+            "Gather sizes second -> length axis=0",
+            "Slice table zero length zero -> positions",
+            "Neg length -> negative",
+            "Sub zero length -> negated",
+            "Slice joint negated most one -> tail",
+        ],
+    );
+    let axes = analysed(&model);
+    let size = |value: &str, place: usize| axes.sizes(model.graph.find(value).unwrap()).unwrap()[place].to_string();
+    assert_eq!(size("first", 0), "?");
+    assert_eq!(size("behind", 0), "batch-1");
+    assert_eq!(size("before", 0), "batch-1");
+    assert_eq!(size("far", 0), "batch-?");
+    assert_eq!(
+        (size("text", 1), size("head", 1)),
+        ("length".to_owned(), "226".to_owned())
+    );
+    assert_eq!(size("positions", 0), "length");
+    assert_eq!(size("tail", 1), "length");
+    assert!(shape(&model, &axes, "first").starts_with("[batch,"));
+}
+
+#[test]
 fn a_transpose_is_undone_by_its_inverse() {
     let model = model(
         vec![latent()],
