@@ -25,7 +25,8 @@ static LATENTS: &[&[Label]] = &[
     &[Batch, Height, Width, Channels],
 ];
 
-/// Names of text inputs, where there is no latent with an axis of its own for height and width to tell them from.
+/// Names of text inputs. They tell text from latents whose tokens were put together; where the latent has axes of its
+/// own for height and width, an input of rank 3 is taken for text whatever its name is.
 static TEXT_NAMES: &[&str] = &[
     "encoder_hidden_states",
     "context",
@@ -55,6 +56,10 @@ impl Input {
     fn is_float(&self) -> bool {
         use DataType::{Bfloat16, Double, Float, Float16};
         matches!(self.element, None | Some(Float | Float16 | Bfloat16 | Double))
+    }
+
+    fn is_named(&self, names: &[&str]) -> bool {
+        names.contains(&self.name.to_ascii_lowercase().as_str())
     }
 
     fn size(&self, place: usize) -> Option<&Size> {
@@ -195,6 +200,20 @@ impl Labeller<'_> {
             }
             labels.push(found);
         }
+        for (input, found) in self.inputs.iter().zip(&labels) {
+            let guessed =
+                found.as_deref() == Some(&[Batch, Text, Channels]) && !self.given.inputs.contains_key(&input.name);
+            if let Some(label) = same_size(input, &sizes).filter(|_| guessed && !input.is_named(TEXT_NAMES)) {
+                notes.push(Note::new(
+                    format!("input `{}`", input.name),
+                    format!("is taken for text from its rank alone, but its second axis has the size of {label}"),
+                    format!(
+                        "say what its axes count, for example --axes {}=batch,{label},channels",
+                        input.name
+                    ),
+                ));
+            }
+        }
         let mut shapes = Vec::with_capacity(self.inputs.len());
         for (input, found) in self.inputs.iter().zip(labels) {
             let Some(dims) = &input.dims else {
@@ -219,7 +238,6 @@ impl Labeller<'_> {
         if !input.is_float() {
             return None;
         }
-        let named = |names: &[&str]| names.contains(&input.name.to_ascii_lowercase().as_str());
         let alone = self
             .inputs
             .iter()
@@ -230,11 +248,19 @@ impl Labeller<'_> {
             (_, Some(latent)) if latent.len() == rank => Some(latent.to_vec()),
             (4, Some(_)) if input.size(1).is_some_and(Size::is_one) => Some(vec![Batch, Other, Text, Channels]),
             (3, Some(_)) => Some(vec![Batch, Text, Channels]),
-            (3, None) if named(TEXT_NAMES) => Some(vec![Batch, Text, Channels]),
-            (3, None) if named(TOKEN_NAMES) || alone => Some(vec![Batch, Tokens, Channels]),
+            (3, None) if input.is_named(TEXT_NAMES) => Some(vec![Batch, Text, Channels]),
+            (3, None) if input.is_named(TOKEN_NAMES) || alone => Some(vec![Batch, Tokens, Channels]),
             _ => None,
         }
     }
+}
+
+/// The latent's axis that has the size of the input's second one.
+fn same_size(input: &Input, sizes: &BTreeMap<Label, Size>) -> Option<Label> {
+    let second = input.size(1)?;
+    [Frames, Height, Width]
+        .into_iter()
+        .find(|label| sizes.get(label) == Some(second))
 }
 
 /// Masks, position ids and embeddings are told by having the sizes of other inputs' axes.

@@ -172,6 +172,7 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
     let mut opaque: BTreeMap<(String, String), (usize, bool)> = BTreeMap::new();
     let mut mistakes = Labels::NONE;
     let mut disagreement: Option<Note> = None;
+    let mut dispute: Option<(Note, usize)> = None;
     for id in order {
         let node = graph.node(*id);
         let operator = table::find(node.domain(), node.operator());
@@ -198,10 +199,22 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
             None => None,
         };
         disagreement = disagreement.or_else(|| disagrees(model, node, &shapes));
+        if let Some(labels) = disputes(&call, &shapes) {
+            match &mut dispute {
+                Some((_, more)) => *more += 1,
+                None => dispute = Some((labelled_differently(model, node, labels), 0)),
+            }
+        }
         record(model, node, shapes, element, integers, &mut facts);
     }
     let mut notes = inputs.notes;
     notes.extend(disagreement);
+    notes.extend(dispute.map(|(mut note, more)| {
+        if more > 0 {
+            note.reason.push_str(&format!(", and so do {more} more nodes"));
+        }
+        note
+    }));
     let opaque = opaque
         .into_iter()
         .map(|((domain, operator), (count, has_rule))| OpaqueOperator {
@@ -288,6 +301,33 @@ fn disagrees(model: &ModelGraph, node: &Node, shapes: &Shapes) -> Option<Note> {
         }
     }
     None
+}
+
+/// The labels that the node takes for one although they differ; none where its inputs have that from before.
+fn disputes(call: &Call<'_>, shapes: &Shapes) -> Option<Labels> {
+    let disputed = |shape: &[Dimension]| shape.iter().map(Dimension::disputed).fold(Labels::NONE, Labels::union);
+    let labels = shapes
+        .iter()
+        .flatten()
+        .map(|shape| disputed(shape))
+        .fold(Labels::NONE, Labels::union);
+    let before = (0..call.node.inputs().len())
+        .filter_map(|slot| call.shape(slot))
+        .map(disputed)
+        .fold(Labels::NONE, Labels::union);
+    (!labels.is_within(before)).then_some(labels)
+}
+
+fn labelled_differently(model: &ModelGraph, node: &Node, labels: Labels) -> Note {
+    let name = match (node.name(), node.output(0)) {
+        ("", Some(output)) => model.graph.value(output).name(),
+        (name, _) => name,
+    };
+    Note::new(
+        format!("{} `{name}`", node.operator()),
+        format!("it takes axes for one that are labelled differently ({labels}), so none of these labels is kept"),
+        "one of the inputs is labelled wrongly: say what its axes count, for example --axes pose=batch,frames,channels",
+    )
 }
 
 fn element(call: &Call<'_>, rule: Type) -> Option<DataType> {

@@ -13,7 +13,9 @@ fn one(shape: Vec<Dimension>) -> Option<Shapes> {
 
 /// A dimension of a weight that the result inherits: new channels.
 fn channels(dim: &Dimension, of: &[Dimension]) -> Dimension {
-    let constant = of.iter().all(|dim| dim.labels().is_empty());
+    let constant = of
+        .iter()
+        .all(|dim| dim.labels().is_empty() && dim.disputed().is_empty());
     if constant {
         Dimension::axis(Label::Channels, dim.size())
     } else {
