@@ -71,6 +71,43 @@ impl Input {
 pub(super) struct Labelled {
     pub shapes: Vec<(ValueId, Vec<Dimension>)>,
     pub notes: Vec<Note>,
+    /// The layout that was chosen, where there was a choice.
+    pub layout: Option<Layout>,
+}
+
+/// What the axes of an input were taken for.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    input: String,
+    labels: &'static [Label],
+}
+
+impl Layout {
+    /// The note that nothing in the graph tells this layout from `others`; none where there are no others.
+    pub fn assumed(&self, others: &[Layout]) -> Option<Note> {
+        let other = others.first()?;
+        let words = |layout: &Layout| {
+            layout
+                .labels
+                .iter()
+                .map(|label| label.word())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        Some(Note::new(
+            format!("input `{}`", self.input),
+            format!(
+                "its axes are assumed to be {}, but no convolution tells so",
+                words(self)
+            ),
+            format!(
+                "say what they count: --axes {0}={1}, or --axes {0}={2}",
+                self.input,
+                words(self),
+                words(other)
+            ),
+        ))
+    }
 }
 
 /// Every way to label the inputs that fits their ranks, the likeliest first. Never empty.
@@ -98,23 +135,27 @@ pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Lab
             });
         }
     }
-    let rank = [5, 4].into_iter().find(|rank| {
+    let labeller = |latent| Labeller {
+        inputs: &inputs,
+        given,
+        latent,
+    };
+    // A latent that was given leaves nothing to choose, and is what tells text from latents.
+    let is_latent = |labels: &&Vec<Label>| labels.contains(&Channels) && labels.contains(&Height);
+    if let Some(latent) = given.inputs.values().find(is_latent) {
+        return Ok(vec![labeller(Some(latent.as_slice())).label()]);
+    }
+    let latent = [5, 4].into_iter().find_map(|rank| {
         inputs
             .iter()
-            .any(|input| input.is_float() && input.rank() == Some(*rank) && !given.inputs.contains_key(&input.name))
+            .find(|input| input.is_float() && input.rank() == Some(rank) && !given.inputs.contains_key(&input.name))
     });
-    let layouts: Vec<&[Label]> = LATENTS
+    let layouts = LATENTS
         .iter()
         .copied()
-        .filter(|layout| Some(layout.len()) == rank)
-        .collect();
-    if layouts.is_empty() {
-        let labelled = Labeller {
-            inputs: &inputs,
-            given,
-            latent: None,
-        }
-        .label();
+        .filter(|layout| latent.is_some_and(|latent| latent.rank() == Some(layout.len())));
+    let Some(latent) = latent else {
+        let labelled = labeller(None).label();
         let labels = labelled
             .shapes
             .iter()
@@ -134,18 +175,15 @@ pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Lab
             });
         }
         return Ok(vec![labelled]);
-    }
-    Ok(layouts
-        .into_iter()
-        .map(|layout| {
-            Labeller {
-                inputs: &inputs,
-                given,
-                latent: Some(layout),
-            }
-            .label()
-        })
-        .collect())
+    };
+    let labelled = layouts.map(|labels| Labelled {
+        layout: Some(Layout {
+            input: latent.name.clone(),
+            labels,
+        }),
+        ..labeller(Some(labels)).label()
+    });
+    Ok(labelled.collect())
 }
 
 fn read(model: &ModelGraph) -> Vec<Input> {
@@ -229,7 +267,11 @@ impl Labeller<'_> {
             }
             shapes.push((input.value, dimensions(dims, found.as_deref())));
         }
-        Labelled { shapes, notes }
+        Labelled {
+            shapes,
+            notes,
+            layout: None,
+        }
     }
 
     /// What the rank of an input says, together with its name where there is a choice.

@@ -39,6 +39,7 @@ pub use size::{Bindings, Size};
 use crate::graph::{self, ModelGraph, Node, NodeId, ValueId};
 use crate::onnx::messages::{DataType, TensorProto};
 use call::{Call, Facts, Shapes};
+use inputs::Layout;
 use integers::Integers;
 use std::collections::{BTreeMap, BTreeSet};
 use table::Type;
@@ -79,15 +80,26 @@ impl Axes {
     /// latent.
     pub fn analyse(model: &ModelGraph, labels: &InputLabels) -> Result<Axes, AxesError> {
         let order = model.graph.topological_order()?;
-        let mut first: Option<(Labels, Axes)> = None;
+        let mut fitting: Option<(Option<Layout>, Axes)> = None;
+        let mut wrong: Option<(Labels, Axes)> = None;
+        // All are tried: where two of them fit, neither is certain, and that is said.
+        let mut others = Vec::new();
         for choice in inputs::choices(model, labels)? {
+            let layout = choice.layout.clone();
             let (mistakes, axes) = push(model, &order, choice);
-            if mistakes.is_empty() {
-                return Ok(axes);
+            if !mistakes.is_empty() {
+                wrong.get_or_insert((mistakes, axes));
+            } else if fitting.is_none() {
+                fitting = Some((layout, axes));
+            } else {
+                others.extend(layout);
             }
-            first.get_or_insert((mistakes, axes));
         }
-        let Some((mistakes, mut axes)) = first else {
+        if let Some((layout, mut axes)) = fitting {
+            axes.notes.extend(layout.and_then(|layout| layout.assumed(&others)));
+            return Ok(axes);
+        }
+        let Some((mistakes, mut axes)) = wrong else {
             return Err(AxesError::NoLatent {
                 inputs: String::new(),
                 example: "latent".into(),

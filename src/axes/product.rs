@@ -5,6 +5,7 @@ use super::call::{Call, Shapes};
 use super::dimension::{Dimension, Origin};
 use super::label::{Label, Labels};
 use super::size::Size;
+use crate::graph::Node;
 use std::collections::BTreeMap;
 
 fn one(shape: Vec<Dimension>) -> Option<Shapes> {
@@ -110,10 +111,18 @@ pub(super) fn convolution(call: &Call<'_>) -> Option<Shapes> {
     one(shape)
 }
 
+/// Whether the node sums over axis 1 of its first input.
+fn is_convolution(node: &Node) -> bool {
+    matches!(
+        (node.domain(), node.operator()),
+        ("", "Conv") | ("com.microsoft", "FusedConv")
+    )
+}
+
 /// Labels that a convolution sums over and should not: a sign that the input's axes were named wrongly.
 pub(super) fn contracted_by_mistake(call: &Call<'_>) -> Labels {
     match call.shape(0) {
-        Some([_, summed, ..]) if call.node.operator() == "Conv" => {
+        Some([_, summed, ..]) if is_convolution(call.node) => {
             summed.labels().without(Labels::of([Label::Channels, Label::Other]))
         }
         _ => Labels::NONE,

@@ -34,6 +34,13 @@ fn analysed(model: &ModelGraph) -> Axes {
     Axes::analyse(model, &InputLabels::default()).unwrap()
 }
 
+/// With the layout of the latent, which only a convolution tells otherwise.
+fn told(model: &ModelGraph) -> Axes {
+    let layout = vec![Batch, Channels, Frames, Height, Width];
+    let inputs = BTreeMap::from([("latent".to_owned(), layout)]);
+    Axes::analyse(model, &InputLabels { inputs }).unwrap()
+}
+
 #[test]
 fn patches_keep_height_and_width_at_a_symbolic_size() {
     let model = model(
@@ -226,7 +233,7 @@ fn masks_and_timesteps_are_told_by_the_sizes_that_they_share() {
         vec![],
         &["Identity when -> a", "Identity mask -> b", "Identity odd -> c"],
     );
-    let axes = analysed(&model);
+    let axes = told(&model);
     assert_eq!(shape(&model, &axes, "a"), "[batch]");
     assert_eq!(shape(&model, &axes, "b"), "[batch, text]");
     assert_eq!(shape(&model, &axes, "c"), "[?, 77]".replace('?', "batch"));
@@ -287,7 +294,7 @@ fn declared_sizes_that_differ_are_reported() {
         At::Name("w"),
     ];
     model.graph.add_output(value, input("after", &dims, DataType::Float));
-    let axes = analysed(&model);
+    let axes = told(&model);
     let [note] = axes.notes() else {
         panic!("{:?}", axes.notes())
     };
@@ -338,6 +345,103 @@ fn a_number_cuts_a_symbolic_axis_only_where_the_axis_surely_reaches_it() {
     assert_eq!(size("positions", 0), "length");
     assert_eq!(size("tail", 1), "length");
     assert!(shape(&model, &axes, "first").starts_with("[batch,"));
+}
+
+#[test]
+fn an_input_by_frame_is_not_taken_for_text_where_it_meets_frames() {
+    let latent = input("latent", &[2, 4, 6, 8, 8].map(At::Number), DataType::Float);
+    let pose = input("pose", &[2, 6, 4].map(At::Number), DataType::Float);
+    let nodes = [
+        "Transpose latent -> last perm=0,2,3,4,1",
+        "Unsqueeze pose places -> by_frame",
+        "Add by_frame last -> posed",
+        "Add posed by_frame -> twice",
+    ];
+    let model = model(vec![latent, pose], vec![integers("places", &[2, 3])], &nodes);
+    let given = |pose: Option<[Label; 3]>| {
+        let mut labels = InputLabels::default();
+        labels
+            .inputs
+            .insert("latent".into(), vec![Batch, Channels, Frames, Height, Width]);
+        labels
+            .inputs
+            .extend(pose.map(|pose| ("pose".to_owned(), pose.to_vec())));
+        Axes::analyse(&model, &labels).unwrap()
+    };
+    let axes = given(None);
+    assert_eq!(
+        shape(&model, &axes, "twice"),
+        "[batch, frames|text?, height, width, channels]"
+    );
+    let subjects: Vec<&str> = axes.notes().iter().map(|note| note.subject.as_str()).collect();
+    assert_eq!(subjects, ["input `pose`", "Add `posed`"]);
+    assert!(
+        axes.notes()[0].advice.contains("--axes pose=batch,frames,channels"),
+        "{}",
+        axes.notes()[0]
+    );
+    assert!(axes.notes()[1].reason.contains("frames, text"), "{}", axes.notes()[1]);
+    let axes = given(Some([Batch, Frames, Channels]));
+    assert_eq!(
+        shape(&model, &axes, "twice"),
+        "[batch, frames, height, width, channels]"
+    );
+    assert_eq!(axes.notes(), []);
+}
+
+#[test]
+fn a_layout_that_no_convolution_tells_is_noted_as_assumed() {
+    let latent = || input("latent", &[2, 3, 8, 8, 4].map(At::Number), DataType::Float);
+    let weights = || {
+        vec![
+            integers("rows", &[6, 64, 4]),
+            integers("images", &[6, 4, 8, 8]),
+            weight("patch", &[16, 4, 2, 2]),
+        ]
+    };
+    let linear = model(vec![latent()], weights(), &["Reshape latent rows -> tokens"]);
+    let axes = analysed(&linear);
+    let [note] = axes.notes() else {
+        panic!("{:?}", axes.notes())
+    };
+    assert_eq!(note.subject, "input `latent`");
+    assert!(
+        note.reason.contains("assumed to be batch,channels,frames,height,width"),
+        "{note}"
+    );
+    assert!(
+        note.advice.contains("--axes latent=batch,frames,channels,height,width"),
+        "{note}"
+    );
+    for convolution in ["Conv", "com.microsoft:FusedConv"] {
+        let nodes = [
+            "Transpose latent -> first perm=0,1,4,2,3",
+            "Reshape first images -> flat",
+            &format!("{convolution} flat patch -> patched strides=2,2"),
+        ];
+        let model = model(vec![latent()], weights(), &nodes);
+        let axes = analysed(&model);
+        assert_eq!(axes.notes(), [], "{convolution}");
+        assert_eq!(
+            shape(&model, &axes, "latent"),
+            "[batch, frames, height, width, channels]",
+            "{convolution}"
+        );
+    }
+    // An operator of the same name and another domain says nothing.
+    let nodes = [
+        "Transpose latent -> first perm=0,1,4,2,3",
+        "custom:Conv first patch -> patched",
+    ];
+    assert_eq!(analysed(&model(vec![latent()], weights(), &nodes)).notes().len(), 1);
+}
+
+#[test]
+fn text_beside_a_latent_that_was_given_stays_text() {
+    let words = input("y", &[2, 1, 7, 24].map(At::Number), DataType::Float);
+    let model = model(vec![latent(), words], vec![], &["Relu y -> after"]);
+    let axes = told(&model);
+    assert_eq!(shape(&model, &axes, "after"), "[batch, 1, text, channels]");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::axes::test_graph::{At, input, integers, model, weight};
-use crate::axes::{Axes, InputLabels};
+use crate::axes::{Axes, InputLabels, Label};
 use crate::graph::ModelGraph;
 use crate::onnx::messages::DataType;
 
@@ -55,13 +55,16 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
     ];
     let model = model(inputs, weights, &parts.concat());
     let mut labels = InputLabels::default();
-    let mask = [
-        crate::axes::Label::Batch,
-        crate::axes::Label::Other,
-        crate::axes::Label::Other,
-        crate::axes::Label::Other,
-    ];
+    let mask = [Label::Other; 4];
     labels.inputs.insert("mask".into(), mask.to_vec());
+    let latent = [
+        Label::Batch,
+        Label::Channels,
+        Label::Frames,
+        Label::Height,
+        Label::Width,
+    ];
+    labels.inputs.insert("latent".into(), latent.to_vec());
     let axes = Axes::analyse(&model, &labels).unwrap();
     let sites = Sites::find(&model, &axes).unwrap();
     (model, sites)
