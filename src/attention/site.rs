@@ -42,18 +42,10 @@ pub struct Site {
     pub gated: Option<Cut>,
     /// The nodes of the core, from the product of queries and keys to the weighted sum.
     pub core: Vec<NodeId>,
-    /// What the queries are projected from.
-    pub query_source: ValueId,
-    /// What the keys are projected from.
-    pub key_source: ValueId,
-    /// Whether queries and keys come from the same tokens.
-    pub self_attention: bool,
     /// Number of heads, where it is known.
     pub heads: Option<i64>,
     /// The residual stream that the branch is added to.
     pub stream: ValueId,
-    /// The node that adds it.
-    pub addition: NodeId,
 }
 
 /// Everything that was found in a model.
@@ -129,18 +121,10 @@ fn site(
     let branch = search.branch(&core)?;
     let output = cut(search, id, branch.output)?;
     let gated = branch.gated.map(|value| cut(search, id, value)).transpose()?;
-    let (query_source, key_source) = (search.source(core.query), search.source(core.key));
-    let self_attention =
-        search.is_same(query_source, key_source) || core.query_axis == core.key_axis && kind != Kind::Cross;
     let counter = blocks.entry(kind).or_default();
     let block = *counter;
     *counter += 1;
-    let Branch {
-        stream,
-        addition,
-        nodes,
-        ..
-    } = branch;
+    let Branch { stream, nodes, .. } = branch;
     let named: Vec<NodeId> = core.nodes.iter().copied().chain(nodes.first().copied()).collect();
     let site = Site {
         name: format!("{kind}.{block}"),
@@ -150,12 +134,8 @@ fn site(
         output,
         gated,
         core: core.nodes,
-        query_source,
-        key_source,
-        self_attention,
         heads: core.heads,
         stream,
-        addition,
     };
     Ok((site, named))
 }

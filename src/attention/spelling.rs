@@ -153,28 +153,6 @@ static BRANCH_STEPS: &[(Name, Step)] = &[
     ((MS, "SkipSimplifiedLayerNormalization"), Step::SkipNormalize),
 ];
 
-/// Operators between a core's queries, keys and values and what they are computed from.
-static SOURCE_STEPS: &[Name] = &[
-    ("", "Transpose"),
-    ("", "Reshape"),
-    ("", "Squeeze"),
-    ("", "Unsqueeze"),
-    ("", "Cast"),
-    ("", "Identity"),
-    ("", "Split"),
-    ("", "Slice"),
-    ("", "Gather"),
-    ("", "Mul"),
-    ("", "Div"),
-    ("", "Add"),
-    ("", "LayerNormalization"),
-    ("", "RMSNormalization"),
-    ("", "SimplifiedLayerNormalization"),
-    (MS, "SimplifiedLayerNormalization"),
-    (MS, "RotaryEmbedding"),
-    ("", "RotaryEmbedding"),
-];
-
 fn carrier(steps: &[(Name, Carrier)], node: &Node) -> Option<Carrier> {
     steps
         .iter()
@@ -213,9 +191,4 @@ pub(super) fn branch_step(node: &Node) -> Option<Step> {
         .iter()
         .find(|(name, _)| is(node, name))
         .map(|(_, step)| *step)
-}
-
-/// Whether the node may stand between a projection and the core.
-pub(super) fn is_source_step(node: &Node) -> bool {
-    SOURCE_STEPS.iter().any(|name| is(node, name))
 }

@@ -78,10 +78,8 @@ fn expect_site(spelling: &str, parts: &[&[&str]]) {
     };
     assert_eq!(site.name, "spatial.0", "{spelling}");
     assert_eq!(model.graph.value(site.output.value).name(), "out", "{spelling}");
-    assert_eq!(model.graph.value(site.query_source).name(), "stream", "{spelling}");
     assert_eq!(model.graph.value(site.stream).name(), "stream", "{spelling}");
     assert_eq!(site.heads, Some(2), "{spelling}");
-    assert!(site.self_attention, "{spelling}");
 }
 
 #[test]
@@ -175,7 +173,7 @@ fn cores_are_found_in_every_spelling() {
 }
 
 #[test]
-fn packed_projections_are_one_source() {
+fn packed_projections_come_apart() {
     let packed: &[&str] = &[
         "Transpose latent -> last0 perm=0,2,3,4,1",
         "Reshape last0 rows -> stream",
@@ -289,8 +287,5 @@ fn text_keys_make_cross_attention() {
     ];
     let (_, sites) = build(&[lines, LINEAR, RESIDUAL]);
     assert_eq!(sites.sites.len(), 1, "{:?}", sites.notes);
-    assert_eq!(
-        (sites.sites[0].kind, sites.sites[0].self_attention),
-        (Kind::Cross, false)
-    );
+    assert_eq!(sites.sites[0].kind, Kind::Cross);
 }
