@@ -41,7 +41,9 @@ pub(super) fn classify(query: &Dimension, key: &Dimension) -> Result<Kind, Strin
 /// What the axis of the queries or keys counts.
 fn known(which: &str, axis: &Dimension) -> Result<Labels, String> {
     if axis.is_one() {
-        return Err(format!("its {which} axis has size 1, so it mixes nothing"));
+        return Err(format!(
+            "its {which} axis has size 1, so it cannot be told what it counts"
+        ));
     }
     if !axis.is_labelled() {
         return Err(format!("its {which} axis ({axis}) is not followed back to the inputs"));

@@ -289,3 +289,56 @@ fn text_keys_make_cross_attention() {
     assert_eq!(sites.sites.len(), 1, "{:?}", sites.notes);
     assert_eq!(sites.sites[0].kind, Kind::Cross);
 }
+
+#[test]
+fn two_softmaxes_of_one_module_are_one_site() {
+    let multiplied: &[&str] = &[
+        "MatMul qh kt -> s",
+        "Softmax s -> p1",
+        "MatMul kh kt -> s2",
+        "Softmax s2 -> p2",
+        "Mul p1 p2 -> p",
+        "MatMul p vh -> mixed",
+    ];
+    let (_, sites) = build(&[PROJECTIONS, multiplied, MERGE, LINEAR, RESIDUAL]);
+    assert_eq!(
+        sites.sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>(),
+        ["spatial.0"]
+    );
+    let [note] = sites.notes.as_slice() else {
+        panic!("{:?}", sites.notes)
+    };
+    assert!(note.reason.contains("output in common with Softmax"), "{note}");
+}
+
+#[test]
+fn sites_stand_in_the_order_of_their_cuts() {
+    // The softmax of the first cut stands behind that of the second.
+    let late: &[&str] = &[
+        "MatMul qh kt -> s",
+        "Softmax s -> p",
+        "MatMul p vh -> mixed",
+        "Transpose mixed -> mixed4 perm=0,2,1,3",
+        "Reshape mixed4 rows -> merged",
+    ];
+    let early: &[&str] = &[
+        "MatMul kh kt -> earlys",
+        "Softmax earlys -> earlyp",
+        "MatMul earlyp kh -> earlymixed",
+        "Transpose earlymixed -> earlymixed4 perm=0,2,1,3",
+        "Reshape earlymixed4 rows -> earlymerged",
+        "MatMul earlymerged square -> earlyout",
+        "Add earlyout stream -> earlynext",
+    ];
+    let (model, sites) = build(&[PROJECTIONS, late, early, LINEAR, RESIDUAL]);
+    let named = |site: &Site| {
+        (
+            site.name.clone(),
+            model.graph.value(site.output.value).name().to_owned(),
+        )
+    };
+    let found: Vec<(String, String)> = sites.sites.iter().map(named).collect();
+    let expected =
+        [("spatial.0", "earlyout"), ("spatial.1", "out")].map(|(name, cut)| (name.to_owned(), cut.to_owned()));
+    assert_eq!(found, expected, "{:?}", sites.notes);
+}
