@@ -4,6 +4,7 @@ use super::classify::classify;
 use super::core::{Core, Search, label};
 use super::kind::Kind;
 use super::module;
+use super::nested;
 use super::residual::Branch;
 use super::variable::Variable;
 use crate::axes::{Axes, Note, Size};
@@ -80,6 +81,7 @@ impl Sites {
         };
         let mut found: Vec<(Site, Vec<NodeId>)> = Vec::new();
         let mut notes = axes.notes().to_vec();
+        notes.extend(nested::notes(model));
         let mut cuts: HashMap<ValueId, NodeId> = HashMap::new();
         for id in order {
             let site = match search.core(id) {

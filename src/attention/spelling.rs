@@ -192,3 +192,9 @@ pub(super) fn branch_step(node: &Node) -> Option<Step> {
         .find(|(name, _)| is(node, name))
         .map(|(_, step)| *step)
 }
+
+/// Whether an operator is a softmax or a fused attention: what a core is found from.
+pub(super) fn is_attention(domain: &str, operator: &str) -> bool {
+    let name = (domain, operator);
+    name == ("", "Softmax") || FUSED.iter().any(|fused| fused.name == name) || NOT_YET.contains(&name)
+}

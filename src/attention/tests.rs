@@ -1,5 +1,6 @@
 //! What is found in every export of the corpus (`tests/data/corpus`, made by `export_latte.py`).
 
+mod nested;
 mod spellings;
 
 use super::*;
