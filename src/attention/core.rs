@@ -113,11 +113,7 @@ impl Search<'_> {
             return Err(self.note(id, "a product around it lacks an input or output", no_attention));
         };
         let Some([outer @ .., query_axis, key_axis]) = self.axes.dimensions(scores) else {
-            return Err(self.note(
-                id,
-                "the shape of its scores is not known",
-                "see the operators without a rule",
-            ));
+            return Err(self.unknown(id, scores, "the shape of its scores is not known"));
         };
         Ok(Core {
             nodes,
@@ -184,16 +180,10 @@ impl Search<'_> {
             return Err(self.note(id, "it has no query or output", "check the model with onnx.checker"));
         };
         let key = node.input(fused.key).unwrap_or(query);
-        let unknown = || {
-            self.note(
-                id,
-                "the shape of its queries or keys is not known",
-                "see the operators without a rule",
-            )
-        };
+        let unknown = |value| move || self.unknown(id, value, "the shape of its queries or keys is not known");
         let (queries, keys) = (
-            self.axes.dimensions(query).ok_or_else(unknown)?,
-            self.axes.dimensions(key).ok_or_else(unknown)?,
+            self.axes.dimensions(query).ok_or_else(unknown(query))?,
+            self.axes.dimensions(key).ok_or_else(unknown(key))?,
         );
         let heads_attribute = Some(node.int(fused.heads, 0)).filter(|heads| *heads > 0);
         let (query_axis, key_axis, heads) = match (queries, keys) {

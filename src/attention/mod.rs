@@ -6,6 +6,7 @@
 //! fused attention that does not become a [`Site`] is in [`Sites::notes`], with the reason; so is one in a nested graph
 //! or a function of the model, where no site is looked for (`nested.rs`).
 
+mod cause;
 mod classify;
 mod core;
 mod cost;

@@ -130,11 +130,7 @@ impl Sites {
 
 /// The site around a core, without a name, and the nodes that tell its module.
 fn site(search: &Search<'_>, id: NodeId, core: Core) -> Result<(Site, Vec<NodeId>), Note> {
-    let kind = classify(&core.query_axis, &core.key_axis).map_err(|reason| {
-        let advice = "say what the inputs' axes count, for example \
-                      --axes hidden_states=batch,channels,frames,height,width, and see the operators without a rule";
-        search.note(id, reason, advice)
-    })?;
+    let kind = classify(&core.query_axis, &core.key_axis).map_err(|reason| search.unknown(id, core.output, &reason))?;
     let branch = search.branch(&core)?;
     let output = cut(search, id, branch.output)?;
     let gated = branch.gated.map(|value| cut(search, id, value)).transpose()?;
@@ -155,16 +151,15 @@ fn site(search: &Search<'_>, id: NodeId, core: Core) -> Result<(Site, Vec<NodeId
 }
 
 fn cut(search: &Search<'_>, id: NodeId, value: ValueId) -> Result<Cut, Note> {
-    let advice = "see the operators without a rule, and what the inputs' axes count";
     let Some(shape) = search
         .axes
         .sizes(value)
         .filter(|shape| !shape.iter().any(Size::has_unknown))
     else {
-        return Err(search.note(id, "the shape of its module's output is not known", advice));
+        return Err(search.unknown(id, value, "the shape of its module's output is not known"));
     };
     let Some(element_type) = search.axes.element_type(value) else {
-        return Err(search.note(id, "the element type of its module's output is not known", advice));
+        return Err(search.unknown(id, value, "the element type of its module's output is not known"));
     };
     Ok(Cut {
         value,

@@ -41,7 +41,7 @@ use crate::onnx::messages::{DataType, TensorProto};
 use call::{Call, Facts, Shapes};
 use inputs::Layout;
 use integers::Integers;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use table::Type;
 
 /// The dimensions of every value of a model's top-level graph. See the [module](self).
@@ -49,6 +49,7 @@ use table::Type;
 pub struct Axes {
     facts: Vec<Known>,
     opaque: Vec<OpaqueOperator>,
+    opaque_nodes: HashSet<NodeId>,
     notes: Vec<Note>,
     symbols: BTreeSet<String>,
 }
@@ -133,6 +134,11 @@ impl Axes {
         &self.opaque
     }
 
+    /// Whether `node` is one of those counted in [`Axes::opaque`].
+    pub fn is_opaque(&self, node: NodeId) -> bool {
+        self.opaque_nodes.contains(&node)
+    }
+
     /// Inputs and shapes that were not understood.
     pub fn notes(&self) -> &[Note] {
         &self.notes
@@ -182,6 +188,7 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
         }
     }
     let mut opaque: BTreeMap<(String, String), (usize, bool)> = BTreeMap::new();
+    let mut opaque_nodes = HashSet::new();
     let mut mistakes = Labels::NONE;
     let mut disagreement: Option<Note> = None;
     let mut dispute: Option<(Note, usize)> = None;
@@ -200,6 +207,7 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
         if !understood {
             let entry = opaque.entry((node.domain().to_owned(), node.operator().to_owned()));
             entry.or_insert((0, operator.is_some())).0 += 1;
+            opaque_nodes.insert(*id);
         }
         mistakes = mistakes.union(product::contracted_by_mistake(&call));
         let mut shapes = shapes.unwrap_or_default();
@@ -247,6 +255,7 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
         Axes {
             facts: known,
             opaque: opaque.collect(),
+            opaque_nodes,
             notes,
             symbols,
         },

@@ -342,3 +342,23 @@ fn sites_stand_in_the_order_of_their_cuts() {
         [("spatial.0", "earlyout"), ("spatial.1", "out")].map(|(name, cut)| (name.to_owned(), cut.to_owned()));
     assert_eq!(found, expected, "{:?}", sites.notes);
 }
+
+#[test]
+fn operators_that_hide_the_axes_are_named() {
+    let hidden: &[&str] = &[
+        "custom:Mystery qh -> odd",
+        "Relu odd -> odder",
+        "MatMul odder kt -> s",
+        "Softmax s -> p",
+        "MatMul p vh -> mixed",
+    ];
+    let (_, sites) = build(&[PROJECTIONS, hidden, MERGE, LINEAR, RESIDUAL]);
+    let [note] = sites.notes.as_slice() else {
+        panic!("{:?}", sites.notes)
+    };
+    assert!(
+        note.reason.ends_with("whose axes are not understood: custom:Mystery"),
+        "{note}"
+    );
+    assert!(note.advice.contains("pab-patch inspect --json"), "{note}");
+}
