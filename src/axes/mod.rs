@@ -14,6 +14,7 @@ mod algebra;
 mod call;
 mod cost;
 mod dimension;
+mod doubt;
 mod inputs;
 mod integers;
 mod join;
@@ -218,11 +219,11 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
             Some(shape) => integers::fold(&call, shape.as_deref()),
             None => None,
         };
-        disagreement = disagreement.or_else(|| disagrees(model, node, &shapes));
-        if let Some(labels) = disputes(&call, &shapes) {
+        disagreement = disagreement.or_else(|| doubt::disagrees(model, node, &shapes));
+        if let Some(labels) = doubt::disputes(&call, &shapes) {
             match &mut dispute {
                 Some((_, more)) => *more += 1,
-                None => dispute = Some((labelled_differently(model, node, labels), 0)),
+                None => dispute = Some((doubt::labelled_differently(model, node, labels), 0)),
             }
         }
         record(model, node, shapes, element, integers, &mut facts);
@@ -299,56 +300,6 @@ fn declared(model: &ModelGraph, value: ValueId) -> Option<Vec<Dimension>> {
         _ => Dimension::unlabelled(Size::unknown()),
     });
     Some(dims.collect())
-}
-
-/// The first output whose declared sizes are not those that the rule gives, as a note.
-fn disagrees(model: &ModelGraph, node: &Node, shapes: &Shapes) -> Option<Note> {
-    for (output, shape) in node.outputs().iter().zip(shapes) {
-        let (Some(output), Some(shape)) = (output, shape) else {
-            continue;
-        };
-        let Some(declared) = declared(model, *output) else {
-            continue;
-        };
-        let differs = |(mine, theirs): (&Dimension, &Dimension)| matches!((mine.size().as_number(), theirs.size().as_number()), (Some(a), Some(b)) if a != b);
-        if declared.len() != shape.len() || shape.iter().zip(&declared).any(differs) {
-            let sizes: Vec<Size> = shape.iter().map(Dimension::size).collect();
-            let theirs: Vec<Size> = declared.iter().map(Dimension::size).collect();
-            return Some(Note::new(
-                format!("value `{}` of {}", model.graph.value(*output).name(), node.operator()),
-                format!("the file declares {theirs:?}, the axis analysis finds {sizes:?}"),
-                "check the model with onnx.checker; if it is valid, report this operator to pab-patch",
-            ));
-        }
-    }
-    None
-}
-
-/// The labels that the node takes for one although they differ; none where its inputs have that from before.
-fn disputes(call: &Call<'_>, shapes: &Shapes) -> Option<Labels> {
-    let disputed = |shape: &[Dimension]| shape.iter().map(Dimension::disputed).fold(Labels::NONE, Labels::union);
-    let labels = shapes
-        .iter()
-        .flatten()
-        .map(|shape| disputed(shape))
-        .fold(Labels::NONE, Labels::union);
-    let before = (0..call.node.inputs().len())
-        .filter_map(|slot| call.shape(slot))
-        .map(disputed)
-        .fold(Labels::NONE, Labels::union);
-    (!labels.is_within(before)).then_some(labels)
-}
-
-fn labelled_differently(model: &ModelGraph, node: &Node, labels: Labels) -> Note {
-    let name = match (node.name(), node.output(0)) {
-        ("", Some(output)) => model.graph.value(output).name(),
-        (name, _) => name,
-    };
-    Note::new(
-        format!("{} `{name}`", node.operator()),
-        format!("it takes axes for one that are labelled differently ({labels}), so none of these labels is kept"),
-        "one of the inputs is labelled wrongly: say what its axes count, for example --axes pose=batch,frames,channels",
-    )
 }
 
 fn element(call: &Call<'_>, rule: Type) -> Option<DataType> {
