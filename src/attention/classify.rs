@@ -5,37 +5,50 @@ use crate::axes::{Dimension, Label, Labels};
 
 /// The kind of an attention whose queries and keys count these; or why it cannot be told.
 ///
-/// Keys over height and width mix space, keys over frames mix time, keys over both mix everything; text keys are
-/// cross attention unless the queries are text too; keys over text and latent together are joint attention.
+/// Keys over height and width mix space, keys over frames mix time, keys over both mix everything, where the queries
+/// count the same. Sizes may differ: keys and values may be compressed. Text keys are cross attention where the latent
+/// asks, and text attention where the text does; keys over text and latent together are joint attention.
 pub(super) fn classify(query: &Dimension, key: &Dimension) -> Result<Kind, String> {
     let space = Labels::of([Label::Height, Label::Width]);
-    let latent = space.with(Label::Frames).with(Label::Tokens);
+    let time = Labels::of([Label::Frames]);
+    let latent = space.union(time).with(Label::Tokens);
     let text = Labels::of([Label::Text]);
-    let labels = key.labels();
-    if key.is_one() {
-        return Err("its key axis has size 1, so it mixes nothing".into());
+    let (asked, asking) = (known("key", key)?, known("query", query)?);
+    if !asked.is_within(latent.union(text)) {
+        return Err(format!("its key axis mixes {asked}"));
     }
-    if !key.is_labelled() {
-        return Err(format!("its key axis ({key}) is not followed back to the inputs"));
+    let of = |labels: Labels| {
+        (
+            !labels.intersection(latent).is_empty(),
+            !labels.intersection(text).is_empty(),
+        )
+    };
+    match (of(asked), of(asking)) {
+        ((true, true), _) if asking.is_within(latent.union(text)) => Ok(Kind::Joint),
+        ((false, true), (true, false)) if asking.is_within(latent) => Ok(Kind::Cross),
+        ((false, true), _) if asking == text => Ok(Kind::Text),
+        ((true, false), _) if asking == asked => Ok(match asked {
+            labels if labels.is_within(space) => Kind::Spatial,
+            labels if labels == time => Kind::Temporal,
+            _ => Kind::Full,
+        }),
+        _ => Err(format!(
+            "queries over {asking} attend to keys over {asked}, which is none of the kinds"
+        )),
     }
-    if !labels.is_within(latent.union(text)) {
-        return Err(format!("its key axis mixes {labels}"));
+}
+
+/// What the axis of the queries or keys counts.
+fn known(which: &str, axis: &Dimension) -> Result<Labels, String> {
+    if axis.is_one() {
+        return Err(format!(
+            "its {which} axis has size 1, so it cannot be told what it counts"
+        ));
     }
-    let of_latent = labels.intersection(latent);
-    match (of_latent.is_empty(), labels.contains(Label::Text)) {
-        (false, true) => Ok(Kind::Joint),
-        (true, _) if !query.is_labelled() => {
-            Err(format!("its query axis ({query}) is not followed back to the inputs"))
-        }
-        (true, _) if query.labels().is_within(text) && !query.labels().is_empty() => Ok(Kind::Text),
-        (true, _) => Ok(Kind::Cross),
-        (false, false) if query.labels().contains(Label::Text) && query.labels().is_within(text) => {
-            Err("text attends to the latent, which is none of the kinds".into())
-        }
-        (false, false) if labels.is_within(space) => Ok(Kind::Spatial),
-        (false, false) if labels == Labels::of([Label::Frames]) => Ok(Kind::Temporal),
-        (false, false) => Ok(Kind::Full),
+    if !axis.is_labelled() {
+        return Err(format!("its {which} axis ({axis}) is not followed back to the inputs"));
     }
+    Ok(axis.labels())
 }
 
 #[cfg(test)]
@@ -65,8 +78,52 @@ mod tests {
         assert_eq!(classify(&space, &text), Ok(Kind::Cross));
         assert_eq!(classify(&text, &text), Ok(Kind::Text));
         assert_eq!(classify(&joint, &joint), Ok(Kind::Joint));
+        assert_eq!(classify(&text, &joint), Ok(Kind::Joint));
+        assert_eq!(classify(&clip, &joint), Ok(Kind::Joint));
         assert!(classify(&space, &axis(&[Batch])).is_err());
-        assert!(classify(&text, &space).is_err());
+    }
+
+    #[test]
+    fn queries_that_count_something_else_than_the_keys_are_no_kind() {
+        use Label::{Batch, Channels, Frames, Height, Text, Tokens, Width};
+        let space = axis(&[Height, Width]);
+        let time = axis(&[Frames]);
+        let clip = axis(&[Frames, Height, Width]);
+        let text = axis(&[Text]);
+        let joint = Dimension::joined(vec![text.clone(), clip.clone()]);
+        for (query, key) in [
+            (&time, &space),
+            (&space, &time),
+            (&space, &clip),
+            (&clip, &space),
+            (&axis(&[Tokens]), &space),
+            (&text, &space),
+            (&joint, &space),
+            (&joint, &text),
+            (&axis(&[Channels]), &text),
+            (&axis(&[Batch, Height]), &text),
+            (&axis(&[Batch]), &joint),
+        ] {
+            let reason = classify(query, key).unwrap_err();
+            assert!(reason.contains("none of the kinds"), "{query} {key}: {reason}");
+        }
+        let unlabelled = Dimension::unlabelled(Size::number(16));
+        for key in [&space, &time, &clip, &text, &joint] {
+            assert!(classify(&unlabelled, key).unwrap_err().contains("not followed back"));
+            assert!(classify(&Dimension::ONE, key).unwrap_err().contains("size 1"));
+        }
+    }
+
+    #[test]
+    fn compressed_keys_are_of_the_same_tokens() {
+        let small = Dimension::product(&[
+            Dimension::axis(Label::Height, Size::number(2)),
+            Dimension::axis(Label::Width, Size::number(2)),
+        ]);
+        assert_eq!(
+            classify(&axis(&[Label::Height, Label::Width]), &small),
+            Ok(Kind::Spatial)
+        );
     }
 
     #[test]

@@ -12,8 +12,6 @@ pub(super) struct Core {
     pub nodes: Vec<NodeId>,
     /// Queries, scaled or not.
     pub query: ValueId,
-    /// Keys, transposed or not. The same as the queries where they are packed together.
-    pub key: ValueId,
     /// The weighted sum of the values.
     pub output: ValueId,
     /// What the queries count.
@@ -85,7 +83,7 @@ impl Search<'_> {
         match node.input(1).and_then(|sum| self.axes.dimensions(sum)) {
             Some(sums) => {
                 let split = sums.split_last();
-                split.is_some_and(|(last, outer)| last.is_one() && outer.iter().filter(|dim| !dim.is_one()).count() > 0)
+                split.is_some_and(|(last, outer)| last.is_one() && outer.iter().any(|dim| !dim.is_one()))
             }
             None => {
                 let along = node.int("axis", self.softmax_axis);
@@ -99,36 +97,27 @@ impl Search<'_> {
         if !self.is_over_last_axis(self.graph.node(id), scores) {
             return Err(self.note(id, "the softmax is not over the last axis", no_attention));
         }
+        let (mut before, mut behind) = (MOST_STEPS, MOST_STEPS);
         let mut nodes = Vec::new();
-        let Some(first) = self.first_product(scores, &mut MOST_STEPS.to_owned(), &mut nodes) else {
+        let Some(first) = self.first_product(scores, &mut before, &mut nodes) else {
             return Err(self.note(id, "what it normalizes is no product of queries and keys", no_attention));
         };
         nodes.reverse();
         nodes.push(id);
-        let Some(second) = self.second_product(probabilities, &mut MOST_STEPS.to_owned(), &mut nodes) else {
+        let Some(second) = self.second_product(probabilities, &mut behind, &mut nodes) else {
             return Err(self.note(id, "its result does not weigh values in a matrix product", no_attention));
         };
         let product = self.graph.node(first);
-        let parts = (
-            product.input(0),
-            product.input(1),
-            product.output(0),
-            self.graph.node(second).output(0),
-        );
-        let (Some(query), Some(key), Some(scores), Some(output)) = parts else {
+        let parts = (product.input(0), product.output(0), self.graph.node(second).output(0));
+        let (Some(query), Some(scores), Some(output)) = parts else {
             return Err(self.note(id, "a product around it lacks an input or output", no_attention));
         };
         let Some([outer @ .., query_axis, key_axis]) = self.axes.dimensions(scores) else {
-            return Err(self.note(
-                id,
-                "the shape of its scores is not known",
-                "see the operators without a rule",
-            ));
+            return Err(self.unknown(id, scores, "the shape of its scores is not known"));
         };
         Ok(Core {
             nodes,
             query,
-            key,
             output,
             query_axis: query_axis.clone(),
             key_axis: key_axis.clone(),
@@ -191,16 +180,10 @@ impl Search<'_> {
             return Err(self.note(id, "it has no query or output", "check the model with onnx.checker"));
         };
         let key = node.input(fused.key).unwrap_or(query);
-        let unknown = || {
-            self.note(
-                id,
-                "the shape of its queries or keys is not known",
-                "see the operators without a rule",
-            )
-        };
+        let unknown = |value| move || self.unknown(id, value, "the shape of its queries or keys is not known");
         let (queries, keys) = (
-            self.axes.dimensions(query).ok_or_else(unknown)?,
-            self.axes.dimensions(key).ok_or_else(unknown)?,
+            self.axes.dimensions(query).ok_or_else(unknown(query))?,
+            self.axes.dimensions(key).ok_or_else(unknown(key))?,
         );
         let heads_attribute = Some(node.int(fused.heads, 0)).filter(|heads| *heads > 0);
         let (query_axis, key_axis, heads) = match (queries, keys) {
@@ -223,7 +206,6 @@ impl Search<'_> {
         Ok(Core {
             nodes: vec![id],
             query,
-            key,
             output,
             query_axis,
             key_axis,

@@ -52,11 +52,6 @@ impl Kind {
             Kind::Other => "other",
         }
     }
-
-    /// Whether the branch is an attention.
-    pub fn is_attention(self) -> bool {
-        !matches!(self, Kind::Mlp | Kind::Other)
-    }
 }
 
 impl fmt::Display for Kind {

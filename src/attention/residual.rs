@@ -1,7 +1,7 @@
 //! The way from a core to the residual addition: output projection, gate, and where it may be cut.
 
 use super::core::{Core, Search, label};
-use super::spelling::{Step, branch_step, is_source_step};
+use super::spelling::{Step, branch_step};
 use crate::axes::{Dimension, Note};
 use crate::graph::{Node, NodeId, ValueId};
 use std::collections::HashSet;
@@ -15,8 +15,6 @@ pub(super) struct Branch {
     pub gated: Option<ValueId>,
     /// The residual stream that it is added to.
     pub stream: ValueId,
-    /// The residual addition.
-    pub addition: NodeId,
     /// The output projection and what stands behind it.
     pub nodes: Vec<NodeId>,
 }
@@ -53,7 +51,7 @@ impl Search<'_> {
                         .other(node, walk.value)
                         .is_some_and(|other| self.variable.is(other)) =>
                 {
-                    return walk.finish(core, id, node);
+                    return walk.finish(core, node);
                 }
                 Step::SkipNormalize => return Err(self.core_note(core, format!("{} adds no residual", label(node)))),
                 _ => walk.step(core, id, node, step)?,
@@ -100,36 +98,6 @@ impl Search<'_> {
             pending.extend(node.inputs().flatten().filter(|input| self.variable.is(*input)));
         }
         false
-    }
-
-    /// What `value` is projected from, through norms, scales, rotary embeddings and layout changes.
-    pub(super) fn source(&self, value: ValueId) -> ValueId {
-        let mut value = value;
-        for _ in 0..LONGEST_BRANCH {
-            let Some((_, node)) = self.graph.producer(value) else {
-                break;
-            };
-            let project = branch_step(node) == Some(Step::Project)
-                && node.input(1).is_some_and(|weight| !self.variable.is(weight));
-            if !project && !is_source_step(node) {
-                break;
-            }
-            // A sum or product of two activations (rotary embedding in primitives) is a fork: its first part leads on.
-            let Some(input) = node.inputs().flatten().find(|input| self.variable.is(*input)) else {
-                break;
-            };
-            value = input;
-            if project {
-                break;
-            }
-        }
-        value
-    }
-
-    /// Whether two sources are one value, or layouts of one.
-    pub(super) fn is_same(&self, left: ValueId, right: ValueId) -> bool {
-        let left = self.layouts(left);
-        self.layouts(right).last() == left.last()
     }
 
     /// `value`, and what it is another layout or element type of, in order.
@@ -243,7 +211,7 @@ impl<'w> Walk<'w> {
         !node.is("Transpose") && rank(self.value) == Some(2) && rank(output).is_some_and(|rank| rank > 2)
     }
 
-    fn finish(self, core: &Core, id: NodeId, node: &Node) -> Result<Branch, Note> {
+    fn finish(self, core: &Core, node: &Node) -> Result<Branch, Note> {
         let search = self.search;
         let Some(stream) = search.other(node, self.value) else {
             return Err(search.core_note(core, format!("{} adds its result to itself", label(node))));
@@ -263,7 +231,6 @@ impl<'w> Walk<'w> {
             output,
             gated,
             stream,
-            addition: id,
             nodes: self.nodes,
         })
     }

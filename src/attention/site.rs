@@ -1,15 +1,17 @@
 //! Sites: residual branches that can be cached, with their cut points.
 
 use super::classify::classify;
-use super::core::{Core, Search};
+use super::core::{Core, Search, label};
 use super::kind::Kind;
 use super::module;
+use super::nested;
 use super::residual::Branch;
 use super::variable::Variable;
 use crate::axes::{Axes, Note, Size};
 use crate::graph::{GraphError, ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::DataType;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// A value that can be cached instead of computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub struct Site {
     pub module: Option<String>,
     /// What the attention mixes.
     pub kind: Kind,
-    /// Which one of its kind it is, in the order in which the model computes them, from 0.
+    /// Which one of its kind it is, in the order in which the model computes their outputs, from 0.
     ///
     /// For models that are stacks of equal blocks this is the index of the block: Latte's `transformer_blocks.i` has
     /// `spatial.i` and `cross.i`, its `temporal_transformer_blocks.i` has `temporal.i`.
@@ -42,24 +44,16 @@ pub struct Site {
     pub gated: Option<Cut>,
     /// The nodes of the core, from the product of queries and keys to the weighted sum.
     pub core: Vec<NodeId>,
-    /// What the queries are projected from.
-    pub query_source: ValueId,
-    /// What the keys are projected from.
-    pub key_source: ValueId,
-    /// Whether queries and keys come from the same tokens.
-    pub self_attention: bool,
     /// Number of heads, where it is known.
     pub heads: Option<i64>,
     /// The residual stream that the branch is added to.
     pub stream: ValueId,
-    /// The node that adds it.
-    pub addition: NodeId,
 }
 
 /// Everything that was found in a model.
 #[derive(Clone, Debug, Default)]
 pub struct Sites {
-    /// The sites, in the order in which the model computes them.
+    /// The sites, in the order in which the model computes their outputs.
     pub sites: Vec<Site>,
     /// Every softmax and fused attention that is no site, and every input that was not understood: why, and what to do.
     pub notes: Vec<Note>,
@@ -85,25 +79,45 @@ impl Sites {
             variable: &variable,
             softmax_axis,
         };
-        let mut sites = Vec::new();
+        let mut found: Vec<(Site, Vec<NodeId>)> = Vec::new();
         let mut notes = axes.notes().to_vec();
-        let mut modules = Vec::new();
-        let mut blocks: HashMap<Kind, usize> = HashMap::new();
+        notes.extend(nested::notes(model));
+        let mut cuts: HashMap<ValueId, NodeId> = HashMap::new();
         for id in order {
             let site = match search.core(id) {
                 None => continue,
-                Some(found) => found.and_then(|core| site(&search, id, core, &mut blocks)),
+                Some(core) => core.and_then(|core| site(&search, id, core)),
             };
             match site {
-                Ok((site, nodes)) => {
-                    modules.push(module::common(graph, &nodes));
-                    sites.push(site);
-                }
+                Ok((site, nodes)) => match cuts.entry(site.output.value) {
+                    Entry::Vacant(cut) => {
+                        cut.insert(id);
+                        found.push((site, nodes));
+                    }
+                    Entry::Occupied(cut) => notes.push(search.note(
+                        id,
+                        format!(
+                            "it has the module's output in common with {}",
+                            label(graph.node(*cut.get()))
+                        ),
+                        "nothing to do: both are broadcast as the site of the first one",
+                    )),
+                },
                 Err(note) => notes.push(note),
             }
         }
+        // By cuts, not by cores: where one site stands within another, its cut is computed first.
+        let place = |site: &Site| graph.producer(site.output.value).map(|(id, _)| variable.place(id));
+        found.sort_by_key(|(site, _)| place(site));
+        let (mut sites, nodes): (Vec<Site>, Vec<Vec<NodeId>>) = found.into_iter().unzip();
+        let modules = nodes.iter().map(|nodes| module::common(graph, nodes)).collect();
+        let mut blocks: HashMap<Kind, usize> = HashMap::new();
         for (site, module) in sites.iter_mut().zip(module::dotted(modules)) {
+            let counter = blocks.entry(site.kind).or_default();
+            site.block = *counter;
+            site.name = format!("{}.{}", site.kind, site.block);
             site.module = module;
+            *counter += 1;
         }
         Ok(Sites { sites, notes })
     }
@@ -114,63 +128,38 @@ impl Sites {
     }
 }
 
-/// The site around a core, and the nodes that tell its module.
-fn site(
-    search: &Search<'_>,
-    id: NodeId,
-    core: Core,
-    blocks: &mut HashMap<Kind, usize>,
-) -> Result<(Site, Vec<NodeId>), Note> {
-    let kind = classify(&core.query_axis, &core.key_axis).map_err(|reason| {
-        let advice = "say what the inputs' axes count, for example \
-                      --axes hidden_states=batch,channels,frames,height,width, and see the operators without a rule";
-        search.note(id, reason, advice)
-    })?;
+/// The site around a core, without a name, and the nodes that tell its module.
+fn site(search: &Search<'_>, id: NodeId, core: Core) -> Result<(Site, Vec<NodeId>), Note> {
+    let kind = classify(&core.query_axis, &core.key_axis).map_err(|reason| search.unknown(id, core.output, &reason))?;
     let branch = search.branch(&core)?;
     let output = cut(search, id, branch.output)?;
     let gated = branch.gated.map(|value| cut(search, id, value)).transpose()?;
-    let (query_source, key_source) = (search.source(core.query), search.source(core.key));
-    let self_attention =
-        search.is_same(query_source, key_source) || core.query_axis == core.key_axis && kind != Kind::Cross;
-    let counter = blocks.entry(kind).or_default();
-    let block = *counter;
-    *counter += 1;
-    let Branch {
-        stream,
-        addition,
-        nodes,
-        ..
-    } = branch;
+    let Branch { stream, nodes, .. } = branch;
     let named: Vec<NodeId> = core.nodes.iter().copied().chain(nodes.first().copied()).collect();
     let site = Site {
-        name: format!("{kind}.{block}"),
+        name: String::new(),
         module: None,
         kind,
-        block,
+        block: 0,
         output,
         gated,
         core: core.nodes,
-        query_source,
-        key_source,
-        self_attention,
         heads: core.heads,
         stream,
-        addition,
     };
     Ok((site, named))
 }
 
 fn cut(search: &Search<'_>, id: NodeId, value: ValueId) -> Result<Cut, Note> {
-    let advice = "see the operators without a rule, and what the inputs' axes count";
     let Some(shape) = search
         .axes
         .sizes(value)
         .filter(|shape| !shape.iter().any(Size::has_unknown))
     else {
-        return Err(search.note(id, "the shape of its module's output is not known", advice));
+        return Err(search.unknown(id, value, "the shape of its module's output is not known"));
     };
     let Some(element_type) = search.axes.element_type(value) else {
-        return Err(search.note(id, "the element type of its module's output is not known", advice));
+        return Err(search.unknown(id, value, "the element type of its module's output is not known"));
     };
     Ok(Cut {
         value,

@@ -153,28 +153,6 @@ static BRANCH_STEPS: &[(Name, Step)] = &[
     ((MS, "SkipSimplifiedLayerNormalization"), Step::SkipNormalize),
 ];
 
-/// Operators between a core's queries, keys and values and what they are computed from.
-static SOURCE_STEPS: &[Name] = &[
-    ("", "Transpose"),
-    ("", "Reshape"),
-    ("", "Squeeze"),
-    ("", "Unsqueeze"),
-    ("", "Cast"),
-    ("", "Identity"),
-    ("", "Split"),
-    ("", "Slice"),
-    ("", "Gather"),
-    ("", "Mul"),
-    ("", "Div"),
-    ("", "Add"),
-    ("", "LayerNormalization"),
-    ("", "RMSNormalization"),
-    ("", "SimplifiedLayerNormalization"),
-    (MS, "SimplifiedLayerNormalization"),
-    (MS, "RotaryEmbedding"),
-    ("", "RotaryEmbedding"),
-];
-
 fn carrier(steps: &[(Name, Carrier)], node: &Node) -> Option<Carrier> {
     steps
         .iter()
@@ -215,7 +193,8 @@ pub(super) fn branch_step(node: &Node) -> Option<Step> {
         .map(|(_, step)| *step)
 }
 
-/// Whether the node may stand between a projection and the core.
-pub(super) fn is_source_step(node: &Node) -> bool {
-    SOURCE_STEPS.iter().any(|name| is(node, name))
+/// Whether an operator is a softmax or a fused attention: what a core is found from.
+pub(super) fn is_attention(domain: &str, operator: &str) -> bool {
+    let name = (domain, operator);
+    name == ("", "Softmax") || FUSED.iter().any(|fused| fused.name == name) || NOT_YET.contains(&name)
 }

@@ -1,7 +1,7 @@
 //! What happens to factors: regrouping by `Reshape`, unification by broadcasting.
 
 use super::dimension::{Dimension, Factor, Origin};
-use super::label::Label;
+use super::label::{Label, Labels};
 use super::size::Size;
 
 /// Regroups the factors of `from`, in row-major order, into dimensions of the sizes `targets`.
@@ -101,7 +101,8 @@ pub fn broadcast(left: &[Dimension], right: &[Dimension]) -> Vec<Dimension> {
     (0..rank).map(|axis| unify(&at(left, axis), &at(right, axis))).collect()
 }
 
-/// Two views of one dimension put together: a factor takes its label from whichever side has one.
+/// Two views of one dimension put together: a factor takes its label from whichever side has one, and becomes
+/// [`Origin::Disputed`] where both have one and they differ.
 pub fn unify(left: &Dimension, right: &Dimension) -> Dimension {
     if left == right || right.is_one() {
         return left.clone();
@@ -134,13 +135,41 @@ pub fn unify(left: &Dimension, right: &Dimension) -> Dimension {
     }
 }
 
-/// Of two factors of one size: the one that is labelled. Channels are what is left when nothing better is known.
+/// Of two factors of one size: the one that is labelled. Channels are what is left when nothing better is known; where
+/// two other labels meet, one of them is wrong, and none is taken.
 fn prefer(left: Factor, right: Factor) -> Factor {
     match (&left.origin, &right.origin) {
         (Origin::Unlabelled, _) => right,
-        (Origin::Axis(Label::Channels), Origin::Axis(label)) if *label != Label::Channels => right,
-        _ => left,
+        (_, Origin::Unlabelled) => left,
+        (Origin::Axis(Label::Channels), _) => right,
+        (_, Origin::Axis(Label::Channels)) => left,
+        _ => {
+            let size = left.size.clone();
+            let (mine, theirs) = (Dimension::of([left.clone()]), Dimension::of([right.clone()]));
+            match dispute(&mine, &theirs) {
+                Some(labels) => Factor {
+                    origin: Origin::Disputed(labels),
+                    size,
+                },
+                // Of two joints the one that says more.
+                None if says(&theirs) > says(&mine) => right,
+                None => left,
+            }
+        }
     }
+}
+
+/// The labels of two views of one dimension, where each has one that the other lacks or one is disputed already.
+fn dispute(left: &Dimension, right: &Dimension) -> Option<Labels> {
+    let disputed = left.disputed().union(right.disputed());
+    let channels = Labels::of([Label::Channels]);
+    let (mine, theirs) = (left.labels().without(channels), right.labels().without(channels));
+    let differ = !mine.is_within(theirs) && !theirs.is_within(mine);
+    (differ || !disputed.is_empty()).then(|| mine.union(theirs).union(disputed))
+}
+
+fn says(dimension: &Dimension) -> (bool, usize) {
+    (dimension.is_labelled(), dimension.labels().iter().count())
 }
 
 /// Of two views that do not line up: the one that says more.
@@ -149,10 +178,10 @@ fn better(left: &Dimension, right: &Dimension) -> Dimension {
         let known = !dimension.size().has_unknown();
         (dimension.is_labelled(), known, !dimension.labels().is_empty())
     };
-    if worth(right) > worth(left) {
-        right.clone()
-    } else {
-        left.clone()
+    let better = if worth(right) > worth(left) { right } else { left };
+    match dispute(left, right) {
+        Some(labels) => Dimension::new(Origin::Disputed(labels), better.size()),
+        None => better.clone(),
     }
 }
 
@@ -218,6 +247,23 @@ mod tests {
         let tokens = [Dimension::product(&shape(&[(Batch, 2), (Height, 4), (Width, 4)]))];
         assert_eq!(broadcast(&repeated, &tokens), tokens);
         assert_eq!(broadcast(&tokens, &repeated), tokens);
+    }
+
+    #[test]
+    fn labels_that_differ_are_disputed_and_stay_so() {
+        let axis = |label| Dimension::axis(label, Size::number(6));
+        let disputed = unify(&axis(Label::Text), &axis(Label::Frames));
+        assert_eq!(disputed.to_string(), "frames|text?");
+        assert!(!disputed.is_labelled() && disputed.labels().is_empty());
+        assert_eq!(unify(&disputed, &axis(Label::Text)), disputed);
+        assert_eq!(unify(&axis(Label::Frames), &disputed), disputed);
+        assert_eq!(unify(&Dimension::unlabelled(Size::number(6)), &disputed), disputed);
+        assert_eq!(unify(&axis(Label::Text), &axis(Label::Channels)), axis(Label::Text));
+        // Named sizes that differ must be equal when the model runs.
+        let named = |label, name| Dimension::axis(label, Size::symbol(name));
+        let symbolic = unify(&named(Label::Text, "words"), &named(Label::Frames, "frames"));
+        assert_eq!(symbolic.to_string(), "frames|text?");
+        assert_eq!(symbolic.size(), Size::symbol("words"));
     }
 
     fn factors() -> impl Strategy<Value = Vec<(usize, i64)>> {

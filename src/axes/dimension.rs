@@ -14,6 +14,9 @@ pub enum Origin {
     Axis(Label),
     /// Dimensions set one behind the other by `Concat`: text and latent tokens, for example.
     Joined(Arc<Joined>),
+    /// Two labelled axes that an operator took for one although their labels differ. It counts as not known, and stays
+    /// so wherever it meets a labelled axis again.
+    Disputed(Labels),
 }
 
 /// The parts of a [`Origin::Joined`], in order.
@@ -63,7 +66,7 @@ impl Factor {
 
     fn labels(&self) -> Labels {
         match &self.origin {
-            Origin::Unlabelled => Labels::NONE,
+            Origin::Unlabelled | Origin::Disputed(_) => Labels::NONE,
             Origin::Axis(label) => Labels::NONE.with(*label),
             Origin::Joined(joined) => joined
                 .parts
@@ -93,9 +96,14 @@ impl Dimension {
     }
 
     /// The product of `factors`. Factors of size 1 are left out, and neighbours of one label are put together.
+    ///
+    /// Negative sizes come from damaged files only and are taken for unknown, so that every number is a size.
     pub fn of(factors: impl IntoIterator<Item = Factor>) -> Dimension {
         let mut kept: Vec<Factor> = Vec::new();
-        for factor in factors {
+        for mut factor in factors {
+            if factor.size.is_negative() {
+                factor.size = Size::unknown();
+            }
             if factor.size.is_one() {
                 continue;
             }
@@ -175,10 +183,23 @@ impl Dimension {
             .fold(Labels::NONE, |labels, factor| labels.union(factor.labels()))
     }
 
+    /// The labels that disagree in its [`Origin::Disputed`] factors.
+    pub fn disputed(&self) -> Labels {
+        let each = self.factors.iter().map(|factor| match &factor.origin {
+            Origin::Disputed(labels) => *labels,
+            Origin::Joined(joined) => joined
+                .parts
+                .iter()
+                .fold(Labels::NONE, |labels, part| labels.union(part.disputed())),
+            _ => Labels::NONE,
+        });
+        each.fold(Labels::NONE, Labels::union)
+    }
+
     /// Whether every factor has a label; size 1 has none and needs none.
     pub fn is_labelled(&self) -> bool {
         self.factors.iter().all(|factor| match &factor.origin {
-            Origin::Unlabelled => false,
+            Origin::Unlabelled | Origin::Disputed(_) => false,
             Origin::Axis(_) => true,
             Origin::Joined(joined) => joined.parts.iter().all(Dimension::is_labelled),
         })
@@ -195,7 +216,7 @@ impl Dimension {
         }
     }
 
-    /// Elements `start..end` of the dimension. What `Concat` joined comes apart again at its seams.
+    /// Elements `start..end` of the dimension, none where `end` stands before `start`. What `Concat` joined comes apart again at its seams.
     pub fn slice(&self, start: &Size, end: &Size) -> Dimension {
         if let [
             Factor {
@@ -227,9 +248,9 @@ impl Dimension {
                     };
                 }
             }
-            return Dimension::unlabelled(end - start);
+            return Dimension::unlabelled((end - start).or_empty());
         }
-        self.resized(end - start)
+        self.resized((end - start).or_empty())
     }
 
     /// The product of several dimensions, the first slowest.
@@ -247,6 +268,10 @@ impl fmt::Display for Factor {
         match &self.origin {
             Origin::Unlabelled => write!(f, "{}", self.size),
             Origin::Axis(label) => write!(f, "{label}"),
+            Origin::Disputed(labels) => {
+                let words: Vec<&str> = labels.iter().map(Label::word).collect();
+                write!(f, "{}?", words.join("|"))
+            }
             Origin::Joined(joined) => {
                 let parts: Vec<String> = joined.parts.iter().map(Dimension::to_string).collect();
                 write!(f, "({})", parts.join("+"))

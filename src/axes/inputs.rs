@@ -25,7 +25,8 @@ static LATENTS: &[&[Label]] = &[
     &[Batch, Height, Width, Channels],
 ];
 
-/// Names of text inputs, where there is no latent with an axis of its own for height and width to tell them from.
+/// Names of text inputs. They tell text from latents whose tokens were put together; where the latent has axes of its
+/// own for height and width, an input of rank 3 is taken for text whatever its name is.
 static TEXT_NAMES: &[&str] = &[
     "encoder_hidden_states",
     "context",
@@ -57,6 +58,10 @@ impl Input {
         matches!(self.element, None | Some(Float | Float16 | Bfloat16 | Double))
     }
 
+    fn is_named(&self, names: &[&str]) -> bool {
+        names.contains(&self.name.to_ascii_lowercase().as_str())
+    }
+
     fn size(&self, place: usize) -> Option<&Size> {
         self.dims.as_ref()?.get(place)?.as_ref()
     }
@@ -66,6 +71,43 @@ impl Input {
 pub(super) struct Labelled {
     pub shapes: Vec<(ValueId, Vec<Dimension>)>,
     pub notes: Vec<Note>,
+    /// The layout that was chosen, where there was a choice.
+    pub layout: Option<Layout>,
+}
+
+/// What the axes of an input were taken for.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    input: String,
+    labels: &'static [Label],
+}
+
+impl Layout {
+    /// The note that nothing in the graph tells this layout from `others`; none where there are no others.
+    pub fn assumed(&self, others: &[Layout]) -> Option<Note> {
+        let other = others.first()?;
+        let words = |layout: &Layout| {
+            layout
+                .labels
+                .iter()
+                .map(|label| label.word())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        Some(Note::new(
+            format!("input `{}`", self.input),
+            format!(
+                "its axes are assumed to be {}, but no convolution tells so",
+                words(self)
+            ),
+            format!(
+                "say what they count: --axes {0}={1}, or --axes {0}={2}",
+                self.input,
+                words(self),
+                words(other)
+            ),
+        ))
+    }
 }
 
 /// Every way to label the inputs that fits their ranks, the likeliest first. Never empty.
@@ -93,23 +135,27 @@ pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Lab
             });
         }
     }
-    let rank = [5, 4].into_iter().find(|rank| {
+    let labeller = |latent| Labeller {
+        inputs: &inputs,
+        given,
+        latent,
+    };
+    // A latent that was given leaves nothing to choose, and is what tells text from latents.
+    let is_latent = |labels: &&Vec<Label>| labels.contains(&Channels) && labels.contains(&Height);
+    if let Some(latent) = given.inputs.values().find(is_latent) {
+        return Ok(vec![labeller(Some(latent.as_slice())).label()]);
+    }
+    let latent = [5, 4].into_iter().find_map(|rank| {
         inputs
             .iter()
-            .any(|input| input.is_float() && input.rank() == Some(*rank) && !given.inputs.contains_key(&input.name))
+            .find(|input| input.is_float() && input.rank() == Some(rank) && !given.inputs.contains_key(&input.name))
     });
-    let layouts: Vec<&[Label]> = LATENTS
+    let layouts = LATENTS
         .iter()
         .copied()
-        .filter(|layout| Some(layout.len()) == rank)
-        .collect();
-    if layouts.is_empty() {
-        let labelled = Labeller {
-            inputs: &inputs,
-            given,
-            latent: None,
-        }
-        .label();
+        .filter(|layout| latent.is_some_and(|latent| latent.rank() == Some(layout.len())));
+    let Some(latent) = latent else {
+        let labelled = labeller(None).label();
         let labels = labelled
             .shapes
             .iter()
@@ -129,18 +175,15 @@ pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Lab
             });
         }
         return Ok(vec![labelled]);
-    }
-    Ok(layouts
-        .into_iter()
-        .map(|layout| {
-            Labeller {
-                inputs: &inputs,
-                given,
-                latent: Some(layout),
-            }
-            .label()
-        })
-        .collect())
+    };
+    let labelled = layouts.map(|labels| Labelled {
+        layout: Some(Layout {
+            input: latent.name.clone(),
+            labels,
+        }),
+        ..labeller(Some(labels)).label()
+    });
+    Ok(labelled.collect())
 }
 
 fn read(model: &ModelGraph) -> Vec<Input> {
@@ -153,7 +196,8 @@ fn read(model: &ModelGraph) -> Vec<Input> {
         let dims = tensor.and_then(|tensor| tensor.shape.as_ref()).map(|shape| {
             shape.dim.iter().map(|dim| match (&dim.dim_param, dim.dim_value) {
                 (Some(name), _) if !name.is_empty() => Some(Size::symbol(name)),
-                (_, Some(size)) => Some(Size::number(size)),
+                (_, Some(size @ 0..)) => Some(Size::number(size)),
+                // Negative sizes are how some exporters write that they know none.
                 _ => None,
             })
         });
@@ -194,6 +238,20 @@ impl Labeller<'_> {
             }
             labels.push(found);
         }
+        for (input, found) in self.inputs.iter().zip(&labels) {
+            let guessed =
+                found.as_deref() == Some(&[Batch, Text, Channels]) && !self.given.inputs.contains_key(&input.name);
+            if let Some(label) = same_size(input, &sizes).filter(|_| guessed && !input.is_named(TEXT_NAMES)) {
+                notes.push(Note::new(
+                    format!("input `{}`", input.name),
+                    format!("is taken for text from its rank alone, but its second axis has the size of {label}"),
+                    format!(
+                        "say what its axes count, for example --axes {}=batch,{label},channels",
+                        input.name
+                    ),
+                ));
+            }
+        }
         let mut shapes = Vec::with_capacity(self.inputs.len());
         for (input, found) in self.inputs.iter().zip(labels) {
             let Some(dims) = &input.dims else {
@@ -209,7 +267,11 @@ impl Labeller<'_> {
             }
             shapes.push((input.value, dimensions(dims, found.as_deref())));
         }
-        Labelled { shapes, notes }
+        Labelled {
+            shapes,
+            notes,
+            layout: None,
+        }
     }
 
     /// What the rank of an input says, together with its name where there is a choice.
@@ -218,7 +280,6 @@ impl Labeller<'_> {
         if !input.is_float() {
             return None;
         }
-        let named = |names: &[&str]| names.contains(&input.name.to_ascii_lowercase().as_str());
         let alone = self
             .inputs
             .iter()
@@ -229,11 +290,19 @@ impl Labeller<'_> {
             (_, Some(latent)) if latent.len() == rank => Some(latent.to_vec()),
             (4, Some(_)) if input.size(1).is_some_and(Size::is_one) => Some(vec![Batch, Other, Text, Channels]),
             (3, Some(_)) => Some(vec![Batch, Text, Channels]),
-            (3, None) if named(TEXT_NAMES) => Some(vec![Batch, Text, Channels]),
-            (3, None) if named(TOKEN_NAMES) || alone => Some(vec![Batch, Tokens, Channels]),
+            (3, None) if input.is_named(TEXT_NAMES) => Some(vec![Batch, Text, Channels]),
+            (3, None) if input.is_named(TOKEN_NAMES) || alone => Some(vec![Batch, Tokens, Channels]),
             _ => None,
         }
     }
+}
+
+/// The latent's axis that has the size of the input's second one.
+fn same_size(input: &Input, sizes: &BTreeMap<Label, Size>) -> Option<Label> {
+    let second = input.size(1)?;
+    [Frames, Height, Width]
+        .into_iter()
+        .find(|label| sizes.get(label) == Some(second))
 }
 
 /// Masks, position ids and embeddings are told by having the sizes of other inputs' axes.

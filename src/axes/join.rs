@@ -93,18 +93,30 @@ pub(super) fn slice(call: &Call<'_>) -> Option<Shapes> {
 /// Elements `start..end` in steps, with ONNX's clamping.
 fn part(dim: &Dimension, start: &Size, end: &Size, step: i64) -> Dimension {
     let size = dim.size();
+    let provably = |bound: Size| match bound.least() {
+        Some(0..) => bound,
+        _ => Size::unknown(),
+    };
     // A bound that is no plain number is a size computed in the graph, and taken to lie within the dimension.
     let clamp = |bound: &Size| match (bound.as_number(), size.as_number()) {
-        (Some(value), Some(size)) => Size::number(if value < 0 { value + size } else { value }.clamp(0, size)),
+        (Some(value), Some(size)) => {
+            let from_front = if value < 0 { value.saturating_add(size) } else { value };
+            Size::number(from_front.clamp(0, size.max(0)))
+        }
         (Some(value), None) if value >= i64::from(i32::MAX) => size.clone(),
         (Some(value), None) if value <= i64::from(i32::MIN) => Size::number(0),
-        (Some(value), None) if value < 0 => &size + bound,
-        _ => bound.clone(),
+        // ONNX takes what lies outside for the nearest end: 4 of `batch` is 4 or `batch`, whichever is less.
+        (Some(value), None) if value < 0 => provably(&size + bound),
+        (Some(_), None) if (&size - bound).least().is_some_and(|left| left >= 0) => bound.clone(),
+        (Some(0), None) => Size::number(0),
+        (Some(_), None) => Size::unknown(),
+        (None, _) if (&Size::number(0) - bound).least().is_some_and(|value| value > 0) => provably(&size + bound),
+        (None, _) => bound.clone(),
     };
     match step {
         1 => dim.slice(&clamp(start), &clamp(end)),
         2.. => {
-            let length = &clamp(end) - &clamp(start);
+            let length = (&clamp(end) - &clamp(start)).or_empty();
             dim.resized((&length + &Size::number(step - 1)).divide_down(&Size::number(step)))
         }
         -1 if start.as_number() == Some(-1) && end.as_number().is_some_and(|end| end <= i64::from(i32::MIN)) => {

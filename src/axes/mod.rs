@@ -14,6 +14,7 @@ mod algebra;
 mod call;
 mod cost;
 mod dimension;
+mod doubt;
 mod inputs;
 mod integers;
 mod join;
@@ -39,8 +40,9 @@ pub use size::{Bindings, Size};
 use crate::graph::{self, ModelGraph, Node, NodeId, ValueId};
 use crate::onnx::messages::{DataType, TensorProto};
 use call::{Call, Facts, Shapes};
+use inputs::Layout;
 use integers::Integers;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use table::Type;
 
 /// The dimensions of every value of a model's top-level graph. See the [module](self).
@@ -48,6 +50,7 @@ use table::Type;
 pub struct Axes {
     facts: Vec<Known>,
     opaque: Vec<OpaqueOperator>,
+    opaque_nodes: HashSet<NodeId>,
     notes: Vec<Note>,
     symbols: BTreeSet<String>,
 }
@@ -79,15 +82,26 @@ impl Axes {
     /// latent.
     pub fn analyse(model: &ModelGraph, labels: &InputLabels) -> Result<Axes, AxesError> {
         let order = model.graph.topological_order()?;
-        let mut first: Option<(Labels, Axes)> = None;
+        let mut fitting: Option<(Option<Layout>, Axes)> = None;
+        let mut wrong: Option<(Labels, Axes)> = None;
+        // All are tried: where two of them fit, neither is certain, and that is said.
+        let mut others = Vec::new();
         for choice in inputs::choices(model, labels)? {
+            let layout = choice.layout.clone();
             let (mistakes, axes) = push(model, &order, choice);
-            if mistakes.is_empty() {
-                return Ok(axes);
+            if !mistakes.is_empty() {
+                wrong.get_or_insert((mistakes, axes));
+            } else if fitting.is_none() {
+                fitting = Some((layout, axes));
+            } else {
+                others.extend(layout);
             }
-            first.get_or_insert((mistakes, axes));
         }
-        let Some((mistakes, mut axes)) = first else {
+        if let Some((layout, mut axes)) = fitting {
+            axes.notes.extend(layout.and_then(|layout| layout.assumed(&others)));
+            return Ok(axes);
+        }
+        let Some((mistakes, mut axes)) = wrong else {
             return Err(AxesError::NoLatent {
                 inputs: String::new(),
                 example: "latent".into(),
@@ -119,6 +133,11 @@ impl Axes {
     /// Operators that left outputs without labels, by domain and name.
     pub fn opaque(&self) -> &[OpaqueOperator] {
         &self.opaque
+    }
+
+    /// Whether `node` is one of those counted in [`Axes::opaque`].
+    pub fn is_opaque(&self, node: NodeId) -> bool {
+        self.opaque_nodes.contains(&node)
     }
 
     /// Inputs and shapes that were not understood.
@@ -170,8 +189,10 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
         }
     }
     let mut opaque: BTreeMap<(String, String), (usize, bool)> = BTreeMap::new();
+    let mut opaque_nodes = HashSet::new();
     let mut mistakes = Labels::NONE;
     let mut disagreement: Option<Note> = None;
+    let mut dispute: Option<(Note, usize)> = None;
     for id in order {
         let node = graph.node(*id);
         let operator = table::find(node.domain(), node.operator());
@@ -187,6 +208,7 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
         if !understood {
             let entry = opaque.entry((node.domain().to_owned(), node.operator().to_owned()));
             entry.or_insert((0, operator.is_some())).0 += 1;
+            opaque_nodes.insert(*id);
         }
         mistakes = mistakes.union(product::contracted_by_mistake(&call));
         let mut shapes = shapes.unwrap_or_default();
@@ -197,11 +219,23 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
             Some(shape) => integers::fold(&call, shape.as_deref()),
             None => None,
         };
-        disagreement = disagreement.or_else(|| disagrees(model, node, &shapes));
+        disagreement = disagreement.or_else(|| doubt::disagrees(model, node, &shapes));
+        if let Some(labels) = doubt::disputes(&call, &shapes) {
+            match &mut dispute {
+                Some((_, more)) => *more += 1,
+                None => dispute = Some((doubt::labelled_differently(model, node, labels), 0)),
+            }
+        }
         record(model, node, shapes, element, integers, &mut facts);
     }
     let mut notes = inputs.notes;
     notes.extend(disagreement);
+    notes.extend(dispute.map(|(mut note, more)| {
+        if more > 0 {
+            note.reason.push_str(&format!(", and so do {more} more nodes"));
+        }
+        note
+    }));
     let opaque = opaque
         .into_iter()
         .map(|((domain, operator), (count, has_rule))| OpaqueOperator {
@@ -222,6 +256,7 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
         Axes {
             facts: known,
             opaque: opaque.collect(),
+            opaque_nodes,
             notes,
             symbols,
         },
@@ -259,34 +294,12 @@ fn record(
 fn declared(model: &ModelGraph, value: ValueId) -> Option<Vec<Dimension>> {
     let shape = model.graph.tensor_type(value)?.shape.as_ref()?;
     let dims = shape.dim.iter().map(|dim| match (&dim.dim_param, dim.dim_value) {
-        (_, Some(size)) => Dimension::unlabelled(Size::number(size)),
-        // A name that an exporter made up in the middle of the graph may be no size of an input.
+        (_, Some(size @ 0..)) => Dimension::unlabelled(Size::number(size)),
+        // A name that an exporter made up in the middle of the graph may be no size of an input, and a negative
+        // number is none.
         _ => Dimension::unlabelled(Size::unknown()),
     });
     Some(dims.collect())
-}
-
-/// The first output whose declared sizes are not those that the rule gives, as a note.
-fn disagrees(model: &ModelGraph, node: &Node, shapes: &Shapes) -> Option<Note> {
-    for (output, shape) in node.outputs().iter().zip(shapes) {
-        let (Some(output), Some(shape)) = (output, shape) else {
-            continue;
-        };
-        let Some(declared) = declared(model, *output) else {
-            continue;
-        };
-        let differs = |(mine, theirs): (&Dimension, &Dimension)| matches!((mine.size().as_number(), theirs.size().as_number()), (Some(a), Some(b)) if a != b);
-        if declared.len() != shape.len() || shape.iter().zip(&declared).any(differs) {
-            let sizes: Vec<Size> = shape.iter().map(Dimension::size).collect();
-            let theirs: Vec<Size> = declared.iter().map(Dimension::size).collect();
-            return Some(Note::new(
-                format!("value `{}` of {}", model.graph.value(*output).name(), node.operator()),
-                format!("the file declares {theirs:?}, the axis analysis finds {sizes:?}"),
-                "check the model with onnx.checker; if it is valid, report this operator to pab-patch",
-            ));
-        }
-    }
-    None
 }
 
 fn element(call: &Call<'_>, rule: Type) -> Option<DataType> {

@@ -85,7 +85,7 @@ pub(super) fn shape_of(call: &Call<'_>) -> Option<Shapes> {
 pub(super) fn range(call: &Call<'_>) -> Option<Shapes> {
     let bound = |slot: usize| call.integers(slot)?.elements().first()?.clone();
     let length = match (bound(0), bound(1), bound(2)) {
-        (Some(start), Some(limit), Some(step)) if step.is_one() => &limit - &start,
+        (Some(start), Some(limit), Some(step)) if step.is_one() => (&limit - &start).or_empty(),
         _ => Size::unknown(),
     };
     one(vec![Dimension::unlabelled(length)])
@@ -129,6 +129,7 @@ pub(super) fn reshape(call: &Call<'_>) -> Option<Shapes> {
         targets.push(match size.as_ref().and_then(Size::as_number) {
             Some(0) if zero_keeps => Some(from.get(place)?.size()),
             Some(-1) => None,
+            Some(..-1) => Some(Size::unknown()),
             _ => size,
         });
     }
@@ -263,8 +264,9 @@ pub(super) fn pad(call: &Call<'_>) -> Option<Shapes> {
     let (before, after) = pads.split_at(axes.len());
     for ((place, before), after) in axes.iter().zip(before).zip(after) {
         let dim = padded.get_mut(*place)?;
+        // Negative pads cut off.
         let size = &(&dim.size() + before) + after;
-        *dim = dim.resized(size);
+        *dim = dim.resized(size.or_empty());
     }
     one(padded)
 }

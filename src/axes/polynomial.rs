@@ -192,6 +192,34 @@ impl Polynomial {
         (whole, rest)
     }
 
+    /// The least value where every named size is at least 1, as sizes of inputs are; `None` where there is no bound.
+    pub(super) fn least(&self) -> Option<i128> {
+        let mut sum: i128 = 0;
+        for (monomial, coefficient) in &self.0 {
+            if monomial.0.is_empty() {
+                sum = sum.checked_add(*coefficient)?;
+                continue;
+            }
+            let mut term = Some(*coefficient).filter(|coefficient| *coefficient > 0)?;
+            for (atom, power) in &monomial.0 {
+                let value = match atom {
+                    Atom::Symbol(_) => 1,
+                    Atom::Quotient(parts, _) => match (parts.0.least()?, parts.1.as_number()) {
+                        (numerator, Some(divisor @ 1..)) => numerator.div_euclid(i128::from(divisor)),
+                        (0.., None) if parts.1.least()? > 0 => 0,
+                        _ => return None,
+                    },
+                    Atom::Unknown(_) => return None,
+                };
+                // Factors below zero bound a product from below no more.
+                let value = Some(value).filter(|value| *value >= 0)?;
+                term = term.checked_mul(value.checked_pow(*power)?)?;
+            }
+            sum = sum.checked_add(term)?;
+        }
+        Some(sum)
+    }
+
     pub(super) fn evaluate(&self, bindings: &Bindings) -> Option<i128> {
         let mut sum: i128 = 0;
         for (monomial, coefficient) in &self.0 {

@@ -5,6 +5,7 @@ use super::call::{Call, Shapes};
 use super::dimension::{Dimension, Origin};
 use super::label::{Label, Labels};
 use super::size::Size;
+use crate::graph::Node;
 use std::collections::BTreeMap;
 
 fn one(shape: Vec<Dimension>) -> Option<Shapes> {
@@ -13,7 +14,9 @@ fn one(shape: Vec<Dimension>) -> Option<Shapes> {
 
 /// A dimension of a weight that the result inherits: new channels.
 fn channels(dim: &Dimension, of: &[Dimension]) -> Dimension {
-    let constant = of.iter().all(|dim| dim.labels().is_empty());
+    let constant = of
+        .iter()
+        .all(|dim| dim.labels().is_empty() && dim.disputed().is_empty());
     if constant {
         Dimension::axis(Label::Channels, dim.size())
     } else {
@@ -90,7 +93,8 @@ fn windows(call: &Call<'_>, spatial: &[Dimension], kernel: &[Size]) -> Option<Ve
             let pad = Size::number(pads.get(index)?.saturating_add(*pads.get(index + count)?));
             &(&(&(&size + &pad) - &reach) - &Size::ONE).divide_down(&stride) + &Size::ONE
         };
-        dims.push(dim.resized(length));
+        // A kernel that is larger than what it runs over gives no window.
+        dims.push(dim.resized(length.or_empty()));
     }
     Some(dims)
 }
@@ -107,10 +111,18 @@ pub(super) fn convolution(call: &Call<'_>) -> Option<Shapes> {
     one(shape)
 }
 
+/// Whether the node sums over axis 1 of its first input.
+fn is_convolution(node: &Node) -> bool {
+    matches!(
+        (node.domain(), node.operator()),
+        ("", "Conv") | ("com.microsoft", "FusedConv")
+    )
+}
+
 /// Labels that a convolution sums over and should not: a sign that the input's axes were named wrongly.
 pub(super) fn contracted_by_mistake(call: &Call<'_>) -> Labels {
     match call.shape(0) {
-        Some([_, summed, ..]) if call.node.operator() == "Conv" => {
+        Some([_, summed, ..]) if is_convolution(call.node) => {
             summed.labels().without(Labels::of([Label::Channels, Label::Other]))
         }
         _ => Labels::NONE,

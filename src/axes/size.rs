@@ -89,6 +89,27 @@ impl Size {
         }
     }
 
+    /// The size, or 0 where it is a number below 0: nothing is left of an axis that more is cut from than it has.
+    pub fn or_empty(self) -> Size {
+        match self.0 {
+            Form::Number(..0) => Size::number(0),
+            _ => self,
+        }
+    }
+
+    /// Whether it is a number below 0, which no axis has.
+    pub(super) fn is_negative(&self) -> bool {
+        matches!(self.0, Form::Number(..0))
+    }
+
+    /// The least value where every named size is at least 1, as sizes of inputs are; `None` where there is no bound.
+    pub(super) fn least(&self) -> Option<i128> {
+        match &self.0 {
+            Form::Number(value) => Some(*value),
+            Form::Symbolic(polynomial) => polynomial.least(),
+        }
+    }
+
     /// `self / divisor`, where that is an integer for every value of the symbols.
     pub fn divide_exactly(&self, divisor: &Size) -> Option<Size> {
         match (&self.0, &divisor.0) {
@@ -289,6 +310,16 @@ mod tests {
             sum = &sum * &(&Size::symbol(&format!("s{index}")) + &Size::ONE);
         }
         assert!(sum.has_unknown());
+    }
+
+    #[test]
+    fn sizes_have_a_least_value_where_their_symbols_are_positive() {
+        let tokens = &Size::symbol("text") + &Size::number(226);
+        assert_eq!(tokens.least(), Some(227));
+        assert_eq!((&tokens - &Size::number(300)).least(), Some(-73));
+        assert_eq!((&batch() - &Size::symbol("text")).least(), None);
+        assert_eq!((&batch() * &Size::unknown()).least(), None);
+        assert_eq!((&batch() * &batch().divide_down(&Size::number(2))).least(), Some(0));
     }
 
     proptest! {

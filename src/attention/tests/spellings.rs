@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::axes::test_graph::{At, input, integers, model, weight};
-use crate::axes::{Axes, InputLabels};
+use crate::axes::{Axes, InputLabels, Label};
 use crate::graph::ModelGraph;
 use crate::onnx::messages::DataType;
 
@@ -55,13 +55,16 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
     ];
     let model = model(inputs, weights, &parts.concat());
     let mut labels = InputLabels::default();
-    let mask = [
-        crate::axes::Label::Batch,
-        crate::axes::Label::Other,
-        crate::axes::Label::Other,
-        crate::axes::Label::Other,
-    ];
+    let mask = [Label::Other; 4];
     labels.inputs.insert("mask".into(), mask.to_vec());
+    let latent = [
+        Label::Batch,
+        Label::Channels,
+        Label::Frames,
+        Label::Height,
+        Label::Width,
+    ];
+    labels.inputs.insert("latent".into(), latent.to_vec());
     let axes = Axes::analyse(&model, &labels).unwrap();
     let sites = Sites::find(&model, &axes).unwrap();
     (model, sites)
@@ -75,10 +78,8 @@ fn expect_site(spelling: &str, parts: &[&[&str]]) {
     };
     assert_eq!(site.name, "spatial.0", "{spelling}");
     assert_eq!(model.graph.value(site.output.value).name(), "out", "{spelling}");
-    assert_eq!(model.graph.value(site.query_source).name(), "stream", "{spelling}");
     assert_eq!(model.graph.value(site.stream).name(), "stream", "{spelling}");
     assert_eq!(site.heads, Some(2), "{spelling}");
-    assert!(site.self_attention, "{spelling}");
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn cores_are_found_in_every_spelling() {
 }
 
 #[test]
-fn packed_projections_are_one_source() {
+fn packed_projections_come_apart() {
     let packed: &[&str] = &[
         "Transpose latent -> last0 perm=0,2,3,4,1",
         "Reshape last0 rows -> stream",
@@ -286,8 +287,78 @@ fn text_keys_make_cross_attention() {
     ];
     let (_, sites) = build(&[lines, LINEAR, RESIDUAL]);
     assert_eq!(sites.sites.len(), 1, "{:?}", sites.notes);
+    assert_eq!(sites.sites[0].kind, Kind::Cross);
+}
+
+#[test]
+fn two_softmaxes_of_one_module_are_one_site() {
+    let multiplied: &[&str] = &[
+        "MatMul qh kt -> s",
+        "Softmax s -> p1",
+        "MatMul kh kt -> s2",
+        "Softmax s2 -> p2",
+        "Mul p1 p2 -> p",
+        "MatMul p vh -> mixed",
+    ];
+    let (_, sites) = build(&[PROJECTIONS, multiplied, MERGE, LINEAR, RESIDUAL]);
     assert_eq!(
-        (sites.sites[0].kind, sites.sites[0].self_attention),
-        (Kind::Cross, false)
+        sites.sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>(),
+        ["spatial.0"]
     );
+    let [note] = sites.notes.as_slice() else {
+        panic!("{:?}", sites.notes)
+    };
+    assert!(note.reason.contains("output in common with Softmax"), "{note}");
+}
+
+#[test]
+fn sites_stand_in_the_order_of_their_cuts() {
+    // The softmax of the first cut stands behind that of the second.
+    let late: &[&str] = &[
+        "MatMul qh kt -> s",
+        "Softmax s -> p",
+        "MatMul p vh -> mixed",
+        "Transpose mixed -> mixed4 perm=0,2,1,3",
+        "Reshape mixed4 rows -> merged",
+    ];
+    let early: &[&str] = &[
+        "MatMul kh kt -> earlys",
+        "Softmax earlys -> earlyp",
+        "MatMul earlyp kh -> earlymixed",
+        "Transpose earlymixed -> earlymixed4 perm=0,2,1,3",
+        "Reshape earlymixed4 rows -> earlymerged",
+        "MatMul earlymerged square -> earlyout",
+        "Add earlyout stream -> earlynext",
+    ];
+    let (model, sites) = build(&[PROJECTIONS, late, early, LINEAR, RESIDUAL]);
+    let named = |site: &Site| {
+        (
+            site.name.clone(),
+            model.graph.value(site.output.value).name().to_owned(),
+        )
+    };
+    let found: Vec<(String, String)> = sites.sites.iter().map(named).collect();
+    let expected =
+        [("spatial.0", "earlyout"), ("spatial.1", "out")].map(|(name, cut)| (name.to_owned(), cut.to_owned()));
+    assert_eq!(found, expected, "{:?}", sites.notes);
+}
+
+#[test]
+fn operators_that_hide_the_axes_are_named() {
+    let hidden: &[&str] = &[
+        "custom:Mystery qh -> odd",
+        "Relu odd -> odder",
+        "MatMul odder kt -> s",
+        "Softmax s -> p",
+        "MatMul p vh -> mixed",
+    ];
+    let (_, sites) = build(&[PROJECTIONS, hidden, MERGE, LINEAR, RESIDUAL]);
+    let [note] = sites.notes.as_slice() else {
+        panic!("{:?}", sites.notes)
+    };
+    assert!(
+        note.reason.ends_with("whose axes are not understood: custom:Mystery"),
+        "{note}"
+    );
+    assert!(note.advice.contains("pab-patch inspect --json"), "{note}");
 }

@@ -1,0 +1,67 @@
+//! Why the axes of a core are not known: the operators before it that are not understood.
+
+use super::core::{Search, label};
+use crate::axes::Note;
+use crate::graph::{NodeId, ValueId};
+use std::collections::{HashSet, VecDeque};
+
+/// As many operators are named at most.
+const MOST_NAMED: usize = 3;
+
+/// As many nodes before a core are looked at: several blocks of any known model.
+const MOST_LOOKED_AT: usize = 4096;
+
+impl Search<'_> {
+    /// A note on `id`, whose axes or shapes are not known, with the operators before `value` that are the cause.
+    pub(super) fn unknown(&self, id: NodeId, value: ValueId, reason: &str) -> Note {
+        let mut causes = self.opaque_before(value);
+        // The first ones in the order of computing are those that the others follow from.
+        causes.sort_by_key(|cause| self.variable.place(*cause));
+        if causes.is_empty() {
+            let advice = "say what the inputs' axes count, for example \
+                          --axes hidden_states=batch,channels,frames,height,width";
+            return self.note(id, reason, advice);
+        }
+        let names: Vec<String> = causes
+            .iter()
+            .take(MOST_NAMED)
+            .map(|cause| label(self.graph.node(*cause)))
+            .collect();
+        let more = match causes.len().saturating_sub(MOST_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        self.note(
+            id,
+            format!(
+                "{reason}; before it stand operators whose axes are not understood: {}{more}",
+                names.join(", ")
+            ),
+            "export the model without these operators; `pab-patch inspect --json` lists all of them under `opaque`",
+        )
+    }
+
+    /// Opaque operators that `value` is computed from, without those that only follow from another one.
+    fn opaque_before(&self, value: ValueId) -> Vec<NodeId> {
+        let mut causes = Vec::new();
+        let mut seen: HashSet<NodeId> = HashSet::new();
+        let mut pending = VecDeque::from([value]);
+        while let Some(value) = pending.pop_front() {
+            let Some((id, node)) = self.graph.producer(value) else {
+                continue;
+            };
+            if seen.len() >= MOST_LOOKED_AT || !seen.insert(id) {
+                continue;
+            }
+            let follows = || {
+                let mut producers = node.inputs().flatten().filter_map(|input| self.graph.producer(input));
+                producers.any(|(producer, _)| self.axes.is_opaque(producer))
+            };
+            if self.axes.is_opaque(id) && !follows() {
+                causes.push(id);
+            }
+            pending.extend(node.inputs().flatten());
+        }
+        causes
+    }
+}
