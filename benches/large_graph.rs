@@ -96,12 +96,8 @@ fn sites(model: &ModelGraph) -> Vec<Site> {
             },
             gated: None,
             core: Vec::new(),
-            query_source: value,
-            key_source: value,
-            self_attention: true,
             heads: None,
             stream,
-            addition: model.graph.producer(stream).unwrap().0,
         }
     });
     found.collect()

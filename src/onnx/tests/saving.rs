@@ -68,7 +68,10 @@ fn data_files_are_linked_beside_the_output_only_where_that_is_allowed() {
 
     let output = tempfile::tempdir_in(folder.path()).unwrap();
     let path = output.path().join("model.onnx");
-    let options = SaveOptions { hard_links: true, ..options() };
+    let options = SaveOptions {
+        hard_links: true,
+        ..options()
+    };
     let options = || options.clone();
     let saved = model.save(&path, &options()).unwrap();
     // The same file is named in two ways, so it is there already the second time.
