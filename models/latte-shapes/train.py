@@ -173,10 +173,10 @@ def main():
                 group["lr"] = rate
         video, prompts = clips(random, arguments.batch)
         prompts[torch.rand(arguments.batch) < .1] = EMPTY
-        # One timestep in each stratum: the gradient is less noisy than with independent draws. More of them are noisy
-        # ones, in which the prompt has its say.
+        # Half of the timesteps are spread over all noise levels, one in each stratum. The other half are the noisiest,
+        # where the picture no longer tells the direction and the prompt has its say.
         strata = (torch.arange(arguments.batch) + torch.rand(arguments.batch)) / arguments.batch
-        timesteps = (1000 * strata**.6).long().clamp(max=999)
+        timesteps = torch.where(torch.arange(arguments.batch) % 2 == 0, strata * 1000, 850 + strata * 150).long()
         noise = torch.randn_like(video)
         noisy = scheduler.add_noise(video, noise, timesteps)
         target = scheduler.get_velocity(video, noise, timesteps)

@@ -211,19 +211,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_matrix_of_floats_says_what_it_is() {
+    fn what_is_not_a_matrix_of_numbers_says_what_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table.npy");
         let message = |path: &Path| read_matrix(path).unwrap_err().to_string();
         assert!(message(&path).contains("cannot read"));
-        arr2(&[[1.0_f64]]).write_npy(File::create(&path).unwrap()).unwrap();
-        assert!(message(&path).contains("'<f8', not float32"), "{}", message(&path));
+        arr2(&[[1_u16]]).write_npy(File::create(&path).unwrap()).unwrap();
+        assert!(message(&path).contains("its elements are '<u2'"), "{}", message(&path));
         Array1::from(vec![1.0_f32])
             .write_npy(File::create(&path).unwrap())
             .unwrap();
         assert!(message(&path).contains("its shape is [1]"), "{}", message(&path));
         std::fs::write(&path, "not an array at all, just some text").unwrap();
         assert!(message(&path).contains("not a usable .npy"), "{}", message(&path));
+    }
+
+    #[test]
+    fn numbers_of_other_types_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("array.npy");
+        let read = || read_array(&path).unwrap().into_raw_vec_and_offset().0;
+        Array1::from(vec![-3_i64, 4])
+            .write_npy(File::create(&path).unwrap())
+            .unwrap();
+        assert_eq!(read(), [-3.0, 4.0]);
+        Array1::from(vec![true, false])
+            .write_npy(File::create(&path).unwrap())
+            .unwrap();
+        assert_eq!(read(), [1.0, 0.0]);
+        Array1::from(vec![0.5_f64])
+            .write_npy(File::create(&path).unwrap())
+            .unwrap();
+        assert_eq!(read(), [0.5]);
+        Array1::from(vec![7_i32])
+            .write_npy(File::create(&path).unwrap())
+            .unwrap();
+        assert_eq!(read(), [7.0]);
     }
 
     #[test]

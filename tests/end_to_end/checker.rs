@@ -72,3 +72,24 @@ fn the_official_checker_accepts_what_is_written() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), written.len());
 }
+
+#[test]
+fn external_data_stays_readable_for_the_official_package() {
+    let Some(python) = python() else {
+        eprintln!("skipped: no Python with the package {PACKAGE}");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let original = folder.path().join("model.onnx");
+    let check = |script: &str, paths: &[&std::ffi::OsStr]| {
+        let output = Command::new(&python).args(["-c", script]).args(paths).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let split = "import sys, onnx\nonnx.save(onnx.load(sys.argv[1]), sys.argv[2], save_as_external_data=True, \
+                 location='weights.bin')\n";
+    check(split, &[corpus()[0].as_os_str(), original.as_os_str()]);
+    let patched = succeed([original.as_os_str()]);
+    let read = "import sys, onnx\nfor path in sys.argv[1:]:\n    onnx.checker.check_model(path, full_check=True)\n    \
+                onnx.load(path)\n";
+    check(read, &[original.as_os_str(), patched.trim().as_ref()]);
+}

@@ -132,17 +132,14 @@ fn compare_writes_model_animation_and_figures() {
 
 #[test]
 fn bench_compares_the_four_variants() {
+    let model = shipped_model();
     let printed = json([
         "bench".as_ref(),
-        corpus()[0].as_os_str(),
+        model.as_os_str(),
         "--rounds".as_ref(),
         "2".as_ref(),
         "--size".as_ref(),
         "text=5".as_ref(),
-        "--size".as_ref(),
-        "height=8".as_ref(),
-        "--size".as_ref(),
-        "width=4".as_ref(),
     ]);
     for key in ["original", "computing", "broadcasting", "removed"] {
         assert!(printed[key]["median"].as_f64().unwrap() > 0.0, "{key}");
@@ -247,4 +244,135 @@ fn fail_usage(arguments: &[&str]) {
     let output = run(arguments);
     assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_patched_model_finds_the_prompts_of_its_original() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("far/away");
+    let patched = succeed([
+        shipped_model().as_os_str(),
+        "--rules".as_ref(),
+        "latte".as_ref(),
+        "-o".as_ref(),
+        output.as_os_str(),
+    ]);
+    let clip = folder.path().join("clip");
+    let printed = json([
+        "run".as_ref(),
+        patched.trim().as_ref(),
+        "--prompt".as_ref(),
+        "green square still grey".as_ref(),
+        "--steps".as_ref(),
+        "2".as_ref(),
+        "-o".as_ref(),
+        clip.as_os_str(),
+    ]);
+    assert_eq!(printed["patched"], true);
+    assert_eq!(printed["broadcast"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn frames_of_an_earlier_clip_go() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["frame_099.png", "notes.txt"] {
+        std::fs::write(folder.path().join(name), "earlier").unwrap();
+    }
+    let output = folder.path().as_os_str();
+    json([
+        "run".as_ref(),
+        shipped_model().as_os_str(),
+        "--steps".as_ref(),
+        "1".as_ref(),
+        "-o".as_ref(),
+        output,
+    ]);
+    assert!(!folder.path().join("frame_099.png").exists());
+    assert!(folder.path().join("notes.txt").exists());
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("clip");
+    let model = shipped_model();
+    for (option, value) in [
+        ("--guidance", "nan"),
+        ("--guidance", "inf"),
+        ("--size", "batch=0"),
+        ("--size", "nowhere=3"),
+        ("--fps", "0"),
+        ("--scale", "100000"),
+        ("--steps", "0"),
+    ] {
+        let arguments = [
+            "run".as_ref(),
+            model.as_os_str(),
+            option.as_ref(),
+            value.as_ref(),
+            "-o".as_ref(),
+            output.as_os_str(),
+        ];
+        fail(2, arguments);
+        assert!(!output.exists(), "{option} {value}");
+    }
+    fail(
+        2,
+        [
+            "inspect".as_ref(),
+            model.as_os_str(),
+            "--size".as_ref(),
+            "nowhere=3".as_ref(),
+        ],
+    );
+}
+
+#[test]
+fn a_window_that_no_step_reaches_is_warned_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    let text = "version: 1\nrules:\n  - name: late\n    match: { kind: spatial }\n    \
+                broadcast: { range: 2, window: { timesteps: [5000, 6000] } }\n";
+    std::fs::write(&rules, text).unwrap();
+    let output = run([
+        shipped_model().as_os_str(),
+        "--rules".as_ref(),
+        rules.as_os_str(),
+        "-o".as_ref(),
+        folder.path().join("out").as_os_str(),
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("warning: rule `late` never broadcasts"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_scheduler_that_nobody_named_does_not_stop_patching() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("transformer/model.onnx");
+    std::fs::create_dir_all(folder.path().join("scheduler")).unwrap();
+    std::fs::create_dir_all(folder.path().join("transformer")).unwrap();
+    std::fs::copy(&corpus()[0], &model).unwrap();
+    let config = folder.path().join("scheduler/scheduler_config.json");
+    std::fs::write(&config, r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#).unwrap();
+    let output = run([&model]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("FlowMatchEulerDiscreteScheduler"),
+        "{said}"
+    );
+    // Named, it is an error.
+    let errors = fail(2, [model.as_os_str(), "--scheduler".as_ref(), config.as_os_str()]);
+    assert!(errors.contains("DDIMScheduler"), "{errors}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn messages_that_nobody_can_read_are_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut patch = command([corpus()[0].as_os_str(), "-o".as_ref(), folder.path().as_os_str()]);
+    assert!(patch.stderr(full).status().unwrap().success());
 }

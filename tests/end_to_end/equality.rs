@@ -41,7 +41,13 @@ fn open_plainly(model: &Path) -> Session {
 
 /// Noise, a timestep and noise as text, by role; the seed tells two steps apart.
 fn inputs(session: &Session, seed: u64) -> Vec<(String, Tensor)> {
-    let roles = Roles::of(session.inputs(), &[]).unwrap();
+    let added: Vec<&str> = session
+        .inputs()
+        .iter()
+        .map(|port| port.name.as_str())
+        .filter(|name| name.starts_with("pab."))
+        .collect();
+    let roles = Roles::of(session.inputs(), &added).unwrap();
     let random = |port: &Port, seed: u64| {
         let values = noise(&sizes_of(port, &sizes()).unwrap(), seed).unwrap();
         (
