@@ -28,8 +28,19 @@ pub fn analyse(model: &Path, options: &RulesOptions, terminal: &Terminal) -> Res
     refuse_patched(&graph).map_err(Failure::of(model, Failure::rewrite))?;
     let axes = Axes::analyse(&graph, &labels(options)?).map_err(Failure::of(model, Failure::axes))?;
     let sites = Sites::find(&graph, &axes).map_err(Failure::of(model, Failure::graph))?;
-    for note in &sites.notes {
-        terminal.warning(note.to_string());
+    // A model with many blocks has the same to say of each.
+    const SHOWN: usize = 6;
+    for (index, note) in sites.notes.iter().enumerate() {
+        match index {
+            0..SHOWN => terminal.warning(note.to_string()),
+            _ => terminal.detail(format!("warning: {note}")),
+        }
+    }
+    if sites.notes.len() > SHOWN {
+        terminal.warning(format!(
+            "and {} more like these: -v shows them",
+            sites.notes.len() - SHOWN
+        ));
     }
     for operator in axes.opaque() {
         let domain = if operator.domain.is_empty() {
