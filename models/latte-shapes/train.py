@@ -128,6 +128,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--noisy", type=float, default=.5, help="share of a batch that has the noisiest timesteps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -173,10 +174,11 @@ def main():
                 group["lr"] = rate
         video, prompts = clips(random, arguments.batch)
         prompts[torch.rand(arguments.batch) < .1] = EMPTY
-        # Half of the timesteps are spread over all noise levels, one in each stratum. The other half are the noisiest,
-        # where the picture no longer tells the direction and the prompt has its say.
+        # Some of the timesteps are spread over all noise levels, one in each stratum. The others are the noisiest, where
+        # the picture no longer tells the direction and the prompt has its say.
         strata = (torch.arange(arguments.batch) + torch.rand(arguments.batch)) / arguments.batch
-        timesteps = torch.where(torch.arange(arguments.batch) % 2 == 0, strata * 1000, 850 + strata * 150).long()
+        noisiest = torch.rand(arguments.batch) < arguments.noisy
+        timesteps = torch.where(noisiest, 900 + strata * 100, strata * 1000).long()
         noise = torch.randn_like(video)
         noisy = scheduler.add_noise(video, noise, timesteps)
         target = scheduler.get_velocity(video, noise, timesteps)
