@@ -136,6 +136,7 @@ impl Graph {
     /// Takes `value` off the list of outputs. Returns whether it stood there.
     pub fn remove_output(&mut self, value: ValueId) -> bool {
         let before = self.outputs.len();
+        let removed = self.outputs.iter().find(|(output, _)| *output == value).cloned();
         self.outputs.retain(|(output, _)| *output != value);
         for (index, (output, _)) in self.outputs.iter().enumerate() {
             let info = &mut self.values[output.index()].info;
@@ -146,7 +147,9 @@ impl Graph {
         let entry = &mut self.values[value.index()];
         entry.outputs = 0;
         if matches!(entry.info, Some(InfoPlace::Output(_))) {
-            entry.info = None;
+            // Its type is still worth knowing.
+            entry.info = removed.is_some().then_some(InfoPlace::Info(self.infos.len()));
+            self.infos.extend(removed);
         }
         self.outputs.len() < before
     }

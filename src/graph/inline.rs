@@ -1,6 +1,6 @@
 //! Puts the nodes of a nested graph in the place of the node that holds it.
 
-use super::{Graph, GraphError, NodeId, Origin, ValueId};
+use super::{Graph, GraphError, InfoPlace, NodeId, Origin, ValueId};
 use std::collections::HashMap;
 
 impl Graph {
@@ -59,6 +59,18 @@ impl Graph {
             if let Some(mut nested) = inner.nodes[id.index()].take() {
                 nested.position = position;
                 self.adopt(nested, |graph, value| graph.outer_value(value, &inner, &mut places))?;
+            }
+        }
+        // Types too: the runtime optimizes less where it has to do without them.
+        for (value, mut info) in std::mem::take(&mut inner.infos) {
+            let Some(place) = places.get(&value).copied() else {
+                continue;
+            };
+            let entry = &mut self.values[place.index()];
+            if entry.info.is_none() {
+                entry.info = Some(InfoPlace::Info(self.infos.len()));
+                info.name = Some(entry.name.clone());
+                self.infos.push((place, info));
             }
         }
         for (value, output) in passed {

@@ -329,3 +329,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn types_come_along_when_a_branch_is_inlined() {
+    let proto = residual();
+    let mut graph = Graph::from_proto(proto.clone()).unwrap();
+    let projected = find(&graph, "projected");
+    let nodes = graph.exclusive_to(&[projected]);
+    let condition = graph.add_input(info("flag")).unwrap();
+    let compute = graph.extract(&nodes, &[(projected, info(""))], "compute").unwrap();
+    let choice = graph
+        .add_node(NewNode {
+            operator: "If".into(),
+            inputs: vec![Some(condition)],
+            outputs: vec!["next".into()],
+            bodies: vec![("else_branch".into(), compute)],
+            ..NewNode::default()
+        })
+        .unwrap();
+    let next = graph.node(choice).output(0).unwrap();
+    graph.replace_uses(projected, next);
+    graph.inline_body(choice, "else_branch").unwrap();
+    graph.eliminate_dead_code();
+    let written = graph.into_proto().unwrap();
+    let named = |graph: &GraphProto| {
+        let mut names: Vec<_> = graph.value_info.iter().map(|info| info.name.clone().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(named(&written), ["mixed", "next", "norm"]);
+    assert_eq!(named(&proto), ["mixed", "norm", "projected"]);
+}
