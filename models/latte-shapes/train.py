@@ -2,14 +2,17 @@
 
 Everything is made by this script: diffusers' `LatteTransformer3DModel` with 6 spatial and 6 temporal blocks, and clips
 `[batch, 3, frames, 32, 32]` in [-1, 1] that are drawn on the fly. A prompt is four tokens: shape, colour, direction,
-ground. The objective is v-prediction under a DDPM schedule, with less weight on steps with little noise. Matrices are
-trained with Muon, everything else with AdamW.
+ground. The objective is v-prediction under a schedule with zero terminal SNR (arXiv 2305.08891): where any of the picture
+shows through in the noisiest step, a model reads from the noise what it should read from the prompt. A prompt leaves open
+only where the shape starts, so the best answer for a noisy clip is known exactly; it is the target. Steps with little
+noise weigh less. Matrices are trained with Muon, everything else with AdamW.
 
     python train.py --minutes 90 --out weights [--init weights]
 
 Needs: torch, diffusers, numpy. `export.py` turns the result into the files of this folder.
 """
 import argparse
+import functools
 import math
 import time
 from pathlib import Path
@@ -52,31 +55,63 @@ def coverage(shape, x, y):
     return np.clip(.5 - distance, 0, 1)
 
 
-def start(random, velocity):
-    """A coordinate from which the shape stays inside the picture while it moves, on a grid of patches.
+def starts(velocity):
+    """The coordinates from which the shape stays inside the picture while it moves, on a grid of patches.
 
     On the grid a patch of the model shows few different outlines, which a small model learns in an hour.
     """
     low, high, way = RADIUS + 1, SIZE - RADIUS - 1, velocity * (FRAMES - 1)
     low, high = max(low, low - way), min(high, high - way)
-    return float(random.choice(np.arange(math.ceil(low / PATCH), math.floor(high / PATCH) + 1)) * PATCH)
+    return np.arange(math.ceil(low / PATCH), math.floor(high / PATCH) + 1) * float(PATCH)
 
 
-def clips(random, count):
-    """`count` clips and their prompts."""
-    video = np.empty((count, 3, FRAMES, SIZE, SIZE), np.float32)
-    prompts = np.empty((count, 4), np.int64)
-    colours, grounds = np.array(list(COLOURS.values())), np.array(list(GROUNDS.values()))
-    for index in range(count):
-        picks = [random.integers(len(group)) for group in GROUPS]
-        prompts[index] = [pick + sum(map(len, GROUPS[:place])) for place, pick in enumerate(picks)]
-        shape, colour, direction, ground = picks
-        vx, vy = list(DIRECTIONS.values())[direction]
-        x, y = start(random, vx), start(random, vy)
-        for frame in range(FRAMES):
-            mask = coverage(shape, x + vx * frame, y + vy * frame)[None]
-            video[index, :, frame] = grounds[ground][:, None, None] * (1 - mask) + colours[colour][:, None, None] * mask
-    return torch.tensor(video) * 2 - 1, torch.tensor(prompts)
+@functools.cache
+def coverages(shape, direction):
+    """All clips of a shape that moves in a direction, as coverages: [starts, frames, 32, 32]."""
+    vx, vy = list(DIRECTIONS.values())[direction]
+    return torch.tensor(np.array([
+        [coverage(shape, x + vx * frame, y + vy * frame) for frame in range(FRAMES)]
+        for x in starts(vx) for y in starts(vy)
+    ]), dtype=torch.float32)
+
+
+def candidates(prompt):
+    """Every clip, in [-1, 1], that a prompt may mean: [starts, 3, frames, 32, 32]."""
+    shape, colour, direction, ground = prompt
+    mask = coverages(shape, direction)[:, None]
+    ground = torch.tensor(list(GROUNDS.values())[ground])[:, None, None, None]
+    colour = torch.tensor(list(COLOURS.values())[colour])[:, None, None, None]
+    return (ground + (colour - ground) * mask) * 2 - 1
+
+
+def tokens(prompt):
+    """A prompt's rows in the prompt table."""
+    return [pick + sum(map(len, GROUPS[:place])) for place, pick in enumerate(prompt)]
+
+
+def examples(random, alphas):
+    """Noisy clips, a prompt and a velocity for each `alpha` of `alphas` (the share of the picture in the variance).
+
+    The velocity is the expectation over all the clips that the prompt may mean, each as likely as the noisy clip says.
+    Where the prompt is dropped, for classifier-free guidance, it is the velocity of the clip itself.
+    """
+    noisy, prompts, targets = [], [], []
+    for alpha in alphas:
+        picks = [int(random.integers(len(group))) for group in GROUPS]
+        meant = candidates(picks)
+        clip = meant[int(random.integers(len(meant)))]
+        x = alpha.sqrt() * clip + (1 - alpha).sqrt() * torch.randn_like(clip)
+        if random.random() < .1:
+            prompt, expected = [EMPTY] * 4, clip
+        else:
+            distance = (x - alpha.sqrt() * meant).square().sum((1, 2, 3, 4))
+            likely = torch.softmax(-distance / (2 * (1 - alpha)), 0)
+            prompt, expected = tokens(picks), torch.tensordot(likely, meant, 1)
+        noise = (x - alpha.sqrt() * expected) / (1 - alpha).sqrt()
+        noisy.append(x)
+        prompts.append(prompt)
+        targets.append(alpha.sqrt() * noise - (1 - alpha).sqrt() * expected)
+    return torch.stack(noisy), torch.tensor(prompts), torch.stack(targets)
 
 
 class Muon(torch.optim.Optimizer):
@@ -142,7 +177,7 @@ def main():
         prompt_table.load_state_dict(torch.load(arguments.init / "emb.pt"))
     scheduler = DDIMScheduler(
         num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
-        prediction_type="v_prediction", set_alpha_to_one=False, steps_offset=1)
+        prediction_type="v_prediction", set_alpha_to_one=False, steps_offset=1, rescale_betas_zero_snr=True)
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     # Noisy steps decide what is drawn and where it goes; clean ones have little left to decide and much error to show.
     weights = 1 / (1 + snr / 5) + .1
@@ -165,6 +200,7 @@ def main():
         scheduler.save_pretrained(arguments.out / "scheduler")
         both.load_state_dict(kept)
 
+    compiled = torch.compile(model)
     begun = saved = time.time()
     step, mean = 0, None
     while (share := (time.time() - begun) / (arguments.minutes * 60)) < 1:
@@ -172,17 +208,13 @@ def main():
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        video, prompts = clips(random, arguments.batch)
-        prompts[torch.rand(arguments.batch) < .1] = EMPTY
         # Some of the timesteps are spread over all noise levels, one in each stratum. The others are the noisiest, where
-        # the picture no longer tells the direction and the prompt has its say.
+        # what is drawn and where it goes is decided.
         strata = (torch.arange(arguments.batch) + torch.rand(arguments.batch)) / arguments.batch
         noisiest = torch.rand(arguments.batch) < arguments.noisy
-        timesteps = torch.where(noisiest, 900 + strata * 100, strata * 1000).long()
-        noise = torch.randn_like(video)
-        noisy = scheduler.add_noise(video, noise, timesteps)
-        target = scheduler.get_velocity(video, noise, timesteps)
-        output = model(noisy, encoder_hidden_states=prompt_table(prompts), timestep=timesteps, return_dict=False)[0]
+        timesteps = torch.where(noisiest, 800 + strata * 200, strata * 1000).long()
+        noisy, prompts, target = examples(random, scheduler.alphas_cumprod[timesteps])
+        output = compiled(noisy, encoder_hidden_states=prompt_table(prompts), timestep=timesteps, return_dict=False)[0]
         loss = (F.mse_loss(output, target, reduction="none").mean((1, 2, 3, 4)) * weights[timesteps]).mean()
         for optimizer in optimizers:
             optimizer.zero_grad()

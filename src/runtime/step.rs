@@ -1,6 +1,6 @@
 //! Runs a model step by step and hands the caches of a patched model from each step to the next.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 
 use ort::{
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
@@ -47,7 +47,9 @@ pub struct Denoiser {
     feedback: Feedback,
     /// For each cache what the last step gave, or a placeholder.
     caches: Vec<Slot>,
-    /// Where caches live and steps are bound to; `None` runs on the host's memory without binding.
+    /// The shapes of the inputs of the last step that went well: for these the caches have the right memory.
+    shapes: Vec<(String, Vec<usize>)>,
+    /// Where caches live and steps are bound to; `None` runs a model without caches, on the host's memory.
     device: Option<AllocationDevice<'static>>,
 }
 
@@ -65,6 +67,7 @@ impl Denoiser {
             session,
             feedback: Feedback::default(),
             caches: Vec::new(),
+            shapes: Vec::new(),
             device: None,
         }
     }
@@ -75,15 +78,10 @@ impl Denoiser {
     /// [`RuntimeError::Mismatch`] when the model lacks a flag or cache of the description,
     /// [`RuntimeError::Inputs`] when one of them has another type or rank.
     pub fn patched(session: Session, feedback: Feedback) -> Result<Self, RuntimeError> {
-        let device = (session.provider() == Provider::Cuda).then_some(AllocationDevice::CUDA);
-        Self::with_device(session, feedback, device)
-    }
-
-    fn with_device(
-        session: Session,
-        feedback: Feedback,
-        device: Option<AllocationDevice<'static>>,
-    ) -> Result<Self, RuntimeError> {
+        let device = match session.provider() {
+            Provider::Cuda => AllocationDevice::CUDA,
+            Provider::Cpu | Provider::Auto => AllocationDevice::CPU,
+        };
         for flag in &feedback.flags {
             let port = find(&session, "input", session.inputs(), flag)?;
             if port.element_type != Some(ElementType::Bool) {
@@ -121,7 +119,8 @@ impl Denoiser {
             session,
             feedback,
             caches,
-            device,
+            shapes: Vec::new(),
+            device: Some(device),
         })
     }
 
@@ -172,7 +171,7 @@ impl Denoiser {
     /// # Errors
     /// [`RuntimeError::Inputs`] for inputs that the model does not have or that are missing or of another type,
     /// [`RuntimeError::CacheEmpty`] for a flag whose caches were not computed since the last [`Self::reset`],
-    /// [`RuntimeError::Run`] when ONNX Runtime fails. The caches are then as they were before the step.
+    /// [`RuntimeError::Run`] when ONNX Runtime fails; where it was writing into the caches, they are then empty.
     pub fn step(&mut self, inputs: &[(&str, &Tensor)], flags: &[bool]) -> Result<Vec<(String, Tensor)>, RuntimeError> {
         self.check_flags(flags)?;
         self.check_inputs(inputs)?;
@@ -183,49 +182,89 @@ impl Denoiser {
             .cloned()
             .zip(flags.iter().map(|flag| Tensor::scalar(*flag)))
             .collect();
-        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
-        for (name, tensor) in inputs
-            .iter()
-            .copied()
-            .chain(flags.iter().map(|(name, tensor)| (name.as_str(), tensor)))
-        {
-            let value = if self.device.is_some() {
-                tensor.owned_value(name)?.into()
-            } else {
-                tensor.value(name)?.into()
-            };
-            values.push((Cow::Borrowed(name), value));
-        }
-        for (port, slot) in self.feedback.caches.iter().zip(&self.caches) {
-            values.push((Cow::Borrowed(port.input.as_str()), (&slot.value).into()));
-        }
-        let model = self.session.model().to_path_buf();
-        let outputs = match &self.device {
-            None => self.session.inner.run(values).map(|outputs| owned(outputs.into_iter())),
-            Some(device) => run_bound(&mut self.session, &self.feedback, device, &values),
-        }
-        .map_err(|error| RuntimeError::Run {
-            model,
-            reason: error.to_string(),
-        })?;
-
+        let mut given = inputs.to_vec();
+        given.extend(flags.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+        let outputs = match self.device.clone() {
+            None => self.run_plain(&given)?,
+            Some(device) => self.run_bound(&given, device)?,
+        };
         let mut results = Vec::new();
-        let mut fresh = Vec::new();
         for (name, value) in outputs {
             match self.feedback.caches.iter().position(|cache| cache.output == name) {
-                Some(position) => fresh.push((position, value)),
+                Some(position) => {
+                    if let Some(slot) = self.caches.get_mut(position) {
+                        *slot = Slot { value, filled: true };
+                    }
+                }
                 None => {
                     let tensor = Tensor::from_value(&name, &value)?;
                     results.push((name, tensor));
                 }
             }
         }
-        for (position, value) in fresh {
-            if let Some(slot) = self.caches.get_mut(position) {
-                *slot = Slot { value, filled: true };
-            }
-        }
         Ok(results)
+    }
+
+    /// A step of a model without caches, on the host.
+    fn run_plain(&mut self, given: &[(&str, &Tensor)]) -> Result<Vec<(String, DynValue)>, RuntimeError> {
+        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(given.len());
+        for (name, tensor) in given {
+            values.push((Cow::Borrowed(*name), tensor.value(name)?.into()));
+        }
+        let model = self.session.model().to_path_buf();
+        let outputs = self.session.inner.run(values).map_err(failed(&model))?;
+        Ok(owned(outputs.into_iter()))
+    }
+
+    /// A step with bound caches; the model's own outputs come to the host.
+    ///
+    /// A cache comes out where it went in. That is safe, because the branch that computes it does not read it, and it
+    /// saves the broadcast step its copy: ONNX Runtime's `Identity` copies nothing onto itself. The binding is made anew
+    /// for each step, which takes microseconds; one that is used again would write own outputs into those of its last run.
+    fn run_bound(
+        &mut self,
+        given: &[(&str, &Tensor)],
+        device: AllocationDevice<'static>,
+    ) -> Result<Vec<(String, DynValue)>, RuntimeError> {
+        let shapes: Vec<_> = given
+            .iter()
+            .map(|(name, tensor)| ((*name).to_owned(), tensor.shape().to_vec()))
+            .collect();
+        let in_place = self.shapes == shapes;
+        let mut values = Vec::with_capacity(given.len());
+        for (name, tensor) in given {
+            values.push((*name, tensor.owned_value(name)?));
+        }
+        let model = self.session.model().to_path_buf();
+        let run = || -> Result<Vec<(String, DynValue)>, ort::Error> {
+            let on_device = MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)?;
+            let on_host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
+            let mut binding = self.session.inner.create_binding()?;
+            for (name, value) in &values {
+                binding.bind_input(*name, value)?;
+            }
+            for port in self.session.outputs() {
+                binding.bind_output_to_device(port.name.as_str(), &on_host)?;
+            }
+            for (port, slot) in self.feedback.caches.iter().zip(&mut self.caches) {
+                binding.bind_input(port.input.as_str(), &slot.value)?;
+                if in_place {
+                    binding.bind_output(port.output.as_str(), &mut slot.value)?;
+                } else {
+                    binding.bind_output_to_device(port.output.as_str(), &on_device)?;
+                }
+            }
+            let outputs = self.session.inner.run_binding(&binding)?;
+            Ok(owned(outputs.into_iter()))
+        };
+        let outputs = run().map_err(failed(&model));
+        match &outputs {
+            Ok(_) => self.shapes = shapes,
+            // What was being written is neither the old cache nor the new one.
+            Err(_) if in_place => self.reset(),
+            Err(_) => {}
+        }
+        outputs
     }
 
     fn check_flags(&self, flags: &[bool]) -> Result<(), RuntimeError> {
@@ -295,6 +334,13 @@ impl Denoiser {
     }
 }
 
+fn failed(model: &Path) -> impl Fn(ort::Error) -> RuntimeError {
+    |error| RuntimeError::Run {
+        model: model.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
 fn inputs(session: &Session, reason: String) -> RuntimeError {
     RuntimeError::Inputs {
         model: session.model().to_path_buf(),
@@ -335,32 +381,6 @@ fn placeholder(cache: &CachePort) -> Result<Slot, RuntimeError> {
 
 fn owned<'a>(outputs: impl Iterator<Item = (&'a str, DynValue)>) -> Vec<(String, DynValue)> {
     outputs.map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// The step on a device: caches are bound where they lie and come out there; the model's own outputs come to the host.
-///
-/// A plain run would bring every output to the host. The binding is made anew for each step, because one that is
-/// used again writes into the buffers of its last run, which are this run's inputs. Making one takes microseconds.
-fn run_bound(
-    session: &mut Session,
-    feedback: &Feedback,
-    device: &AllocationDevice<'static>,
-    values: &[(Cow<'_, str>, SessionInputValue<'_>)],
-) -> Result<Vec<(String, DynValue)>, ort::Error> {
-    let on_device = MemoryInfo::new(device.clone(), 0, AllocatorType::Device, MemoryType::Default)?;
-    let on_host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-    let mut binding = session.inner.create_binding()?;
-    for (name, value) in values {
-        binding.bind_input(name.as_ref(), value)?;
-    }
-    for port in session.outputs() {
-        let cached = feedback.caches.iter().any(|cache| cache.output == port.name);
-        binding.bind_output_to_device(port.name.as_str(), if cached { &on_device } else { &on_host })?;
-    }
-    session
-        .inner
-        .run_binding(&binding)
-        .map(|outputs| owned(outputs.into_iter()))
 }
 
 #[cfg(test)]
