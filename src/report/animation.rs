@@ -16,8 +16,10 @@ const TEXT: Rgb<u8> = Rgb([228, 228, 231]);
 /// Pixels between the two clips of a pair, between pairs, and around the picture.
 const SEPARATOR: u32 = 2;
 const GAP: u32 = 12;
-/// How much a caption is enlarged at most.
+/// How much captions are enlarged where all of them fit.
 const CAPTION_SCALE: u32 = 2;
+/// What stands above the clips of a pair.
+const HEADINGS: [&str; 2] = ["original", "patched"];
 /// Work of the colour quantiser, 1 (slow) to 30; frames of up to 256 colours are exact in any case.
 const QUANTISER_SPEED: i32 = 10;
 
@@ -113,8 +115,8 @@ pub fn write_pairs(path: &Path, pairs: &[Pair<'_>], rate: FramesPerSecond, scale
         .first()
         .and_then(|(_, frames, _)| frames.first())
         .map_or((0, 0), |frame| frame.dimensions());
-    let captioned = pairs.iter().any(|pair| !pair.caption.is_empty());
-    let grid = Grid::new(pairs.len(), size, scale, captioned)?;
+    let captions: Vec<&str> = pairs.iter().map(|pair| pair.caption).collect();
+    let grid = Grid::new(&captions, size, scale)?;
     let frames = first.shape().get(1).copied().unwrap_or(0);
     let pictures = (0..frames).map(|index| {
         let mut picture = grid.ground();
@@ -132,24 +134,31 @@ pub fn write_pairs(path: &Path, pairs: &[Pair<'_>], rate: FramesPerSecond, scale
 struct Grid {
     scale: u32,
     columns: u32,
+    /// The room of a clip, which may be wider than the clip so that its heading fits.
     pane: (u32, u32),
     cell: (u32, u32),
     picture: (u32, u32),
     heading: u32,
+    /// How much all captions and headings are enlarged.
+    caption_scale: u32,
 }
 
 impl Grid {
     /// As many columns as make the picture about half as wide again as high.
-    fn new(pairs: usize, (width, height): (u32, u32), scale: u32, captioned: bool) -> Result<Grid, ReportError> {
+    fn new(captions: &[&str], (width, height): (u32, u32), scale: u32) -> Result<Grid, ReportError> {
+        let pairs = captions.len();
         let scaled = |side: u32| u64::from(side) * u64::from(scale);
-        let pane = (scaled(width), scaled(height));
+        let heading = HEADINGS.map(|heading| u64::from(font::text_width(heading, 1)));
+        let pane = (scaled(width).max(heading[0]).max(heading[1]), scaled(height));
         // Nothing below can overflow once a pane is known to fit.
         gif_size(pane.0, pane.1)?;
-        let line = u64::from(font::LINE_HEIGHT * CAPTION_SCALE + 6);
-        let cell = (
-            pane.0 * 2 + u64::from(SEPARATOR),
-            pane.1 + if captioned { line } else { 0 },
-        );
+        let pair = pane.0 * 2 + u64::from(SEPARATOR);
+        let fits = |text: &&str, width: u64| u64::from(font::text_width(text, CAPTION_SCALE)) <= width;
+        let all_fit = HEADINGS.iter().all(|text| fits(text, pane.0)) && captions.iter().all(|text| fits(text, pair));
+        let caption_scale = if all_fit { CAPTION_SCALE } else { 1 };
+        let line = u64::from(font::LINE_HEIGHT * caption_scale + 6);
+        let captioned = captions.iter().any(|caption| !caption.is_empty());
+        let cell = (pair, pane.1 + if captioned { line } else { 0 });
         let gap = u64::from(GAP);
         let ideal = (pairs as f64 * (cell.1 + gap) as f64 * 1.5 / (cell.0 + gap) as f64)
             .sqrt()
@@ -165,6 +174,7 @@ impl Grid {
             cell: (small(cell.0), small(cell.1)),
             picture,
             heading: small(line),
+            caption_scale,
         })
     }
 
@@ -173,14 +183,10 @@ impl Grid {
         let mut picture = RgbImage::from_pixel(self.picture.0, self.picture.1, GROUND);
         for column in 0..self.columns {
             let left = GAP + column * (self.cell.0 + GAP);
-            self.write(&mut picture, "original", left, GAP, self.pane.0);
-            self.write(
-                &mut picture,
-                "patched",
-                left + self.pane.0 + SEPARATOR,
-                GAP,
-                self.pane.0,
-            );
+            for (place, heading) in (0..).zip(HEADINGS) {
+                let left = left + place * (self.pane.0 + SEPARATOR);
+                self.write(&mut picture, heading, left, GAP, self.pane.0);
+            }
         }
         picture
     }
@@ -194,14 +200,8 @@ impl Grid {
         self.write(picture, caption, left, top + self.pane.1 + 4, self.cell.0);
     }
 
-    /// A caption, as large as fits.
     fn write(&self, picture: &mut RgbImage, text: &str, left: u32, top: u32, width: u32) {
-        let scale = if font::text_width(text, CAPTION_SCALE) <= width {
-            CAPTION_SCALE
-        } else {
-            1
-        };
-        font::draw(picture, text, left, top, width, scale, TEXT);
+        font::draw(picture, text, left, top, width, self.caption_scale, TEXT);
     }
 }
 

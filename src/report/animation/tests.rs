@@ -58,7 +58,7 @@ fn pairs_stand_beside_each_other_below_their_captions() {
     write_pairs(&path, &[pair; 3], FramesPerSecond::new(50).unwrap(), 20).unwrap();
     let frames = decoded(&path);
     assert_eq!(frames.len(), 4);
-    let grid = Grid::new(3, (6, 5), 20, false).unwrap();
+    let grid = Grid::new(&[""; 3], (6, 5), 20).unwrap();
     assert_eq!(grid.columns, 1);
     let frame = frames[1].buffer();
     assert_eq!(frame.dimensions(), (GAP + 242 + GAP, 24 + GAP + 3 * (100 + GAP)));
@@ -77,9 +77,23 @@ fn pairs_stand_beside_each_other_below_their_captions() {
 
 #[test]
 fn captions_take_a_line_of_their_own() {
-    let plain = Grid::new(16, (32, 32), 4, false).unwrap();
-    let captioned = Grid::new(16, (32, 32), 4, true).unwrap();
+    let plain = Grid::new(&[""; 16], (32, 32), 4).unwrap();
+    let captioned = Grid::new(&["a red circle"; 16], (32, 32), 4).unwrap();
     assert_eq!((captioned.cell.1 - plain.cell.1, captioned.columns), (24, 4));
+}
+
+#[test]
+fn captions_are_of_one_size_and_headings_fit() {
+    let mut captions = ["short", "a caption that is too long to be enlarged", ""];
+    let small = Grid::new(&captions, (32, 32), 4).unwrap();
+    assert_eq!((small.caption_scale, small.pane), (1, (128, 128)));
+    captions[1] = "short too";
+    assert_eq!(Grid::new(&captions, (32, 32), 4).unwrap().caption_scale, 2);
+    let narrow = Grid::new(&captions, (32, 32), 1).unwrap();
+    assert_eq!(
+        (narrow.caption_scale, narrow.pane),
+        (1, (font::text_width("original", 1), 32))
+    );
 }
 
 #[test]
