@@ -1,7 +1,7 @@
 //! Why the axes of a core are not known: the operators before it that are not understood.
 
 use super::core::{Search, label};
-use crate::axes::Note;
+use crate::axes::{Note, labelling};
 use crate::graph::{NodeId, ValueId};
 use std::collections::{HashSet, VecDeque};
 
@@ -18,9 +18,12 @@ impl Search<'_> {
         // The first ones in the order of computing are those that the others follow from.
         causes.sort_by_key(|cause| self.variable.place(*cause));
         if causes.is_empty() {
-            let advice = "say what the inputs' axes count, for example \
-                          --axes hidden_states=batch,channels,frames,height,width";
-            return self.note(id, reason, advice);
+            let example = labelling("hidden_states", "batch,channels,frames,height,width");
+            return self.note(
+                id,
+                reason,
+                &format!("say what the inputs' axes count, for example {example}"),
+            );
         }
         let names: Vec<String> = causes
             .iter()

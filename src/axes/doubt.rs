@@ -4,7 +4,7 @@ use super::call::{Call, Shapes};
 use super::declared;
 use super::dimension::Dimension;
 use super::label::Labels;
-use super::note::Note;
+use super::note::{Note, labelling};
 use super::size::Size;
 use crate::graph::{ModelGraph, Node};
 
@@ -55,6 +55,9 @@ pub(super) fn labelled_differently(model: &ModelGraph, node: &Node, labels: Labe
     Note::new(
         format!("{} `{name}`", node.operator()),
         format!("it takes axes for one that are labelled differently ({labels}), so none of these labels is kept"),
-        "one of the inputs is labelled wrongly: say what its axes count, for example --axes pose=batch,frames,channels",
+        format!(
+            "one of the inputs is labelled wrongly: say what its axes count, for example {}",
+            labelling("pose", "batch,frames,channels")
+        ),
     )
 }

@@ -34,6 +34,7 @@ mod tests;
 pub use dimension::{Dimension, Factor, Joined, Origin, display_shape};
 pub use inputs::InputLabels;
 pub use label::{Label, Labels};
+pub(crate) use note::labelling;
 pub use note::{AxesError, Note};
 pub use size::{Bindings, Size};
 
@@ -103,14 +104,17 @@ impl Axes {
         }
         let Some((mistakes, mut axes)) = wrong else {
             return Err(AxesError::NoLatent {
-                inputs: String::new(),
+                inputs: Vec::new(),
                 example: "latent".into(),
             });
         };
         axes.notes.push(Note::new(
             "the inputs",
             format!("a convolution sums over {mistakes}, so the axes of an input are probably not what its rank says"),
-            "say what they count, for example --axes hidden_states=batch,channels,frames,height,width",
+            format!(
+                "say what they count, for example {}",
+                note::labelling("hidden_states", "batch,channels,frames,height,width")
+            ),
         ));
         Ok(axes)
     }

@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use crate::rules::{DEFAULT_PRESET, preset_names};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -72,10 +73,10 @@ pub struct OutputOptions {
 
 #[derive(Debug, Args)]
 pub struct RulesOptions {
-    /// Rules: a YAML file, or a preset (pab, latte) [default: pab, the paper's]
-    #[arg(long, value_name = "FILE|PRESET")]
+    #[arg(long, value_name = "FILE|PRESET", help = rules_help())]
     pub rules: Option<String>,
-    /// Meaning of an input's axes where it cannot be told, such as x=batch,channels,frames,height,width
+    /// Meaning of an input's axes where it cannot be told, such as x=batch,channels,frames,height,width; goes before what
+    /// the rules say under `inputs`
     #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
     pub axes: Vec<(String, String)>,
 }
@@ -243,6 +244,14 @@ pub struct DoctorOptions {
 pub struct CompletionsOptions {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+/// Help for `--rules`, with the names of the presets.
+fn rules_help() -> String {
+    format!(
+        "Rules: a YAML file, or a preset ({}) [default: {DEFAULT_PRESET}, the paper's]",
+        preset_names()
+    )
 }
 
 /// `NAME=VALUE`.

@@ -8,7 +8,7 @@ use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
 use crate::report::{Alignment, Table, number};
 use crate::rewrite::PlanSize;
-use crate::rules::{Rules, SiteFacts};
+use crate::rules::{Proposal, Rules, SiteFacts};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -27,6 +27,8 @@ struct Report {
     open_dimensions: Vec<String>,
     /// Where the rules came from.
     rules_from: String,
+    /// The preset that fits the structure of the model.
+    preset: Option<Proposal>,
     sites: Vec<Row>,
     /// What was seen and not understood.
     notes: Vec<Remark>,
@@ -71,8 +73,8 @@ struct Opaque {
 
 /// Prints the sites.
 pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure> {
-    let analysis = analyse(&options.model, &options.rules, terminal)?;
     let rules = rules(&options.rules, terminal)?;
+    let analysis = analyse(&options.model, &options.rules, &rules, terminal)?;
     let open: Vec<&str> = analysis.axes.symbols().collect();
     if let Some((name, _)) = options.sizes.iter().find(|(name, _)| !open.contains(&name.as_str())) {
         let open = if open.is_empty() {
@@ -97,7 +99,13 @@ pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure>
 }
 
 fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings: &Bindings) -> Report {
-    let Analysis { model, axes, sites } = analysis;
+    let Analysis {
+        model,
+        axes,
+        sites,
+        preset,
+        ..
+    } = analysis;
     let costs = sites.costs(model, axes, bindings);
     let rows = sites
         .sites
@@ -111,6 +119,7 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
         open_size: OPEN_SIZE,
         open_dimensions: axes.symbols().filter(given).map(str::to_owned).collect(),
         rules_from: rules.file.clone(),
+        preset: preset.clone(),
         sites: rows.collect(),
         notes: sites
             .notes

@@ -105,7 +105,7 @@ pub fn patch(
     terminal: &Terminal,
 ) -> Result<Written, Failure> {
     let rules = rules(options, terminal)?;
-    let mut result = patched(model, analyse(model, options, terminal)?, &rules, terminal)?;
+    let mut result = patched(model, analyse(model, options, &rules, terminal)?, &rules, terminal)?;
     if let Some(timesteps) = timesteps {
         result.plan.schedule = Some(SchedulePlan::new(&result.plan, timesteps));
         for (index, rule) in result.plan.rules.iter().enumerate() {
