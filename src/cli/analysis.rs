@@ -62,19 +62,23 @@ pub fn analyse(model: &Path, options: &RulesOptions, rules: &Rules, terminal: &T
         ));
     }
     let preset = propose(medium(&graph, &axes), sites.sites.iter().map(|site| site.kind));
-    if let Some(preset) = preset.as_ref().filter(|preset| !preset.is_default())
-        && options.rules.is_none()
-    {
-        terminal.note(format!(
-            "a preset fits this model better than `{DEFAULT_PRESET}`: --rules {preset}"
-        ));
-    }
     Ok(Analysis {
         model: graph,
         axes,
         sites,
         preset,
     })
+}
+
+/// Says which preset fits better, where the default is used because no rules were given.
+pub fn suggest_preset(analysis: &Analysis, options: &RulesOptions, terminal: &Terminal) {
+    if let (None, Some(preset)) = (&options.rules, &analysis.preset)
+        && !preset.is_default()
+    {
+        terminal.note(format!(
+            "a preset fits this model better than `{DEFAULT_PRESET}`: --rules {preset}"
+        ));
+    }
 }
 
 /// What the model makes, from the axes of its inputs.
@@ -149,10 +153,14 @@ pub fn patched(path: &Path, analysis: Analysis, rules: &Rules, terminal: &Termin
     };
     for (index, rule) in rules.rules.iter().enumerate() {
         if rule.broadcast.is_some() && !choices.iter().any(|choice| choice.rule == index) {
-            terminal.warning(format!(
+            let text = format!(
                 "rule `{}` ({}:{}) matches no site of this model",
                 rule.name, rules.file, rule.line
-            ));
+            );
+            match rules.is_preset() {
+                true => terminal.detail(text),
+                false => terminal.warning(text),
+            }
         }
     }
     switch(model, &choices, rules).map_err(refuse)

@@ -20,7 +20,7 @@ Exit codes:
 Examples:
   pab-patch model.onnx                          writes patched/model.onnx beside the model
   pab-patch model.onnx --rules rules.yaml -o out
-  pab-patch inspect model.onnx --json
+  pab-patch inspect model.onnx --html model.html
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
   pab-patch compare model.onnx --rules latte -o comparison";
 
@@ -112,6 +112,12 @@ pub struct InspectOptions {
     /// Size of an open dimension, for costs, such as batch=2 (may be given several times)
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
+    /// Write the stack of blocks as a graph for Graphviz (`-` is standard output)
+    #[arg(long, value_name = "FILE")]
+    pub dot: Option<PathBuf>,
+    /// Write the stack of blocks as a page for a browser, with the nodes and cuts of every module (`-` is standard output)
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

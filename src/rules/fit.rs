@@ -76,19 +76,19 @@ static FORMS: [Form; 9] = {
             preset: "open-sora-1.2",
             media: &[Video],
             attentions: Unit(&[Spatial, Cross, Temporal, Cross]),
-            reason: "spatial and temporal blocks in turn, each with cross-attention, as in Open-Sora 1.2",
+            reason: "spatial and temporal blocks, both with cross-attention, as in Open-Sora 1.2",
         },
         Form {
             preset: "latte",
             media: &[Video],
             attentions: Unit(&[Spatial, Cross, Temporal]),
-            reason: "spatial blocks with cross-attention and temporal blocks without in turn, as in Latte",
+            reason: "spatial blocks with cross-attention, temporal ones without, as in Latte",
         },
         Form {
             preset: "open-sora-plan-1.1",
             media: &[Video],
             attentions: Unit(&[Spatial, Cross, Temporal]),
-            reason: "spatial blocks with cross-attention and temporal blocks without in turn, as in Open-Sora-Plan 1.1",
+            reason: "spatial blocks with cross-attention, temporal ones without, as in Open-Sora-Plan 1.1",
         },
         Form {
             preset: "open-sora-plan-1.2",

@@ -56,6 +56,11 @@ impl Rules {
         let preset = preset.ok_or_else(|| RulesError::UnknownPreset { name: name.to_owned() })?;
         Rules::parse(&format!("preset {name}"), preset.text)
     }
+
+    /// Whether these are the rules of a preset, which may have rules for more kinds than a model has.
+    pub fn is_preset(&self) -> bool {
+        PRESETS.iter().any(|preset| preset.text == self.text)
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +76,13 @@ mod tests {
             assert_eq!(Rules::load(file.as_ref()).unwrap().rules, rules.rules);
         }
         assert!(Rules::preset(DEFAULT_PRESET).is_ok());
+    }
+
+    #[test]
+    fn presets_know_that_they_are() {
+        assert!(Rules::preset("latte").unwrap().is_preset());
+        let changed = presets()[0].text.replace("range: 2", "range: 3");
+        assert!(!Rules::parse("mine.yaml", &changed).unwrap().is_preset());
     }
 
     #[test]
