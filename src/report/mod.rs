@@ -8,6 +8,7 @@ mod atomic;
 mod comparison;
 mod comparison_table;
 mod error;
+mod file_path;
 mod font;
 mod frames;
 pub mod number;
@@ -24,6 +25,7 @@ pub use comparison::{
     VariantFigures, allowed_speed_up,
 };
 pub use error::ReportError;
+pub use file_path::FilePath;
 pub use frames::write_frames;
 pub use picture::frame_pictures;
 pub use stack::{Branch, BranchCut, BranchNode, Stack, StackBlock, StackNote};
