@@ -10,11 +10,11 @@ use super::args::InspectOptions;
 use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
-use crate::report::Pending;
+use crate::report::{FilePath, Pending, Stack};
 use crate::rewrite::PlanSize;
 use crate::rules::{Proposal, Rules, SiteFacts};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The size of every open dimension that `--size` does not give, for costs: large enough that halves of it are sizes too.
 const OPEN_SIZE: i64 = 16;
@@ -22,7 +22,7 @@ const OPEN_SIZE: i64 = 16;
 /// What `--json` prints; `docs/inspect.schema.json` is its schema.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: FilePath,
     /// Operations of one step.
     flops: f64,
     /// The value of open dimensions that no `--size` gave.
@@ -103,37 +103,61 @@ pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure>
         ..Bindings::of(sizes)
     };
     let report = report(options, &analysis, &rules, &bindings);
-    let targets = [&options.dot, &options.html];
-    if targets.iter().all(|target| target.is_none()) {
-        return terminal.result(&report, || table::text(&report));
+    match write(options, &analysis, &report, &bindings, terminal)? {
+        Printed::Nothing => terminal.result(&report, || table::text(&report)),
+        Printed::View => Ok(()),
     }
-    let to_standard_output = |target: &&Option<PathBuf>| target.as_deref() == Some(Path::new(STANDARD_OUTPUT));
-    let printed = targets.iter().copied().filter(to_standard_output).count();
-    if printed + usize::from(terminal.is_json()) > 1 {
+}
+
+/// What went to standard output.
+enum Printed {
+    Nothing,
+    /// The graph or the page.
+    View,
+}
+
+/// Writes the graph and the page where they are wanted.
+fn write(
+    options: &InspectOptions,
+    analysis: &Analysis,
+    report: &Report,
+    bindings: &Bindings,
+    terminal: &Terminal,
+) -> Result<Printed, Failure> {
+    let dot = options
+        .dot
+        .as_deref()
+        .map(|target| (target, Stack::dot as fn(&Stack) -> String));
+    let html = options
+        .html
+        .as_deref()
+        .map(|target| (target, Stack::html as fn(&Stack) -> String));
+    let views: Vec<_> = dot.into_iter().chain(html).collect();
+    let (printed, files): (Vec<_>, Vec<_>) = views
+        .into_iter()
+        .partition(|(target, _)| *target == Path::new(STANDARD_OUTPUT));
+    if printed.len() + usize::from(terminal.is_json()) > 1 {
         return Err(Failure::Usage(
             "only one of --json, --dot - and --html - can go to standard output; give the others a file".to_owned(),
         ));
     }
-    let stack = view::stack(&analysis, &report, &bindings);
-    // Both are written before the first appears, so that a full disk leaves neither.
-    let dot = options.dot.as_deref().map(|target| (target, stack.dot()));
-    let html = options.html.as_deref().map(|target| (target, stack.html()));
+    if printed.is_empty() && files.is_empty() {
+        return Ok(Printed::Nothing);
+    }
+    let stack = view::stack(analysis, report, bindings);
+    // All are written before the first appears, so that a full disk leaves none.
     let mut pending = Vec::new();
-    for (target, text) in [&dot, &html].into_iter().flatten() {
-        if *target == Path::new(STANDARD_OUTPUT) {
-            terminal.print(text)?;
-            continue;
-        }
+    for (target, make) in files {
         refuse_model(target, &options.model)?;
-        pending.push((target, Pending::text(target, text.trim_end())?));
+        pending.push((target, Pending::text(target, make(&stack).trim_end())?));
     }
     for (target, file) in pending {
         file.finish()?;
         terminal.note(format!("wrote {}", target.display()));
     }
-    match printed {
-        0 => terminal.result(&report, || table::text(&report)),
-        _ => Ok(()),
+    match printed.first() {
+        Some((_, make)) => terminal.print(&make(&stack)).map(|()| Printed::View),
+        None => Ok(Printed::Nothing),
     }
 }
 
@@ -177,7 +201,7 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
         .map(|((site, cost), layer)| row(site, cost, layer, analysis, rules));
     let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
     Report {
-        model: options.model.clone(),
+        model: options.model.clone().into(),
         flops: costs.flops,
         open_size: OPEN_SIZE,
         open_dimensions: axes.symbols().filter(given).map(str::to_owned).collect(),

@@ -114,6 +114,7 @@ fn facts(report: &Report) -> Vec<(String, String)> {
 fn branch_cut(model: &ModelGraph, point: CutPoint, cut: &Cut, bindings: &Bindings) -> BranchCut {
     BranchCut {
         point: point.word(),
+        part: None,
         value: model.graph.value(cut.value).name().to_owned(),
         element_type: format!("{:?}", cut.element_type).to_lowercase(),
         shape: shape_text(&shape(cut)),

@@ -131,6 +131,7 @@ fn write_block(page: &mut String, index: usize, block: &StackBlock) -> Result {
 fn write_branch(page: &mut String, branch: &Branch) -> Result {
     let name = escaped(&branch.name);
     let kind = escaped(branch.kind);
+    let shape = branch.cuts.first().map(|cut| cut.shape.as_str());
     let cell = |text: Option<&str>| escaped(text.unwrap_or("–"));
     let bytes = |count: Option<u64>| count.map_or_else(|| "–".to_owned(), number::bytes);
     writeln!(
@@ -139,7 +140,12 @@ fn write_branch(page: &mut String, branch: &Branch) -> Result {
     )?;
     writeln!(page, "<b>{name}</b> <i class=\"kind\">{kind}</i>")?;
     writeln!(page, "<code class=\"module\">{}</code>", cell(branch.module.as_deref()))?;
-    writeln!(page, "<code class=\"axes\">{}</code>", cell(branch.axes.as_deref()))?;
+    writeln!(
+        page,
+        "<code class=\"axes\">{}<br>{}</code>",
+        cell(branch.axes.as_deref()),
+        cell(shape)
+    )?;
     writeln!(
         page,
         "<span title=\"bytes of the cache\">{}</span>",
@@ -159,7 +165,11 @@ fn write_branch(page: &mut String, branch: &Branch) -> Result {
         writeln!(
             page,
             "<tr><td>{}</td><td><code>{}</code></td><td>{}</td><td><code>{}</code></td><td>{}</td></tr>",
-            escaped(cut.point),
+            escaped(
+                &cut.part
+                    .as_ref()
+                    .map_or_else(|| cut.point.to_owned(), |part| format!("{}, {part}", cut.point))
+            ),
             escaped(&cut.value),
             escaped(&cut.element_type),
             escaped(&cut.shape),

@@ -64,6 +64,8 @@ pub struct Branch {
 pub struct BranchCut {
     /// The word for it in rules.
     pub point: &'static str,
+    /// The part of the result that it is, where the branch has several.
+    pub part: Option<String>,
     /// The value's name in the file.
     pub value: String,
     /// Its element type.

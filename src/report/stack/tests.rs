@@ -19,6 +19,7 @@ fn branch(name: &str, kind: &'static str, module: &str) -> Branch {
         rule: Some("slow".to_owned()),
         cuts: vec![BranchCut {
             point: "output",
+            part: Some("text".to_owned()),
             value: format!("{name}_out"),
             element_type: "float16".to_owned(),
             shape: "[16*batch, 64, 128]".to_owned(),
@@ -90,6 +91,7 @@ fn hostile() -> Stack {
             branch.rule = Some(text());
             for cut in &mut branch.cuts {
                 (cut.value, cut.shape, cut.element_type) = (text(), text(), text());
+                cut.part = Some(text());
             }
             for node in &mut branch.nodes {
                 (node.name, node.operator) = (text(), text());
@@ -165,7 +167,7 @@ fn the_page_has_everything() {
         "1.50 MFLOP",
         "12.5 %",
         "4.00 KiB",
-        "<td>output</td><td><code>spatial.0_out</code></td><td>float16</td><td><code>[16*batch, 64, 128]</code></td>",
+        "<td>output, text</td><td><code>spatial.0_out</code></td><td>float16</td><td><code>[16*batch, 64, 128]</code></td>",
         "<li class=\"core\"><span>Softmax</span> <code>/blocks.0.attn1/Softmax</code></li>",
         "Rule: slow. Heads: 4.",
         "<strong>Softmax `s`</strong>: its key axis mixes batch. <em>report it</em>",
