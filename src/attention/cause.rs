@@ -22,7 +22,7 @@ impl Search<'_> {
             return self.note(
                 id,
                 reason,
-                &format!("say what the inputs' axes count, for example {example}"),
+                format!("say what the inputs' axes count, for example {example}"),
             );
         }
         let names: Vec<String> = causes
