@@ -115,26 +115,28 @@ impl Layout {
     /// The note that nothing in the graph tells this layout from `others`; none where there are no others.
     pub fn assumed(&self, others: &[Layout]) -> Option<Note> {
         let other = others.first()?;
-        let words = |layout: &Layout| {
-            layout
-                .labels
-                .iter()
-                .map(|label| label.word())
-                .collect::<Vec<_>>()
-                .join(",")
-        };
         Some(Note::new(
             format!("input `{}`", self.input),
             format!(
                 "its axes are assumed to be {}, but no convolution tells so",
-                words(self)
+                self.words()
             ),
             format!(
                 "say what they count: {}; or else {}",
-                labelling(&self.input, &words(self)),
-                labelling(&self.input, &words(other))
+                self.labelling(),
+                other.labelling()
             ),
         ))
+    }
+
+    /// How to say that the input has this layout.
+    pub fn labelling(&self) -> String {
+        labelling(&self.input, &self.words())
+    }
+
+    fn words(&self) -> String {
+        let words: Vec<&str> = self.labels.iter().map(|label| label.word()).collect();
+        words.join(",")
     }
 }
 
