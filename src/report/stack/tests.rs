@@ -210,6 +210,27 @@ fn a_model_without_sites_has_a_page_too() {
 }
 
 #[test]
+fn a_large_model_fits_on_a_page() {
+    let block = |index: usize| StackBlock {
+        module: Some(format!("blocks.{index}")),
+        branches: vec![
+            branch(&format!("joint.{index}"), "joint", &format!("blocks.{index}.attn")),
+            branch(&format!("mlp.{index}"), "mlp", &format!("blocks.{index}.mlp")),
+        ],
+    };
+    let mut stack = stack();
+    stack.blocks = (0..100).map(block).collect();
+    for branch in stack.blocks.iter_mut().flat_map(|block| &mut block.branches) {
+        branch.nodes = std::iter::repeat_n(branch.nodes.clone(), 50).flatten().collect();
+    }
+    let page = stack.html();
+    tags(&page);
+    assert_eq!(page.matches("<details ").count(), 200);
+    assert!(page.len() < 4 << 20, "{} bytes", page.len());
+    assert_eq!(stack.dot().matches("shape=box").count(), 200);
+}
+
+#[test]
 fn every_kind_has_its_colour() {
     let style = include_str!("stack.css");
     for kind in crate::attention::Kind::ALL {
