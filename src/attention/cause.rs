@@ -1,7 +1,7 @@
 //! Why the axes of a core are not known: the operators before it that are not understood.
 
 use super::core::{Search, label};
-use crate::axes::Note;
+use crate::axes::{Note, labelling};
 use crate::graph::{NodeId, ValueId};
 use std::collections::{HashSet, VecDeque};
 
@@ -18,9 +18,7 @@ impl Search<'_> {
         // The first ones in the order of computing are those that the others follow from.
         causes.sort_by_key(|cause| self.variable.place(*cause));
         if causes.is_empty() {
-            let advice = "say what the inputs' axes count, for example \
-                          --axes hidden_states=batch,channels,frames,height,width";
-            return self.note(id, reason, advice);
+            return self.note(id, reason, self.label_the_latent());
         }
         let names: Vec<String> = causes
             .iter()
@@ -38,6 +36,27 @@ impl Search<'_> {
                 names.join(", ")
             ),
             "export the model without these operators; `pab-patch inspect --json` lists all of them under `opaque`",
+        )
+    }
+
+    /// What to do where labels of the inputs did not reach far enough: how to label the likeliest latent.
+    fn label_the_latent(&self) -> String {
+        const FORMS: [(usize, &str); 2] = [
+            (5, "batch,channels,frames,height,width"),
+            (4, "batch,channels,height,width"),
+        ];
+        let rank = |input: &ValueId| {
+            let shape = self.graph.tensor_type(*input)?.shape.as_ref()?;
+            Some(shape.dim.len())
+        };
+        let form = |(wanted, axes)| {
+            let mut inputs = self.graph.inputs();
+            let latent = inputs.find(|input| rank(input) == Some(wanted))?;
+            Some(labelling(self.graph.value(latent).name(), axes))
+        };
+        FORMS.into_iter().find_map(form).map_or_else(
+            || "say what the inputs' axes count with --axes, or in the rules file under `inputs`".to_owned(),
+            |line| format!("say what the inputs' axes count, for example {line}"),
         )
     }
 

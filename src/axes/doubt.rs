@@ -3,10 +3,11 @@
 use super::call::{Call, Shapes};
 use super::declared;
 use super::dimension::Dimension;
-use super::label::Labels;
-use super::note::Note;
+use super::label::{Label, Labels};
+use super::note::{Note, labelling};
 use super::size::Size;
-use crate::graph::{ModelGraph, Node};
+use crate::graph::{ModelGraph, Node, ValueId};
+use std::collections::{HashSet, VecDeque};
 
 /// The first output whose declared sizes are not those that the rule gives, as a note.
 pub(super) fn disagrees(model: &ModelGraph, node: &Node, shapes: &Shapes) -> Option<Note> {
@@ -46,15 +47,64 @@ pub(super) fn disputes(call: &Call<'_>, shapes: &Shapes) -> Option<Labels> {
     (!labels.is_within(before)).then_some(labels)
 }
 
-/// The note on a node that [`disputes`].
-pub(super) fn labelled_differently(model: &ModelGraph, node: &Node, labels: Labels) -> Note {
+/// The note on a call that [`disputes`].
+pub(super) fn labelled_differently(call: &Call<'_>, labels: Labels) -> Note {
+    let (model, node) = (call.model, call.node);
     let name = match (node.name(), node.output(0)) {
         ("", Some(output)) => model.graph.value(output).name(),
         (name, _) => name,
     };
+    let advice = match relabelled(call, labels) {
+        Some(line) => format!("one of the inputs is labelled wrongly: say what its axes count, perhaps {line}"),
+        None => "one of the inputs is labelled wrongly: say what its axes count with --axes, or in the rules file \
+                 under `inputs`"
+            .to_owned(),
+    };
     Note::new(
         format!("{} `{name}`", node.operator()),
         format!("it takes axes for one that are labelled differently ({labels}), so none of these labels is kept"),
-        "one of the inputs is labelled wrongly: say what its axes count, for example --axes pose=batch,frames,channels",
+        advice,
     )
+}
+
+/// As many nodes before a disputing one are looked at.
+const MOST_LOOKED_AT: usize = 4096;
+
+/// How to label the nearest input that has one of the `disputed` labels, and is not the latent, with the other one.
+fn relabelled(call: &Call<'_>, disputed: Labels) -> Option<String> {
+    let graph = &call.model.graph;
+    let mut pending: VecDeque<ValueId> = call.node.inputs().flatten().collect();
+    let mut seen: HashSet<ValueId> = pending.iter().copied().collect();
+    while let Some(value) = pending.pop_front() {
+        if seen.len() > MOST_LOOKED_AT {
+            break;
+        }
+        if let Some((_, node)) = graph.producer(value) {
+            pending.extend(node.inputs().flatten().filter(|input| seen.insert(*input)));
+        } else if graph.value(value).initializer().is_none() {
+            let shape = call.facts.get(value.index()).and_then(|facts| facts.shape.as_deref());
+            if let Some(axes) = shape.and_then(|shape| exchanged(shape, disputed)) {
+                return Some(labelling(graph.value(value).name(), &axes));
+            }
+        }
+    }
+    None
+}
+
+/// The labels of an input with the other one of two `disputed` labels; `None` where that is no sensible advice.
+fn exchanged(shape: &[Dimension], disputed: Labels) -> Option<String> {
+    let own: Vec<Label> = shape
+        .iter()
+        .map(|dimension| dimension.labels().single().unwrap_or(Label::Other))
+        .collect();
+    let mine = Labels::of(own.iter().copied()).intersection(disputed).single()?;
+    let other = disputed.without(Labels::of([mine])).single()?;
+    if own.contains(&Label::Height) {
+        return None;
+    }
+    let words: Vec<&str> = own
+        .iter()
+        .map(|label| if *label == mine { other.word() } else { label.word() })
+        .collect();
+    Some(words.join(","))
 }

@@ -2,7 +2,7 @@
 
 use super::dimension::Dimension;
 use super::label::Label::{self, Batch, Channels, Frames, Height, Other, Text, Tokens, Width};
-use super::note::{AxesError, Note};
+use super::note::{AxesError, Note, labelling};
 use super::size::Size;
 use crate::graph::{ModelGraph, ValueId};
 use crate::onnx::messages::DataType;
@@ -13,6 +13,35 @@ use std::collections::BTreeMap;
 pub struct InputLabels {
     /// One label for each axis.
     pub inputs: BTreeMap<String, Vec<Label>>,
+}
+
+impl InputLabels {
+    /// Labels that do not fit the model: those of inputs that it does not have, and too many or too few for the rank.
+    pub fn faults(&self, model: &ModelGraph) -> Vec<AxesError> {
+        faults(&read(model), self)
+    }
+}
+
+fn faults(inputs: &[Input], given: &InputLabels) -> Vec<AxesError> {
+    let fault = |(name, labels): (&String, &Vec<Label>)| match inputs.iter().find(|input| input.name == *name) {
+        None => Some(AxesError::UnknownInput {
+            name: name.clone(),
+            inputs: names(inputs),
+        }),
+        Some(input) => input
+            .rank()
+            .filter(|rank| *rank != labels.len())
+            .map(|rank| AxesError::Rank {
+                name: name.clone(),
+                rank,
+                labels: labels.len(),
+            }),
+    };
+    given.inputs.iter().filter_map(fault).collect()
+}
+
+fn names(inputs: &[Input]) -> Vec<String> {
+    inputs.iter().map(|input| input.name.clone()).collect()
 }
 
 /// Layouts of latents, in the order in which they are tried. One that makes a convolution sum over something else than
@@ -86,54 +115,36 @@ impl Layout {
     /// The note that nothing in the graph tells this layout from `others`; none where there are no others.
     pub fn assumed(&self, others: &[Layout]) -> Option<Note> {
         let other = others.first()?;
-        let words = |layout: &Layout| {
-            layout
-                .labels
-                .iter()
-                .map(|label| label.word())
-                .collect::<Vec<_>>()
-                .join(",")
-        };
         Some(Note::new(
             format!("input `{}`", self.input),
             format!(
                 "its axes are assumed to be {}, but no convolution tells so",
-                words(self)
+                self.words()
             ),
             format!(
-                "say what they count: --axes {0}={1}, or --axes {0}={2}",
-                self.input,
-                words(self),
-                words(other)
+                "say what they count: {}; or else {}",
+                self.labelling(),
+                other.labelling()
             ),
         ))
+    }
+
+    /// How to say that the input has this layout.
+    pub fn labelling(&self) -> String {
+        labelling(&self.input, &self.words())
+    }
+
+    fn words(&self) -> String {
+        let words: Vec<&str> = self.labels.iter().map(|label| label.word()).collect();
+        words.join(",")
     }
 }
 
 /// Every way to label the inputs that fits their ranks, the likeliest first. Never empty.
 pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Labelled>, AxesError> {
     let inputs = read(model);
-    let names = || {
-        inputs
-            .iter()
-            .map(|input| format!("`{}`", input.name))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    for (name, labels) in &given.inputs {
-        let Some(input) = inputs.iter().find(|input| input.name == *name) else {
-            return Err(AxesError::UnknownInput {
-                name: name.clone(),
-                inputs: names(),
-            });
-        };
-        if let Some(rank) = input.rank().filter(|rank| *rank != labels.len()) {
-            return Err(AxesError::Rank {
-                name: name.clone(),
-                rank,
-                labels: labels.len(),
-            });
-        }
+    if let Some(fault) = faults(&inputs, given).into_iter().next() {
+        return Err(fault);
     }
     let labeller = |latent| Labeller {
         inputs: &inputs,
@@ -170,7 +181,7 @@ pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Lab
                 .first()
                 .map_or_else(|| "latent".to_owned(), |input| input.name.clone());
             return Err(AxesError::NoLatent {
-                inputs: names(),
+                inputs: names(&inputs),
                 example,
             });
         }
@@ -246,8 +257,8 @@ impl Labeller<'_> {
                     format!("input `{}`", input.name),
                     format!("is taken for text from its rank alone, but its second axis has the size of {label}"),
                     format!(
-                        "say what its axes count, for example --axes {}=batch,{label},channels",
-                        input.name
+                        "say what its axes count, for example {}",
+                        labelling(&input.name, &format!("batch,{label},channels"))
                     ),
                 ));
             }
@@ -358,6 +369,6 @@ fn ambiguous(input: &Input, reason: &str) -> Note {
     Note::new(
         format!("input `{}`", input.name),
         reason,
-        format!("say what they count, for example --axes {}={axes}", input.name),
+        format!("say what they count, for example {}", labelling(&input.name, axes)),
     )
 }

@@ -34,6 +34,7 @@ mod tests;
 pub use dimension::{Dimension, Factor, Joined, Origin, display_shape};
 pub use inputs::InputLabels;
 pub use label::{Label, Labels};
+pub(crate) use note::labelling;
 pub use note::{AxesError, Note};
 pub use size::{Bindings, Size};
 
@@ -83,14 +84,14 @@ impl Axes {
     pub fn analyse(model: &ModelGraph, labels: &InputLabels) -> Result<Axes, AxesError> {
         let order = model.graph.topological_order()?;
         let mut fitting: Option<(Option<Layout>, Axes)> = None;
-        let mut wrong: Option<(Labels, Axes)> = None;
+        let mut wrong: Option<(Labels, Option<Layout>, Axes)> = None;
         // All are tried: where two of them fit, neither is certain, and that is said.
         let mut others = Vec::new();
         for choice in inputs::choices(model, labels)? {
             let layout = choice.layout.clone();
             let (mistakes, axes) = push(model, &order, choice);
             if !mistakes.is_empty() {
-                wrong.get_or_insert((mistakes, axes));
+                wrong.get_or_insert((mistakes, layout, axes));
             } else if fitting.is_none() {
                 fitting = Some((layout, axes));
             } else {
@@ -101,16 +102,19 @@ impl Axes {
             axes.notes.extend(layout.and_then(|layout| layout.assumed(&others)));
             return Ok(axes);
         }
-        let Some((mistakes, mut axes)) = wrong else {
+        let Some((mistakes, layout, mut axes)) = wrong else {
             return Err(AxesError::NoLatent {
-                inputs: String::new(),
+                inputs: Vec::new(),
                 example: "latent".into(),
             });
         };
         axes.notes.push(Note::new(
             "the inputs",
             format!("a convolution sums over {mistakes}, so the axes of an input are probably not what its rank says"),
-            "say what they count, for example --axes hidden_states=batch,channels,frames,height,width",
+            match layout {
+                Some(layout) => format!("say what they count, in the form {}", layout.labelling()),
+                None => "say what they count with --axes, or in the rules file under `inputs`".to_owned(),
+            },
         ));
         Ok(axes)
     }
@@ -223,7 +227,7 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
         if let Some(labels) = doubt::disputes(&call, &shapes) {
             match &mut dispute {
                 Some((_, more)) => *more += 1,
-                None => dispute = Some((doubt::labelled_differently(model, node, labels), 0)),
+                None => dispute = Some((doubt::labelled_differently(&call, labels), 0)),
             }
         }
         record(model, node, shapes, element, integers, &mut facts);

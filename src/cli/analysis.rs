@@ -4,11 +4,11 @@ use super::Failure;
 use super::args::RulesOptions;
 use super::terminal::Terminal;
 use crate::attention::Sites;
-use crate::axes::{Axes, InputLabels, Label};
+use crate::axes::{Axes, Dimension, InputLabels, Label, Labels};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::rewrite::{Patched, refuse_patched, select, switch};
-use crate::rules::{DEFAULT_PRESET, Rules};
+use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rules, propose};
 use std::path::Path;
 
 /// A model and what was found in it.
@@ -20,13 +20,16 @@ pub struct Analysis {
     pub axes: Axes,
     /// What can be broadcast, and what was not understood.
     pub sites: Sites,
+    /// The preset that fits its structure.
+    pub preset: Option<Proposal>,
 }
 
-/// Loads a model and finds its sites.
-pub fn analyse(model: &Path, options: &RulesOptions, terminal: &Terminal) -> Result<Analysis, Failure> {
+/// Loads a model and finds its sites. Of the rules, what they say of the model's inputs is used.
+pub fn analyse(model: &Path, options: &RulesOptions, rules: &Rules, terminal: &Terminal) -> Result<Analysis, Failure> {
     let graph = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
     refuse_patched(&graph).map_err(Failure::of(model, Failure::rewrite))?;
-    let axes = Axes::analyse(&graph, &labels(options)?).map_err(Failure::of(model, Failure::axes))?;
+    let labels = input_labels(&graph, options, rules)?;
+    let axes = Axes::analyse(&graph, &labels).map_err(Failure::of(model, Failure::axes))?;
     let sites = Sites::find(&graph, &axes).map_err(Failure::of(model, Failure::graph))?;
     // A model with many blocks has the same to say of each.
     const SHOWN: usize = 6;
@@ -58,14 +61,55 @@ pub fn analyse(model: &Path, options: &RulesOptions, terminal: &Terminal) -> Res
             operator.operator, operator.count
         ));
     }
+    let preset = propose(medium(&graph, &axes), sites.sites.iter().map(|site| site.kind));
     Ok(Analysis {
         model: graph,
         axes,
         sites,
+        preset,
     })
 }
 
-/// The axes of inputs that the user gave.
+/// Says which preset fits better, where the default is used because no rules were given.
+pub fn suggest_preset(analysis: &Analysis, options: &RulesOptions, terminal: &Terminal) {
+    if let (None, Some(preset)) = (&options.rules, &analysis.preset)
+        && !preset.is_default()
+    {
+        terminal.note(format!(
+            "a preset fits this model better than `{DEFAULT_PRESET}`: --rules {preset}"
+        ));
+    }
+}
+
+/// What the model makes, from the axes of its inputs.
+fn medium(model: &ModelGraph, axes: &Axes) -> Option<Medium> {
+    let inputs = model.graph.inputs().filter_map(|input| axes.dimensions(input));
+    let labels = inputs
+        .flatten()
+        .map(Dimension::labels)
+        .fold(Labels::NONE, Labels::union);
+    const MEDIA: [(Label, Medium); 3] = [
+        (Label::Frames, Medium::Video),
+        (Label::Height, Medium::Image),
+        (Label::Tokens, Medium::Tokens),
+    ];
+    let found = MEDIA.into_iter().find(|(label, _)| labels.contains(*label));
+    found.map(|(_, medium)| medium)
+}
+
+/// The axes of inputs that the user gave: on the command line, or else in the rules.
+fn input_labels(model: &ModelGraph, options: &RulesOptions, rules: &Rules) -> Result<InputLabels, Failure> {
+    let given = labels(options)?;
+    let labels = rules.input_labels(&given);
+    let mut faults = labels.faults(model);
+    faults.retain(|fault| fault.input().is_some_and(|input| !given.inputs.contains_key(input)));
+    match rules.input_faults(&faults) {
+        Some(error) => Err(error.into()),
+        None => Ok(labels),
+    }
+}
+
+/// The axes of inputs that the command line gives.
 fn labels(options: &RulesOptions) -> Result<InputLabels, Failure> {
     let mut labels = InputLabels::default();
     for (input, axes) in &options.axes {
@@ -109,10 +153,14 @@ pub fn patched(path: &Path, analysis: Analysis, rules: &Rules, terminal: &Termin
     };
     for (index, rule) in rules.rules.iter().enumerate() {
         if rule.broadcast.is_some() && !choices.iter().any(|choice| choice.rule == index) {
-            terminal.warning(format!(
+            let text = format!(
                 "rule `{}` ({}:{}) matches no site of this model",
                 rule.name, rules.file, rule.line
-            ));
+            );
+            match rules.is_preset() {
+                true => terminal.detail(text),
+                false => terminal.warning(text),
+            }
         }
     }
     switch(model, &choices, rules).map_err(refuse)

@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use crate::rules::{DEFAULT_PRESET, preset_names};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ Exit codes:
 Examples:
   pab-patch model.onnx                          writes patched/model.onnx beside the model
   pab-patch model.onnx --rules rules.yaml -o out
-  pab-patch inspect model.onnx --json
+  pab-patch inspect model.onnx --html model.html
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
   pab-patch compare model.onnx --rules latte -o comparison";
 
@@ -72,10 +73,10 @@ pub struct OutputOptions {
 
 #[derive(Debug, Args)]
 pub struct RulesOptions {
-    /// Rules: a YAML file, or a preset (pab, latte) [default: pab, the paper's]
-    #[arg(long, value_name = "FILE|PRESET")]
+    #[arg(long, value_name = "FILE|PRESET", help = rules_help())]
     pub rules: Option<String>,
-    /// Meaning of an input's axes where it cannot be told, such as x=batch,channels,frames,height,width
+    /// Meaning of an input's axes where it cannot be told, such as x=batch,channels,frames,height,width; goes before what
+    /// the rules say under `inputs`
     #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
     pub axes: Vec<(String, String)>,
 }
@@ -111,6 +112,12 @@ pub struct InspectOptions {
     /// Size of an open dimension, for costs, such as batch=2 (may be given several times)
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
+    /// Write the stack of blocks as a graph for Graphviz (`-` is standard output)
+    #[arg(long, value_name = "FILE")]
+    pub dot: Option<PathBuf>,
+    /// Write the stack of blocks as a page for a browser, with the nodes and cuts of every module (`-` is standard output)
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -243,6 +250,14 @@ pub struct DoctorOptions {
 pub struct CompletionsOptions {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+/// Help for `--rules`, with the names of the presets.
+fn rules_help() -> String {
+    format!(
+        "Rules: a YAML file, or a preset ({}) [default: {DEFAULT_PRESET}, the paper's]",
+        preset_names()
+    )
 }
 
 /// `NAME=VALUE`.

@@ -1,7 +1,7 @@
 //! `pab-patch MODEL.onnx`: writes the patched model and its plan.
 
 use super::Failure;
-use super::analysis::{analyse, patched, rules};
+use super::analysis::{analyse, patched, rules, suggest_preset};
 use super::args::{PatchOptions, RulesOptions};
 use super::folder::OutputFolder;
 use super::session::scheduler_beside;
@@ -110,7 +110,9 @@ pub fn patch(
     terminal: &Terminal,
 ) -> Result<Written, Failure> {
     let rules = rules(options, terminal)?;
-    let mut result = patched(model, analyse(model, options, terminal)?, &rules, terminal)?;
+    let analysis = analyse(model, options, &rules, terminal)?;
+    suggest_preset(&analysis, options, terminal);
+    let mut result = patched(model, analysis, &rules, terminal)?;
     if let Some(timesteps) = timesteps {
         result.plan.schedule = Some(SchedulePlan::new(&result.plan, timesteps));
         for (index, rule) in result.plan.rules.iter().enumerate() {

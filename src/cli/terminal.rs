@@ -62,18 +62,29 @@ impl Terminal {
     /// # Errors
     /// [`Failure::Stdout`] where standard output is closed.
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
-        let mut output = if self.json {
-            serde_json::to_string_pretty(value).map_err(|error| Failure::Stdout(error.into()))?
+        if self.json {
+            self.print(&serde_json::to_string_pretty(value).map_err(|error| Failure::Stdout(error.into()))?)
         } else {
-            text()
-        };
-        if !output.ends_with('\n') {
-            output.push('\n');
+            self.print(&text())
         }
-        std::io::stdout()
-            .lock()
-            .write_all(output.as_bytes())
-            .map_err(Failure::Stdout)
+    }
+
+    /// Data on standard output, with a newline at the end.
+    ///
+    /// # Errors
+    /// [`Failure::Stdout`] where standard output is closed.
+    pub fn print(&self, text: &str) -> Result<(), Failure> {
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        let mut output = std::io::stdout().lock();
+        let written = output
+            .write_all(text.as_bytes())
+            .and_then(|()| output.write_all(end.as_bytes()));
+        written.map_err(Failure::Stdout)
+    }
+
+    /// Whether results are printed as JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
     }
 
     /// How tables on standard output are drawn.

@@ -13,6 +13,7 @@ mod font;
 mod frames;
 pub mod number;
 mod picture;
+mod stack;
 mod statistics;
 mod table;
 
@@ -27,5 +28,6 @@ pub use error::ReportError;
 pub use file_path::FilePath;
 pub use frames::write_frames;
 pub use picture::frame_pictures;
+pub use stack::{Branch, BranchCut, BranchNode, Stack, StackBlock, StackNote};
 pub use statistics::{Distribution, mean, median, median_of_ratios, quantile, ratio_of_medians};
 pub use table::{Alignment, Table, TableStyle};

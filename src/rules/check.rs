@@ -7,7 +7,7 @@ use super::scalar::describe;
 use super::select::Match;
 use super::suggest::closest;
 use super::tree::{Content, Node, Place};
-use super::{CutPoint, Rule};
+use super::{CutPoint, InputAxes, Rule};
 use crate::attention::Kind;
 use std::rc::Rc;
 
@@ -19,6 +19,7 @@ const LONGEST_NAME: usize = 64;
 /// The whole file.
 pub(super) struct File {
     pub description: Option<String>,
+    pub inputs: Vec<InputAxes>,
     pub rules: Vec<Rule>,
     /// Where each rule says what it matches.
     pub matches: Vec<Place>,
@@ -26,7 +27,7 @@ pub(super) struct File {
 
 const FILE: Shape = Shape {
     what: "a rules file",
-    keys: &["version", "description", "rules"],
+    keys: &["version", "description", "inputs", "rules"],
 };
 const RULE: Shape = Shape {
     what: "a rule",
@@ -53,6 +54,7 @@ impl Reader<'_> {
         let description = fields
             .get("description")
             .and_then(|node| self.text(&node, "a description"));
+        let inputs = fields.get("inputs").map_or_else(Vec::new, |node| self.inputs(&node));
         let list = self.required(&fields, "rules", "add `rules:` with at least one rule below it")?;
         let nodes = self.list(&list, "`rules`", "write one `- name: …` for each rule")?;
         if nodes.is_empty() {
@@ -70,6 +72,7 @@ impl Reader<'_> {
         }
         Some(File {
             description,
+            inputs,
             rules,
             matches,
         })

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// The file could not be read.
-    #[error("cannot read the rules file `{}`: {reason}; check the path, or name one of the presets: {}", path.display(), super::preset::names())]
+    #[error("cannot read the rules file `{}`: {reason}; check the path, or name one of the presets: {}", path.display(), super::preset::preset_names())]
     Read {
         /// The file.
         path: PathBuf,
@@ -26,7 +26,10 @@ pub enum RulesError {
         limit: usize,
     },
     /// There is no preset of that name.
-    #[error("there are no rules called `{name}`: the presets are {}", super::preset::names())]
+    #[error(
+        "there are no rules called `{name}`: the presets are {}",
+        super::preset::preset_names()
+    )]
     UnknownPreset {
         /// The name that was asked for.
         name: String,

@@ -8,6 +8,8 @@ mod blocks;
 mod broadcast;
 mod check;
 mod diagnostic;
+mod fit;
+mod inputs;
 mod pattern;
 mod preset;
 mod reach;
@@ -23,8 +25,10 @@ mod tests;
 pub use blocks::{BlockRange, Blocks, BlocksError, MAX_BLOCK};
 pub use broadcast::{Broadcast, BroadcastError, Window, WindowError};
 pub use diagnostic::{Diagnostic, Report, RulesError};
+pub use fit::{Medium, Proposal, propose};
+pub use inputs::InputAxes;
 pub use pattern::{Pattern, PatternError};
-pub use preset::{DEFAULT_PRESET, Preset, presets};
+pub use preset::{DEFAULT_PRESET, Preset, preset_names, presets};
 pub use select::{Match, SiteFacts};
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -43,8 +47,14 @@ pub struct Rules {
     /// What the rules are for, in the author's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// What the axes of the model's inputs count, where the file says so.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "inputs::as_mapping")]
+    pub inputs: Vec<InputAxes>,
     /// The rules.
     pub rules: Vec<Rule>,
+    /// The text of the file, for errors that show only with a model.
+    #[serde(skip)]
+    text: String,
 }
 
 /// One rule. Serialises to the form that it has in YAML.
@@ -144,7 +154,9 @@ impl Rules {
             Some(checked) if findings.diagnostics.is_empty() => Ok(Rules {
                 file: file.to_owned(),
                 description: checked.description,
+                inputs: checked.inputs,
                 rules: checked.rules,
+                text: text.to_owned(),
             }),
             _ => {
                 findings.diagnostics.sort_by_key(|found| (found.line, found.column));

@@ -75,6 +75,7 @@ fn masks_and_timesteps_are_told_by_the_sizes_that_they_share() {
     };
     assert_eq!(note.subject, "input `odd`");
     assert!(note.advice.contains("--axes odd=batch,text"), "{note}");
+    assert!(note.advice.ends_with("inputs: { odd: [batch, text] }"), "{note}");
 }
 
 #[test]
@@ -149,6 +150,12 @@ fn an_input_by_frame_is_not_taken_for_text_where_it_meets_frames() {
         axes.notes()[0]
     );
     assert!(axes.notes()[1].reason.contains("frames, text"), "{}", axes.notes()[1]);
+    // The nearest input that has one of the two labels gets the other one.
+    let advice = &axes.notes()[1].advice;
+    assert!(
+        advice.ends_with("inputs: { pose: [batch, frames, channels] }"),
+        "{advice}"
+    );
     let axes = given(Some([Batch, Frames, Channels]));
     assert_eq!(
         shape(&model, &axes, "twice"),
@@ -181,6 +188,12 @@ fn a_layout_that_no_convolution_tells_is_noted_as_assumed() {
         note.advice.contains("--axes latent=batch,frames,channels,height,width"),
         "{note}"
     );
+    for line in [
+        "inputs: { latent: [batch, channels, frames, height, width] }",
+        "inputs: { latent: [batch, frames, channels, height, width] }",
+    ] {
+        assert!(note.advice.contains(line), "{note}");
+    }
     for convolution in ["Conv", "com.microsoft:FusedConv"] {
         let nodes = [
             "Transpose latent -> first perm=0,1,4,2,3",

@@ -1,24 +1,28 @@
 //! `pab-patch inspect`: what is found in a model, and what broadcasting it saves.
 
+mod layers;
+mod table;
+mod view;
+
 use super::Failure;
 use super::analysis::{Analysis, analyse, rules};
 use super::args::InspectOptions;
 use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
-use crate::report::{Alignment, Table, number};
+use crate::report::{FilePath, Pending, Stack};
 use crate::rewrite::PlanSize;
-use crate::rules::{Rules, SiteFacts};
+use crate::rules::{Proposal, Rules, SiteFacts};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// The size of every open dimension that `--size` does not give, for costs: large enough that halves of it are sizes too.
 const OPEN_SIZE: i64 = 16;
 
-/// What `--json` prints.
+/// What `--json` prints; `docs/inspect.schema.json` is its schema.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: FilePath,
     /// Operations of one step.
     flops: f64,
     /// The value of open dimensions that no `--size` gave.
@@ -27,6 +31,8 @@ struct Report {
     open_dimensions: Vec<String>,
     /// Where the rules came from.
     rules_from: String,
+    /// The preset that fits the structure of the model.
+    preset: Option<Proposal>,
     sites: Vec<Row>,
     /// What was seen and not understood.
     notes: Vec<Remark>,
@@ -39,12 +45,16 @@ struct Row {
     name: String,
     kind: Kind,
     block: usize,
+    /// Its block of the stack, from 0: a self-attention and what follows it, in the order in which they are computed.
+    layer: usize,
     /// The exporter's name of the module.
     module: Option<String>,
     /// Cuts that the site offers.
     cut: Vec<&'static str>,
     /// Shape of the cache; sizes that depend on the inputs are products such as `16*batch`.
     shape: Vec<PlanSize>,
+    /// What its dimensions count.
+    axes: Option<String>,
     heads: Option<i64>,
     cache_bytes: Option<u64>,
     /// Operations that a broadcast saves.
@@ -71,8 +81,8 @@ struct Opaque {
 
 /// Prints the sites.
 pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure> {
-    let analysis = analyse(&options.model, &options.rules, terminal)?;
     let rules = rules(&options.rules, terminal)?;
+    let analysis = analyse(&options.model, &options.rules, &rules, terminal)?;
     let open: Vec<&str> = analysis.axes.symbols().collect();
     if let Some((name, _)) = options.sizes.iter().find(|(name, _)| !open.contains(&name.as_str())) {
         let open = if open.is_empty() {
@@ -93,24 +103,110 @@ pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure>
         ..Bindings::of(sizes)
     };
     let report = report(options, &analysis, &rules, &bindings);
-    terminal.result(&report, || text(&report, terminal))
+    match write(options, &analysis, &report, &bindings, terminal)? {
+        Printed::Nothing => terminal.result(&report, || table::text(&report)),
+        Printed::View => Ok(()),
+    }
+}
+
+/// What went to standard output.
+enum Printed {
+    Nothing,
+    /// The graph or the page.
+    View,
+}
+
+/// Writes the graph and the page where they are wanted.
+fn write(
+    options: &InspectOptions,
+    analysis: &Analysis,
+    report: &Report,
+    bindings: &Bindings,
+    terminal: &Terminal,
+) -> Result<Printed, Failure> {
+    let dot = options
+        .dot
+        .as_deref()
+        .map(|target| (target, Stack::dot as fn(&Stack) -> String));
+    let html = options
+        .html
+        .as_deref()
+        .map(|target| (target, Stack::html as fn(&Stack) -> String));
+    let views: Vec<_> = dot.into_iter().chain(html).collect();
+    let (printed, files): (Vec<_>, Vec<_>) = views
+        .into_iter()
+        .partition(|(target, _)| *target == Path::new(STANDARD_OUTPUT));
+    if printed.len() + usize::from(terminal.is_json()) > 1 {
+        return Err(Failure::Usage(
+            "only one of --json, --dot - and --html - can go to standard output; give the others a file".to_owned(),
+        ));
+    }
+    if printed.is_empty() && files.is_empty() {
+        return Ok(Printed::Nothing);
+    }
+    let stack = view::stack(analysis, report, bindings);
+    // All are written before the first appears, so that a full disk leaves none.
+    let mut pending = Vec::new();
+    for (target, make) in files {
+        refuse_model(target, &options.model)?;
+        pending.push((target, Pending::text(target, make(&stack).trim_end())?));
+    }
+    for (target, file) in pending {
+        file.finish()?;
+        terminal.note(format!("wrote {}", target.display()));
+    }
+    match printed.first() {
+        Some((_, make)) => terminal.print(&make(&stack)).map(|()| Printed::View),
+        None => Ok(Printed::Nothing),
+    }
+}
+
+/// The name that stands for standard output.
+const STANDARD_OUTPUT: &str = "-";
+
+/// The model is never overwritten.
+fn refuse_model(target: &Path, model: &Path) -> Result<(), Failure> {
+    match (target.canonicalize(), model.canonicalize()) {
+        (Ok(one), Ok(other)) if one == other => Err(Failure::Usage(format!(
+            "{} is the model itself; give another file",
+            target.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// An operator with its domain, where that is not ONNX' own.
+fn qualified(domain: &str, operator: &str) -> String {
+    match domain {
+        "" | "ai.onnx" => operator.to_owned(),
+        domain => format!("{domain}:{operator}"),
+    }
 }
 
 fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings: &Bindings) -> Report {
-    let Analysis { model, axes, sites } = analysis;
+    let Analysis {
+        model,
+        axes,
+        sites,
+        preset,
+        ..
+    } = analysis;
     let costs = sites.costs(model, axes, bindings);
+    let kinds: Vec<Kind> = sites.sites.iter().map(|site| site.kind).collect();
     let rows = sites
         .sites
         .iter()
         .zip(&costs.sites)
-        .map(|(site, cost)| row(site, cost, rules));
+        .zip(layers::layers(&kinds))
+        .map(|((site, cost), layer)| row(site, cost, layer, analysis, rules));
     let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
     Report {
-        model: options.model.clone(),
+        model: options.model.clone().into(),
         flops: costs.flops,
         open_size: OPEN_SIZE,
         open_dimensions: axes.symbols().filter(given).map(str::to_owned).collect(),
         rules_from: rules.file.clone(),
+        preset: preset.clone(),
         sites: rows.collect(),
         notes: sites
             .notes
@@ -133,23 +229,22 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
     }
 }
 
-fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
+fn row(site: &Site, cost: &SiteCost, layer: usize, analysis: &Analysis, rules: &Rules) -> Row {
     let facts = SiteFacts {
         kind: site.kind,
         block: site.block,
         name: site.module.as_deref(),
     };
+    let cuts = view::cuts(site);
     Row {
         name: site.name.clone(),
         kind: site.kind,
         block: site.block,
+        layer,
         module: site.module.clone(),
-        cut: if site.gated.is_some() {
-            vec!["output", "gated"]
-        } else {
-            vec!["output"]
-        },
-        shape: site.output.shape.iter().map(PlanSize::from).collect(),
+        cut: cuts.iter().map(|(point, _)| point.word()).collect(),
+        shape: cuts.first().map_or_else(Vec::new, |(_, cut)| view::shape(cut)),
+        axes: view::axes_text(site, analysis),
         heads: site.heads,
         cache_bytes: cost.cache_bytes,
         flops: cost.flops,
@@ -159,59 +254,4 @@ fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
             .and_then(|rule| rules.rules.get(rule))
             .map(|rule| rule.name.clone()),
     }
-}
-
-fn text(report: &Report, terminal: &Terminal) -> String {
-    use Alignment::{Left, Right};
-    let mut table = Table::new([
-        ("site", Left),
-        ("module", Left),
-        ("cut", Left),
-        ("cache", Left),
-        ("bytes", Right),
-        ("FLOP", Right),
-        ("share", Right),
-        ("rule", Left),
-    ]);
-    for row in &report.sites {
-        let shape: Vec<String> = row.shape.iter().map(PlanSize::to_string).collect();
-        table.row([
-            row.name.clone(),
-            row.module.clone().unwrap_or_else(|| "–".to_owned()),
-            row.cut.join(", "),
-            format!("[{}]", shape.join(", ")),
-            row.cache_bytes.map_or_else(|| "–".to_owned(), number::bytes),
-            number::flops(row.flops as u64),
-            number::percent(row.share),
-            row.rule.clone().unwrap_or_else(|| "–".to_owned()),
-        ]);
-    }
-    let mut text = table.render(terminal.table_style());
-    let share = report.sites.iter().fold(0.0, |sum, row| sum + row.share);
-    text.push_str(&format!(
-        "\n{} sites, {} of the {} of a step; rules: {}\n",
-        report.sites.len(),
-        number::percent(share),
-        number::flops(report.flops as u64),
-        report.rules_from
-    ));
-    for operator in &report.opaque {
-        let domain = if operator.domain.is_empty() {
-            "ai.onnx"
-        } else {
-            &operator.domain
-        };
-        text.push_str(&format!(
-            "no axes beyond {domain}:{} ({} nodes)\n",
-            operator.operator, operator.nodes
-        ));
-    }
-    if !report.open_dimensions.is_empty() {
-        text.push_str(&format!(
-            "open dimensions counted as {}: {} (give sizes with --size NAME=N)\n",
-            report.open_size,
-            report.open_dimensions.join(", ")
-        ));
-    }
-    text
 }
