@@ -6,6 +6,7 @@ use super::args::InspectOptions;
 use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
+use crate::graph::ModelGraph;
 use crate::report::{Alignment, Table, number};
 use crate::rewrite::PlanSize;
 use crate::rules::{Rules, SiteFacts};
@@ -43,8 +44,11 @@ struct Row {
     module: Option<String>,
     /// Cuts that the site offers.
     cut: Vec<&'static str>,
-    /// Shape of the cache; sizes that depend on the inputs are products such as `16*batch`.
+    /// Shape of the cache, the first one where there are several; sizes that depend on the inputs are products such as
+    /// `16*batch`.
     shape: Vec<PlanSize>,
+    /// One entry a cache at the module's output.
+    exits: Vec<ExitRow>,
     heads: Option<i64>,
     cache_bytes: Option<u64>,
     /// Operations that a broadcast saves.
@@ -53,6 +57,17 @@ struct Row {
     share: f64,
     /// The rule that has the site.
     rule: Option<String>,
+}
+
+/// A cache of a site.
+#[derive(Serialize)]
+struct ExitRow {
+    /// `whole`, or the part of the result: `latent`, `text` or a number.
+    part: String,
+    shape: Vec<PlanSize>,
+    /// The value that is cached.
+    value: String,
+    cache_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -103,7 +118,7 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
         .sites
         .iter()
         .zip(&costs.sites)
-        .map(|(site, cost)| row(site, cost, rules));
+        .map(|(site, cost)| row(model, site, cost, rules, bindings));
     let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
     Report {
         model: options.model.clone(),
@@ -133,7 +148,7 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
     }
 }
 
-fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
+fn row(model: &ModelGraph, site: &Site, cost: &SiteCost, rules: &Rules, bindings: &Bindings) -> Row {
     let facts = SiteFacts {
         kind: site.kind,
         block: site.block,
@@ -149,7 +164,17 @@ fn row(site: &Site, cost: &SiteCost, rules: &Rules) -> Row {
         } else {
             vec!["output"]
         },
-        shape: site.output.shape.iter().map(PlanSize::from).collect(),
+        shape: site.output.first().shape.iter().map(PlanSize::from).collect(),
+        exits: site
+            .output
+            .iter()
+            .map(|cut| ExitRow {
+                part: cut.part.to_string(),
+                shape: cut.shape.iter().map(PlanSize::from).collect(),
+                value: model.graph.value(cut.value).name().to_owned(),
+                cache_bytes: cut.bytes(bindings),
+            })
+            .collect(),
         heads: site.heads,
         cache_bytes: cost.cache_bytes,
         flops: cost.flops,

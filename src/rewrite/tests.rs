@@ -124,8 +124,8 @@ fn the_plan_survives_its_json_and_refuses_others() {
         plan.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(),
         ["spatial", "rest"]
     );
-    let newer = plan.to_json().unwrap().replace("\"format\": 1", "\"format\": 2");
-    assert!(Plan::parse(&newer).unwrap_err().to_string().contains("format 2"));
+    let newer = plan.to_json().unwrap().replace("\"format\": 2", "\"format\": 3");
+    assert!(Plan::parse(&newer).unwrap_err().to_string().contains("format 3"));
     let odd = plan.to_json().unwrap().replace("\"rule\": 1", "\"rule\": 9");
     assert!(Plan::parse(&odd).is_err());
     assert!(Plan::parse("{}").is_err());
