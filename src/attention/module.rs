@@ -26,15 +26,46 @@ fn torchscript(name: &str) -> Option<Vec<String>> {
     Some(ends.filter_map(|end| module.get(..end)).map(|scope| scope.replace('/', ".")).collect())
 }
 
+/// The same, from the name of a weight or bias that a node reads: optimizers name nodes anew, and keep parameters. An
+/// index belongs to the name before it.
+fn parameter(graph: &Graph, node: &Node) -> Option<Vec<String>> {
+    let mut constants = node.inputs().flatten().filter(|input| graph.value(*input).initializer().is_some());
+    let module = constants.find_map(|constant| {
+        let name = graph.value(constant).name();
+        name.strip_suffix(".bias").or_else(|| name.strip_suffix(".weight"))
+    })?;
+    let mut scopes: Vec<String> = Vec::new();
+    let mut ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
+    while let Some(name) = ends.next().and_then(|end| module.get(..end)) {
+        let index = name.rsplit('.').next().is_some_and(|part| part.parse::<u32>().is_ok());
+        if index {
+            scopes.pop();
+        }
+        scopes.push(name.to_owned());
+    }
+    Some(scopes)
+}
+
 /// The innermost module that all `nodes` with a known module are in, in the parts of its dotted name.
+///
+/// Nodes that name no module are placed by their parameters, as far as that does not speak against the others.
 pub(super) fn common(graph: &Graph, nodes: &[NodeId]) -> Option<Vec<String>> {
-    let mut all = nodes.iter().filter_map(|id| scopes(graph.node(*id)));
+    let nodes = || nodes.iter().map(|id| graph.node(*id));
+    let named: Vec<Vec<String>> = nodes().filter_map(scopes).collect();
+    let placed = nodes().filter(|node| scopes(node).is_none());
+    let placed = placed.filter_map(|node| parameter(graph, node));
+    let module = innermost(named.iter().cloned().chain(placed)).or_else(|| innermost(named.iter().cloned()))?;
+    Some(module.split('.').map(str::to_owned).collect())
+}
+
+/// The last scope that all have.
+fn innermost(mut all: impl Iterator<Item = Vec<String>>) -> Option<String> {
     let mut common = all.next()?;
     for other in all {
         let same = common.iter().zip(&other).take_while(|(a, b)| a == b).count();
         common.truncate(same);
     }
-    Some(common.last()?.split('.').map(str::to_owned).collect())
+    common.pop()
 }
 
 /// Dotted names of the modules, without wrappers that all of them are in (`m.transformer_blocks.0` becomes

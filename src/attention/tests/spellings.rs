@@ -77,8 +77,8 @@ fn expect_site(spelling: &str, parts: &[&[&str]]) {
         panic!("{spelling}: {:?}", sites.sites)
     };
     assert_eq!(site.name, "spatial.0", "{spelling}");
-    assert_eq!(model.graph.value(site.output.value).name(), "out", "{spelling}");
-    assert_eq!(model.graph.value(site.stream).name(), "stream", "{spelling}");
+    assert_eq!(model.graph.value(site.output.first().value).name(), "out", "{spelling}");
+    assert_eq!(model.graph.value(site.streams[0]).name(), "stream", "{spelling}");
     assert_eq!(site.heads, Some(2), "{spelling}");
 }
 
@@ -225,9 +225,9 @@ fn a_gate_and_a_regrouping_stand_behind_the_modules_output() {
     let [site] = sites.sites.as_slice() else {
         panic!("{:?}", sites.notes)
     };
-    assert_eq!(model.graph.value(site.output.value).name(), "out");
-    assert_eq!(model.graph.value(site.gated.as_ref().unwrap().value).name(), "gated");
-    assert_eq!(model.graph.value(site.stream).name(), "streamed");
+    assert_eq!(model.graph.value(site.output.first().value).name(), "out");
+    assert_eq!(model.graph.value(site.gated.as_ref().unwrap().first().value).name(), "gated");
+    assert_eq!(model.graph.value(site.streams[0]).name(), "streamed");
 }
 
 fn expect_note(reason: &str, parts: &[&[&str]]) {
@@ -248,7 +248,7 @@ fn what_is_no_site_is_noted_with_the_reason() {
         "Add out one -> next",
     ];
     expect_note(
-        "queries are not computed from",
+        "not computed from",
         &[PROJECTIONS, PLAIN, MERGE, LINEAR, unrelated],
     );
     let bare: &[&str] = &["Add merged stream -> next"];
@@ -334,7 +334,7 @@ fn sites_stand_in_the_order_of_their_cuts() {
     let named = |site: &Site| {
         (
             site.name.clone(),
-            model.graph.value(site.output.value).name().to_owned(),
+            model.graph.value(site.output.first().value).name().to_owned(),
         )
     };
     let found: Vec<(String, String)> = sites.sites.iter().map(named).collect();
