@@ -53,17 +53,21 @@ impl Search<'_> {
     pub(super) fn feed_forward(&self, addition: NodeId, taken: &HashSet<NodeId>) -> Option<Result<FeedForward, Note>> {
         let (branch, stream) = self.sides(self.graph.node(addition))?;
         let way = self.way(branch, stream)?;
-        let spans = way.nodes.iter().any(|id| {
-            let node = self.graph.node(*id);
-            taken.contains(id) || spelling::is_attention(node.domain(), node.operator())
-        });
-        if spans {
+        if way.nodes.iter().any(|id| taken.contains(id)) {
             return None;
         }
+        // A softmax may also be the router of a mixture: only where tokens meet, too, is it an attention.
+        let attends = way.nodes.iter().any(|id| {
+            let node = self.graph.node(*id);
+            spelling::is_attention(node.domain(), node.operator())
+        });
         let note = |reason: String| {
             let advice = "the branch is left as it is; if it is a feed-forward, report the architecture to pab-patch";
             Some(Err(self.note(addition, reason, advice)))
         };
+        if attends && !way.is_whole {
+            return None;
+        }
         if !way.is_whole {
             return note("the residual branch that it adds is longer than any that is known".into());
         }
@@ -100,6 +104,9 @@ impl Search<'_> {
             reached.extend(node.outputs().iter().flatten().map(|output| (*output, after)));
         }
         if let Some(reason) = mixing {
+            if attends {
+                return None;
+            }
             return note(format!("the residual branch that it adds is no feed-forward: {reason}"));
         }
         if projections == 0 {
@@ -125,7 +132,7 @@ impl Search<'_> {
         if self.axes.is_opaque(id) {
             return Role::Mixing(format!("what {} does to the axes is not understood", label(node)));
         }
-        if spelling::is_mixer(node) {
+        if spelling::is_mixer(node) || spelling::is_fused_attention(node) {
             return Role::Mixing(format!("{} mixes tokens", label(node)));
         }
         let (Some(input), Some(output)) = (node.input(0), node.output(0)) else {

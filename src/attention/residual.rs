@@ -8,6 +8,9 @@ use std::collections::HashSet;
 /// Layout changes that the residual stream is followed through.
 const MOST_REGROUPINGS: usize = 12;
 
+/// Branches that start at one place of the stream: attention, a second attention, feed-forward.
+const MOST_BRANCHES_AT_ONE_PLACE: usize = 3;
+
 /// As many nodes are looked at between a stream and its branch: a multiple of the longest branch of any known model.
 /// Bounds the work for an addition, so that all of them take linear time.
 const MOST_LOOKED_AT: usize = 1024;
@@ -60,13 +63,26 @@ impl Search<'_> {
     }
 
     /// Whether `source` is computed from `stream`, looked at in any layout.
+    ///
+    /// Branches that start at one place are added one after the other (SD3.5's two attentions), so that the stream may
+    /// hold the sum of others already.
     pub(super) fn derives(&self, source: ValueId, stream: ValueId) -> bool {
-        let layouts = self.layouts(stream);
-        self.between(source, &layouts).1
+        let reaches = |stream: ValueId| self.between(source, &self.layouts(stream)).1;
+        self.before_sums(stream).any(reaches)
     }
 
-    /// The nodes from `stream` to `branch`; `None` where `branch` is not computed from `stream`.
+    /// The nodes from `stream` to `branch`; `None` where `branch` is not computed from `stream`. See [`Self::derives`].
     pub(super) fn way(&self, branch: ValueId, stream: ValueId) -> Option<Way> {
+        self.before_sums(stream).find_map(|stream| self.way_from(branch, stream))
+    }
+
+    /// `stream`, and what it was before the last branches were added to it.
+    fn before_sums(&self, stream: ValueId) -> impl Iterator<Item = ValueId> {
+        let earlier = |stream: &ValueId| Some(self.sides(self.graph.producer(*stream)?.1)?.1);
+        std::iter::successors(Some(stream), earlier).take(MOST_BRANCHES_AT_ONE_PLACE)
+    }
+
+    fn way_from(&self, branch: ValueId, stream: ValueId) -> Option<Way> {
         let mut values = self.layouts(stream);
         let (mut before, reaches, is_whole) = self.between(branch, &values);
         if is_whole && !reaches {

@@ -265,6 +265,11 @@ pub(super) fn branch_step(node: &Node) -> Option<Step> {
         .map(|(_, step)| *step)
 }
 
+/// Whether the node is a whole attention.
+pub(super) fn is_fused_attention(node: &Node) -> bool {
+    fused(node).is_some() || is_not_yet_understood(node)
+}
+
 /// Whether the node is a nonlinear function of each element, or has one fused in.
 pub(super) fn is_nonlinear(node: &Node) -> bool {
     NONLINEAR.iter().any(|name| is(node, name))

@@ -1,8 +1,8 @@
-//! Patched against original, to the bit, on every Latte export and the shipped model.
+//! Patched against original, to the bit, on every export and the shipped model.
 
-use crate::program::{corpus, json, shipped_model};
+use crate::program::{architectures, corpus, json, shipped_model};
 use crate::rounded;
-use pab_patch::generation::{Roles, sizes_of};
+use pab_patch::generation::sizes_of;
 use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::{Model, SaveOptions};
 use pab_patch::rewrite::{Plan, without};
@@ -39,30 +39,20 @@ fn open_plainly(model: &Path) -> Session {
     Session::open(model, &options()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Noise, a timestep and noise as text, by role; the seed tells two steps apart.
+/// Noise for every real input, a number for every integer one; the seed tells two steps apart.
 fn inputs(session: &Session, seed: u64) -> Vec<(String, Tensor)> {
-    let added: Vec<&str> = session
-        .inputs()
-        .iter()
-        .map(|port| port.name.as_str())
-        .filter(|name| name.starts_with("pab."))
-        .collect();
-    let roles = Roles::of(session.inputs(), &added).unwrap();
-    let random = |port: &Port, seed: u64| {
-        let values = noise(&sizes_of(port, &sizes()).unwrap(), seed).unwrap();
-        (
-            port.name.clone(),
-            Tensor::from_array(values).cast(port.element_type.unwrap_or(ElementType::Float32)),
-        )
+    let ports = session.inputs().iter().filter(|port| !port.name.starts_with("pab."));
+    let value = |(place, port): (usize, &Port)| {
+        let element_type = port.element_type.unwrap_or(ElementType::Float32);
+        let sizes = sizes_of(port, &sizes()).unwrap();
+        let values = match element_type {
+            // A timestep or the number of a class.
+            ElementType::Int64 => ndarray::ArrayD::from_elem(sizes, 2.0 + seed as f64),
+            _ => noise(&sizes, seed + 100 * place as u64).unwrap().mapv(f64::from),
+        };
+        (port.name.clone(), Tensor::from_array(values).cast(element_type))
     };
-    let text = roles.text.as_ref().expect("Latte takes text");
-    let timestep = ndarray::ArrayD::from_elem(sizes_of(&roles.timestep, &sizes()).unwrap(), 700.0 - seed as f64);
-    let timestep = Tensor::from_array(timestep).cast(roles.timestep.element_type.unwrap());
-    vec![
-        random(&roles.latent, seed),
-        (roles.timestep.name.clone(), timestep),
-        random(text, seed + 100),
-    ]
+    ports.enumerate().map(value).collect()
 }
 
 fn step(denoiser: &mut Denoiser, inputs: &[(String, Tensor)], flags: &[bool]) -> Vec<(String, Tensor)> {
@@ -76,12 +66,39 @@ struct Patched {
     plan: Plan,
 }
 
+/// A rule for each kind of module, cut at the module's output.
+const BY_KIND: &str = "
+version: 1
+rules:
+  - { name: spatial, match: { kind: spatial }, broadcast: { range: 2 } }
+  - { name: temporal, match: { kind: temporal }, broadcast: { range: 2 } }
+  - { name: cross, match: { kind: cross }, broadcast: { range: 2 } }
+  - { name: joint, match: { kind: joint }, broadcast: { range: 2 } }
+  - { name: mlp, match: { kind: mlp }, broadcast: { range: 2 } }
+";
+
+/// The same for attention alone.
+const BY_ATTENTION: &str = "
+version: 1
+rules:
+  - { name: spatial, match: { kind: spatial }, broadcast: { range: 2 } }
+  - { name: temporal, match: { kind: temporal }, broadcast: { range: 2 } }
+  - { name: cross, match: { kind: cross }, broadcast: { range: 2 } }
+";
+
+/// Patches with a rule for each kind.
 fn patch(model: &Path) -> Patched {
+    patch_with(model, BY_KIND)
+}
+
+fn patch_with(model: &Path, rules: &str) -> Patched {
     let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yaml");
+    std::fs::write(&file, rules).unwrap();
     let printed = json([
         model.as_os_str(),
         "--rules".as_ref(),
-        "latte".as_ref(),
+        file.as_os_str(),
         "-o".as_ref(),
         folder.path().as_os_str(),
     ]);
@@ -91,6 +108,16 @@ fn patch(model: &Path) -> Patched {
         plan,
         _folder: folder,
     }
+}
+
+/// A rule for each site, so that each can be broadcast alone.
+fn rules_by_site(model: &Path) -> String {
+    let found = json(["inspect".as_ref(), model.as_os_str()]);
+    let rules = found["sites"].as_array().unwrap().iter().map(|site| {
+        let (kind, block) = (site["kind"].as_str().unwrap(), &site["block"]);
+        format!("  - {{ name: {kind}_{block}, match: {{ kind: {kind}, blocks: {block} }}, broadcast: {{ range: 2 }} }}\n")
+    });
+    format!("version: 1\nrules:\n{}", rules.collect::<String>())
 }
 
 impl Patched {
@@ -114,6 +141,7 @@ impl Patched {
 
 fn models() -> Vec<PathBuf> {
     let mut models = corpus();
+    models.extend(architectures());
     models.push(shipped_model());
     models
 }
@@ -236,8 +264,56 @@ fn broadcasting_the_same_inputs_gives_the_same_outputs() {
 }
 
 #[test]
+fn each_site_alone_broadcast_with_the_same_inputs_equals_the_original() {
+    for model in models() {
+        let patched = patch_with(&model, &rules_by_site(&model));
+        let sites = patched.plan.sites.len();
+        assert_eq!(patched.plan.rules.len(), sites, "{}", model.display());
+        let mut original = Denoiser::plain(open(&model));
+        let mut switched = patched.open();
+        let inputs = inputs(original.session(), 4);
+        let expected = step(&mut original, &inputs, &[]);
+        step(&mut switched, &inputs, &vec![false; sites]);
+        for (alone, site) in patched.plan.sites.iter().enumerate() {
+            let flags: Vec<bool> = (0..sites).map(|other| other == alone).collect();
+            let found = step(&mut switched, &inputs, &flags);
+            same(&expected, &found, &format!("{}, {}", model.display(), site.name));
+        }
+    }
+}
+
+/// Behind the gates CogVideoX has two exits of each module, and Flux' double blocks have.
+#[test]
+fn cuts_behind_the_gates_of_several_exits_give_the_same_outputs() {
+    let gated = "{ kind: [joint, mlp], blocks: 0 }";
+    let rules = format!(
+        "version: 1\nrules: [{{ name: gated, match: {gated}, cut: gated, broadcast: {{ range: 2 }} }}]"
+    );
+    let several = architectures();
+    let several = several.iter().filter(|path| {
+        let path = path.to_string_lossy();
+        ["cogvideox", "flux", "sd3"].iter().any(|name| path.contains(name))
+    });
+    let mut caches = 0;
+    for model in several {
+        let patched = patch_with(model, &rules);
+        caches += patched.plan.caches().count();
+        let mut original = Denoiser::plain(open(model));
+        let mut switched = patched.open();
+        let inputs = inputs(original.session(), 5);
+        let expected = step(&mut original, &inputs, &[]);
+        for flag in [false, true] {
+            let found = step(&mut switched, &inputs, &[flag]);
+            same(&expected, &found, &format!("{}, gated {flag}", model.display()));
+        }
+    }
+    // Two attentions and feed-forwards of nine exports: four exits in CogVideoX, three in Flux and SD3.
+    assert_eq!(caches, 3 * (4 + 3 + 3));
+}
+
+#[test]
 fn broadcasting_needs_a_filled_cache() {
-    let patched = patch(&shipped_model());
+    let patched = patch_with(&shipped_model(), BY_ATTENTION);
     let mut switched = patched.open();
     let inputs = inputs(switched.session(), 1);
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
@@ -247,7 +323,7 @@ fn broadcasting_needs_a_filled_cache() {
 
 #[test]
 fn nothing_of_a_broadcast_module_is_left_in_its_static_graph() {
-    let patched = patch(&shipped_model());
+    let patched = patch_with(&shipped_model(), BY_ATTENTION);
     let count = |flags: &[bool]| {
         let graph = ModelGraph::new(Model::load(&patched.path).unwrap()).unwrap();
         let graph = without(graph, &patched.plan, flags).unwrap();
