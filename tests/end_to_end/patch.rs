@@ -170,7 +170,7 @@ fn rules_that_match_nothing_are_an_error() {
     )
     .unwrap();
     let errors = fail(5, [corpus()[0].as_os_str(), "--rules".as_ref(), rules.as_os_str()]);
-    assert!(errors.contains("cross, spatial, temporal"), "{errors}");
+    assert!(errors.contains("cross, mlp, spatial, temporal"), "{errors}");
 }
 
 #[test]
