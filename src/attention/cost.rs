@@ -36,7 +36,6 @@ impl Cut {
             .checked_mul(bits(self.element_type)?)
             .map(|bits| bits.div_ceil(8))
     }
-
 }
 
 impl Cuts {

@@ -4,6 +4,7 @@ use super::core::{Search, label};
 use super::spelling::{Step, branch_step};
 use crate::axes::{Dimension, Note};
 use crate::graph::{Node, NodeId, ValueId};
+use std::collections::HashMap;
 
 /// One way out of a module: what is added to one residual stream.
 #[derive(Clone, Debug)]
@@ -58,6 +59,7 @@ impl Search<'_> {
     /// Walks from a module to every residual addition that it leads to. At least one.
     pub(super) fn exits(&self, start: &Start) -> Result<Vec<Exit>, Note> {
         let mut exits = Vec::new();
+        let mut joints: HashMap<NodeId, Vec<Walk>> = HashMap::new();
         let mut pending = vec![Walk {
             value: start.value,
             cut: start.is_output.then_some(start.value),
@@ -79,9 +81,19 @@ impl Search<'_> {
                 }
                 match self.stream(start, &walk, node)? {
                     Some(stream) => exits.push(self.exit(start, &walk, id, stream)?),
+                    None if walk.part && self.joins_tokens(node, walk.value) => {
+                        let parts = joints.entry(id).or_default();
+                        parts.push(walk.clone());
+                        pending.extend(self.rejoined(node, parts));
+                    }
                     None => pending.push(self.step(start, walk.clone(), id, node)?),
                 }
             }
+        }
+        let is_apart = |(id, parts): (&NodeId, &Vec<Walk>)| self.rejoined(self.graph.node(*id), parts).is_none();
+        if let Some((id, _)) = joints.iter().find(|joint| is_apart(*joint)) {
+            let reason = format!("{} puts parts of it behind something else", label(self.graph.node(*id)));
+            return Err(self.left_as_it_is(start, reason));
         }
         if !pending.is_empty() || exits.is_empty() {
             return Err(self.ends(start, pending.first(), "no residual addition follows it"));
@@ -155,6 +167,29 @@ impl Search<'_> {
         walks.collect()
     }
 
+    /// Whether `node` puts values behind each other along an axis of tokens.
+    fn joins_tokens(&self, node: &Node, value: ValueId) -> bool {
+        branch_step(node) == Some(Step::Concatenate) && !self.is_along_channels(node, value)
+    }
+
+    /// The way on where all `parts` that `node` puts together are there: Hunyuan's single blocks part the streams and put
+    /// them together again.
+    fn rejoined(&self, node: &Node, parts: &[Walk]) -> Option<Walk> {
+        let (first, output) = (parts.first()?, node.output(0)?);
+        let is_there = |input: ValueId| parts.iter().any(|part| part.value == input);
+        if !node.inputs().flatten().all(is_there) || parts.iter().any(|part| part.gated || part.shared) {
+            return None;
+        }
+        // Parts that were projected each on its own are the module's output together.
+        let together = parts.iter().all(|part| part.cut == first.cut);
+        Some(Walk {
+            value: output,
+            cut: if together { first.cut } else { Some(output) },
+            settled: together && first.cut.is_some(),
+            ..first.clone()
+        })
+    }
+
     /// The residual stream, where `node` is the residual addition.
     fn stream(&self, start: &Start, walk: &Walk, node: &Node) -> Result<Option<ValueId>, Note> {
         let step = branch_step(node);
@@ -169,7 +204,10 @@ impl Search<'_> {
             }
             (None, Some(_), Some(Step::SkipNormalize)) => Err(self.left_as_it_is(
                 start,
-                format!("{} adds its result to something that it is not computed from", label(node)),
+                format!(
+                    "{} adds its result to something that it is not computed from",
+                    label(node)
+                ),
             )),
             (stream, _, _) => Ok(stream),
         }

@@ -36,7 +36,9 @@ enum Progress {
 
 /// What a node on the way is.
 enum Role {
-    Projection { activated: bool },
+    Projection {
+        activated: bool,
+    },
     Nonlinearity,
     /// Each token, and each channel or some of one token's, by themselves.
     Local,
@@ -48,14 +50,25 @@ impl Search<'_> {
     /// The feed-forward that node `addition` adds to the residual stream.
     ///
     /// `None` where it adds none: what it adds to is not what the branch is computed from, the branch has no projection
-    /// (the sums within activation functions), or it spans other branches, which are `taken` by their own sites or have
-    /// notes of their own. A note where the branch is something else.
+    /// (the sums within activation functions), or it spans other branches, which are added by `taken` nodes or have notes of
+    /// their own. A note where the branch is something else.
     pub(super) fn feed_forward(&self, addition: NodeId, taken: &HashSet<NodeId>) -> Option<Result<FeedForward, Note>> {
         let (branch, stream) = self.sides(self.graph.node(addition))?;
         let way = self.way(branch, stream)?;
-        if way.nodes.iter().any(|id| taken.contains(id)) {
-            return None;
+        match way.nodes.iter().rev().find(|id| taken.contains(id)) {
+            None => self.judge(addition, branch, &way),
+            // The stream goes around an attention and a feed-forward behind it (AuraFlow), or around whole blocks: what
+            // stands behind the last branch is looked at by itself.
+            Some(last) => {
+                let sums = self.graph.node(*last).outputs().iter().flatten();
+                let way = sums.copied().find_map(|sum| self.way_from(branch, sum))?;
+                self.judge(addition, branch, &way)?.ok().map(Ok)
+            }
         }
+    }
+
+    /// What the nodes on the way from a stream to a branch make of it. As [`Self::feed_forward`].
+    fn judge(&self, addition: NodeId, branch: ValueId, way: &Way) -> Option<Result<FeedForward, Note>> {
         // A softmax may also be the router of a mixture: only where tokens meet, too, is it an attention.
         let attends = way.nodes.iter().any(|id| {
             let node = self.graph.node(*id);
@@ -82,15 +95,13 @@ impl Search<'_> {
                 .map(|read| reached.get(&read).copied().unwrap_or(Progress::Entered))
                 .max()
                 .unwrap_or(Progress::Entered);
-            let after = match self.role(*id, node, &way) {
-                Role::Projection { activated } => {
-                    projections += 1;
-                    match (before, activated) {
-                        (Progress::Activated | Progress::Finished, _) => Progress::Finished,
-                        (_, true) => Progress::Activated,
-                        (_, false) => Progress::Projected,
-                    }
-                }
+            projections += usize::from(branch_step(node) == Some(Step::Project));
+            let after = match self.role(*id, node, way) {
+                Role::Projection { activated } => match (before, activated) {
+                    (Progress::Activated | Progress::Finished, _) => Progress::Finished,
+                    (_, true) => Progress::Activated,
+                    (_, false) => Progress::Projected,
+                },
                 Role::Nonlinearity if before == Progress::Projected => Progress::Activated,
                 Role::Nonlinearity | Role::Local => before,
                 Role::Mixing(reason) => {
@@ -103,14 +114,14 @@ impl Search<'_> {
             }
             reached.extend(node.outputs().iter().flatten().map(|output| (*output, after)));
         }
+        if projections == 0 {
+            return None;
+        }
         if let Some(reason) = mixing {
             if attends {
                 return None;
             }
             return note(format!("the residual branch that it adds is no feed-forward: {reason}"));
-        }
-        if projections == 0 {
-            return None;
         }
         if reached.get(&branch) != Some(&Progress::Finished) {
             return note(format!(
@@ -118,10 +129,12 @@ impl Search<'_> {
                  around a nonlinearity"
             ));
         }
-        if self.is_without_tokens(branch) {
-            return note("the residual branch that it adds has no tokens: it conditions, and is not worth a cache".into());
+        if !self.variable.sees_tokens(branch) {
+            return note(
+                "neither latent nor text reach the residual branch that it adds, so it is none of a block".into(),
+            );
         }
-        let output = self.end_of_module(branch, &way);
+        let output = self.end_of_module(branch, way);
         let last = self.graph.producer(output).map(|(id, _)| self.variable.place(id));
         nodes.retain(|id| Some(self.variable.place(*id)) <= last);
         Some(Ok(FeedForward { output, nodes }))
@@ -138,7 +151,8 @@ impl Search<'_> {
         let (Some(input), Some(output)) = (node.input(0), node.output(0)) else {
             return Role::Local;
         };
-        let sums = spelling::is_reduction(node) || branch_step(node) == Some(Step::Project) || spelling::is_product(node);
+        let sums =
+            spelling::is_reduction(node) || branch_step(node) == Some(Step::Project) || spelling::is_product(node);
         let summed = tokens(self.axes, input).without(tokens(self.axes, output));
         if sums && !summed.is_empty() {
             return Role::Mixing(format!("{} sums over {summed}", label(node)));
@@ -175,24 +189,27 @@ impl Search<'_> {
         }
     }
 
-    /// Whether every axis of `value` but the last is known and none of them counts tokens.
-    fn is_without_tokens(&self, value: ValueId) -> bool {
-        let Some([outer @ .., _]) = self.axes.dimensions(value) else {
-            return false;
-        };
-        tokens(self.axes, value).is_empty() && outer.iter().all(|dim| dim.is_labelled())
-    }
-
     /// Walks back from what is added over gate, normalization, layout and parts to the module's last projection.
     fn end_of_module(&self, branch: ValueId, way: &Way) -> ValueId {
         let mut value = branch;
         while let Some((id, node)) = self.graph.producer(value) {
             let step = branch_step(node);
-            let passes = !matches!(step, None | Some(Step::Project | Step::Concatenate | Step::SkipNormalize));
+            let passes = !matches!(
+                step,
+                None | Some(Step::Project | Step::Concatenate | Step::SkipNormalize)
+            );
             let mut inputs: Vec<ValueId> = node.reads().filter(|read| way.values.contains(read)).collect();
             inputs.dedup();
             match inputs.as_slice() {
-                [input] if passes && way.nodes.binary_search_by_key(&self.variable.place(id), |id| self.variable.place(*id)).is_ok() => value = *input,
+                [input]
+                    if passes
+                        && way
+                            .nodes
+                            .binary_search_by_key(&self.variable.place(id), |id| self.variable.place(*id))
+                            .is_ok() =>
+                {
+                    value = *input
+                }
                 _ => break,
             }
         }

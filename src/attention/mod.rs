@@ -28,6 +28,6 @@ mod tests;
 
 pub use crate::axes::Note;
 pub use cost::{Costs, SiteCost};
-pub use kind::{Kind, UnknownKind};
 pub use cut::{Cut, Cuts, Part};
+pub use kind::{Kind, UnknownKind};
 pub use site::{Site, Sites};

@@ -16,20 +16,33 @@ fn scopes(node: &Node) -> Option<Vec<String>> {
 fn dynamo(list: &str) -> Option<Vec<String>> {
     let mut names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
     names.pop()?;
-    Some(names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    Some(
+        names
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 /// `/transformer_blocks.0/attn1/MatMul`: the last part is the node itself.
 fn torchscript(name: &str) -> Option<Vec<String>> {
     let (module, _) = name.strip_prefix('/')?.rsplit_once('/')?;
     let ends = module.match_indices('/').map(|(at, _)| at).chain([module.len()]);
-    Some(ends.filter_map(|end| module.get(..end)).map(|scope| scope.replace('/', ".")).collect())
+    Some(
+        ends.filter_map(|end| module.get(..end))
+            .map(|scope| scope.replace('/', "."))
+            .collect(),
+    )
 }
 
 /// The same, from the name of a weight or bias that a node reads: optimizers name nodes anew, and keep parameters. An
 /// index belongs to the name before it.
 fn parameter(graph: &Graph, node: &Node) -> Option<Vec<String>> {
-    let mut constants = node.inputs().flatten().filter(|input| graph.value(*input).initializer().is_some());
+    let mut constants = node
+        .inputs()
+        .flatten()
+        .filter(|input| graph.value(*input).initializer().is_some());
     let module = constants.find_map(|constant| {
         let name = graph.value(constant).name();
         name.strip_suffix(".bias").or_else(|| name.strip_suffix(".weight"))
@@ -117,7 +130,10 @@ mod tests {
     #[test]
     fn both_exporters_name_modules_alike() {
         let scopes = "['', 'transformer_blocks.0', 'transformer_blocks.0.attn1', 'matmul']";
-        let expected = vec!["transformer_blocks.0".to_owned(), "transformer_blocks.0.attn1".to_owned()];
+        let expected = vec![
+            "transformer_blocks.0".to_owned(),
+            "transformer_blocks.0.attn1".to_owned(),
+        ];
         assert_eq!(dynamo(scopes), Some(expected.clone()));
         assert_eq!(torchscript("/transformer_blocks.0/attn1/MatMul"), Some(expected));
         assert_eq!(torchscript("node_1"), None);

@@ -13,7 +13,7 @@ const MOST_BRANCHES_AT_ONE_PLACE: usize = 3;
 
 /// As many nodes are looked at between a stream and its branch: a multiple of the longest branch of any known model.
 /// Bounds the work for an addition, so that all of them take linear time.
-const MOST_LOOKED_AT: usize = 1024;
+const MOST_LOOKED_AT: usize = 512;
 
 /// The nodes from a residual stream to a branch that is added to it.
 pub(super) struct Way {
@@ -73,7 +73,8 @@ impl Search<'_> {
 
     /// The nodes from `stream` to `branch`; `None` where `branch` is not computed from `stream`. See [`Self::derives`].
     pub(super) fn way(&self, branch: ValueId, stream: ValueId) -> Option<Way> {
-        self.before_sums(stream).find_map(|stream| self.way_from(branch, stream))
+        self.before_sums(stream)
+            .find_map(|stream| self.way_from(branch, stream))
     }
 
     /// `stream`, and what it was before the last branches were added to it.
@@ -82,7 +83,8 @@ impl Search<'_> {
         std::iter::successors(Some(stream), earlier).take(MOST_BRANCHES_AT_ONE_PLACE)
     }
 
-    fn way_from(&self, branch: ValueId, stream: ValueId) -> Option<Way> {
+    /// The same from `stream` as it is.
+    pub(super) fn way_from(&self, branch: ValueId, stream: ValueId) -> Option<Way> {
         let mut values = self.layouts(stream);
         let (mut before, reaches, is_whole) = self.between(branch, &values);
         if is_whole && !reaches {

@@ -60,7 +60,7 @@ impl Sites {
     pub fn find(model: &ModelGraph, axes: &Axes) -> Result<Sites, GraphError> {
         let graph = &model.graph;
         let order = graph.topological_order()?;
-        let variable = Variable::of(graph, &order);
+        let variable = Variable::of(graph, &order, axes);
         let softmax_axis = if model.opset("").is_some_and(|version| version < 13) {
             1
         } else {
@@ -131,8 +131,8 @@ struct Found {
 impl Found {
     /// Adds the attention around a core that was found at `id`.
     fn attention(&mut self, search: &Search<'_>, id: NodeId, core: Core) -> Result<(), Note> {
-        let kind = classify(&core.query_axis, &core.key_axis)
-            .map_err(|reason| search.unknown(id, core.output, &reason))?;
+        let kind =
+            classify(&core.query_axis, &core.key_axis).map_err(|reason| search.unknown(id, core.output, &reason))?;
         let exits = search.exits(&Start {
             node: core.nodes.last().copied().unwrap_or(id),
             value: core.output,
@@ -171,7 +171,9 @@ impl Found {
         let output = search.cuts(id, exits.iter().map(|exit| exit.output))?;
         // Where one exit is gated, what is added at the others is cut there, too, so that both cuts stand for all exits.
         let gated = exits.iter().any(|exit| exit.gated);
-        let gated = gated.then(|| search.cuts(id, exits.iter().map(|exit| exit.added))).transpose()?;
+        let gated = gated
+            .then(|| search.cuts(id, exits.iter().map(|exit| exit.added)))
+            .transpose()?;
         if let Some(other) = output.iter().find_map(|cut| self.cuts.get(&cut.value)) {
             return Err(search.note(
                 id,

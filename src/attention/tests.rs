@@ -237,7 +237,10 @@ fn what_is_found_in_a_dynamic_torchscript_export() {
         .costs(&found.model, &found.axes, &Bindings::of([("batch", 2), ("text", 5)]));
     let name = |cut: &Cut| found.model.graph.value(cut.value).name().to_owned();
     let lines = found.sites.sites.iter().zip(&costs.sites).map(|(site, cost)| {
-        let gated = site.gated.as_ref().map_or_else(|| "-".to_owned(), |gated| name(gated.first()));
+        let gated = site
+            .gated
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |gated| name(gated.first()));
         let core: Vec<&str> = site
             .core
             .iter()

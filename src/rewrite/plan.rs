@@ -169,7 +169,9 @@ impl Plan {
         for site in &plan.sites {
             if site.rule >= plan.rules.len() {
                 let (name, rule) = (&site.name, site.rule);
-                return Err(PlanError::Parse(format!("site `{name}` has rule {rule}, which is not there")));
+                return Err(PlanError::Parse(format!(
+                    "site `{name}` has rule {rule}, which is not there"
+                )));
             }
             if site.caches.is_empty() {
                 return Err(PlanError::Parse(format!("site `{}` has no cache", site.name)));

@@ -171,7 +171,8 @@ fn wrap(
     let after = nodes.last().map(|node| graph.position(*node));
     let name = &site.name;
     let outputs = values.iter().zip(&site.caches);
-    let outputs: Vec<(ValueId, ValueInfoProto)> = outputs.map(|(value, cache)| (*value, described("", cache))).collect();
+    let outputs: Vec<(ValueId, ValueInfoProto)> =
+        outputs.map(|(value, cache)| (*value, described("", cache))).collect();
     let compute = graph.extract(&nodes, &outputs, &format!("pab.compute.{name}"))?;
     let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
     for (input, cache) in caches.iter().zip(&site.caches) {

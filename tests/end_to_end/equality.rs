@@ -6,7 +6,9 @@ use pab_patch::generation::sizes_of;
 use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::{Model, SaveOptions};
 use pab_patch::rewrite::{Plan, without};
-use pab_patch::runtime::{self, Denoiser, ElementType, Feedback, Optimization, Options, Port, Provider, Session, Tensor};
+use pab_patch::runtime::{
+    self, Denoiser, ElementType, Feedback, Optimization, Options, Port, Provider, Session, Tensor,
+};
 use pab_patch::sampler::noise;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -128,7 +130,9 @@ fn rules_by_site(model: &Path) -> String {
     let found = json(["inspect".as_ref(), model.as_os_str()]);
     let rules = found["sites"].as_array().unwrap().iter().map(|site| {
         let (kind, block) = (site["kind"].as_str().unwrap(), &site["block"]);
-        format!("  - {{ name: {kind}_{block}, match: {{ kind: {kind}, blocks: {block} }}, broadcast: {{ range: 2 }} }}\n")
+        format!(
+            "  - {{ name: {kind}_{block}, match: {{ kind: {kind}, blocks: {block} }}, broadcast: {{ range: 2 }} }}\n"
+        )
     });
     format!("version: 1\nrules:\n{}", rules.collect::<String>())
 }
@@ -306,9 +310,8 @@ fn each_site_alone_broadcast_with_the_same_inputs_equals_the_original() {
 #[test]
 fn cuts_behind_the_gates_of_several_exits_give_the_same_outputs() {
     let gated = "{ kind: [joint, mlp], blocks: 0 }";
-    let rules = format!(
-        "version: 1\nrules: [{{ name: gated, match: {gated}, cut: gated, broadcast: {{ range: 2 }} }}]"
-    );
+    let rules =
+        format!("version: 1\nrules: [{{ name: gated, match: {gated}, cut: gated, broadcast: {{ range: 2 }} }}]");
     let several = architectures();
     let several = several.iter().filter(|path| {
         let path = path.to_string_lossy();

@@ -46,13 +46,21 @@ fn every_module_that_pytorch_has_is_found_with_its_kind() {
             let (_, axes, sites) = find(&path);
             assert_eq!(sites.notes, [], "{}", path.display());
             assert_eq!(axes.opaque(), [], "{}", path.display());
-            let found = sites.sites.iter().map(|site| (site.kind.to_string(), site.module.clone()));
+            let found = sites
+                .sites
+                .iter()
+                .map(|site| (site.kind.to_string(), site.module.clone()));
             let expected = expected.iter().cloned();
             if path.to_string_lossy().contains(".anon.") {
                 let expected = expected.map(|(kind, _)| (kind, None)).collect();
                 assert_eq!(sorted(found.collect()), sorted(expected), "{}", path.display());
             } else {
-                assert_eq!(sorted(found.collect()), sorted(expected.collect()), "{}", path.display());
+                assert_eq!(
+                    sorted(found.collect()),
+                    sorted(expected.collect()),
+                    "{}",
+                    path.display()
+                );
             }
         }
     }
@@ -96,8 +104,16 @@ fn streams_that_part_behind_the_projection_have_one_output_and_two_gates() {
             let site = sites.get(name).unwrap();
             let whole = "whole [batch, (text+frames·height·width), channels]";
             assert_eq!(parts(&axes, &site.output), [whole], "{name} of {}", path.display());
-            let gated = ["latent [batch, frames·height·width, channels]", "text [batch, text, channels]"];
-            assert_eq!(parts(&axes, site.gated.as_ref().unwrap()), gated, "{name} of {}", path.display());
+            let gated = [
+                "latent [batch, frames·height·width, channels]",
+                "text [batch, text, channels]",
+            ];
+            assert_eq!(
+                parts(&axes, site.gated.as_ref().unwrap()),
+                gated,
+                "{name} of {}",
+                path.display()
+            );
         }
     }
 }

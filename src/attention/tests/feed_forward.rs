@@ -35,7 +35,13 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
     ];
     let model = model(inputs, weights, &parts.concat());
     let mut labels = InputLabels::default();
-    let latent = [Label::Batch, Label::Channels, Label::Frames, Label::Height, Label::Width];
+    let latent = [
+        Label::Batch,
+        Label::Channels,
+        Label::Frames,
+        Label::Height,
+        Label::Width,
+    ];
     labels.inputs.insert("latent".into(), latent.to_vec());
     labels
         .inputs
@@ -129,7 +135,12 @@ fn gated_units_are_feed_forwards() {
 
 #[test]
 fn gates_norms_and_layouts_stand_behind_the_output() {
-    let body: &[&str] = &["MatMul stream up -> h", "Relu h -> a", "MatMul a down -> q", "Add q bias -> out"];
+    let body: &[&str] = &[
+        "MatMul stream up -> h",
+        "Relu h -> a",
+        "MatMul a down -> q",
+        "Add q bias -> out",
+    ];
     let gate: &[&str] = &["Mul condition out -> gated", "Add stream gated -> next"];
     expect_site("adaLN gate", &[STREAM, body, gate], "out", Some("gated"));
     let norm: &[&str] = &[
@@ -165,6 +176,34 @@ fn a_feed_forward_behind_a_fused_addition_is_found() {
     let (_, sites) = build(&[STREAM, first]);
     let names: Vec<&str> = sites.sites.iter().map(|site| site.name.as_str()).collect();
     assert_eq!(names, ["mlp.0", "mlp.1"], "{:?}", sites.notes);
+}
+
+#[test]
+fn a_feed_forward_within_a_longer_residual_is_found() {
+    // The sum of stream and attention is normalized, and the stream goes around both (AuraFlow).
+    let nested: &[&str] = &[
+        "MatMul stream up -> h",
+        "Relu h -> a",
+        "MatMul a down -> first",
+        "Add stream first -> sum",
+        "LayerNormalization sum bias bias -> n",
+        "MatMul n up -> h2",
+        "Relu h2 -> a2",
+        "MatMul a2 down -> second",
+        "Add stream second -> next",
+    ];
+    let (model, sites) = build(&[STREAM, nested]);
+    let cuts: Vec<&str> = sites
+        .sites
+        .iter()
+        .map(|site| model.graph.value(site.output.first().value).name())
+        .collect();
+    assert_eq!(cuts, ["first", "second"], "{:?}", sites.notes);
+    assert_eq!(sites.notes, []);
+    // Around whole blocks there is nothing else to find.
+    let around: &[&str] = &["Add stream next -> last2"];
+    let (_, sites) = build(&[STREAM, nested, around]);
+    assert_eq!((sites.sites.len(), sites.notes.len()), (2, 0), "{:?}", sites.notes);
 }
 
 #[test]
@@ -217,7 +256,11 @@ fn expect_note(reason: &str, parts: &[&[&str]]) {
 fn residual_branches_that_are_no_feed_forwards_are_noted() {
     let one: &[&str] = &["MatMul stream square -> p", "Relu p -> out", "Add stream out -> next"];
     expect_note("1 projections, but not two", &[STREAM, one]);
-    let linear: &[&str] = &["MatMul stream up -> p", "MatMul p down -> out", "Add stream out -> next"];
+    let linear: &[&str] = &[
+        "MatMul stream up -> p",
+        "MatMul p down -> out",
+        "Add stream out -> next",
+    ];
     expect_note("2 projections, but not two around a nonlinearity", &[STREAM, linear]);
     let mixer: &[&str] = &[
         "Transpose stream -> turned perm=0,2,1",
@@ -265,7 +308,7 @@ fn residual_branches_that_are_no_feed_forwards_are_noted() {
         "Add condition out -> next",
         "Mul last scale -> unused",
     ];
-    expect_note("no tokens", &[&STREAM[..1], conditioning]);
+    expect_note("neither latent nor text", &[&STREAM[..1], conditioning]);
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
     let inputs = vec![
         input("latent", &[2, 8, 3, 4, 4].map(At::Number), DataType::Float),
         input("words", &[2, 5, 8].map(At::Number), DataType::Float),
+        input("condition", &[1, 1, 8].map(At::Number), DataType::Float),
         input("mask", &[6, 1, 1, 16].map(At::Number), DataType::Float),
     ];
     let weights = vec![
@@ -47,6 +48,11 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
         integers("flat", &[96, 8]),
         integers("clip", &[2, 48, 8]),
         integers("end", &[-1]),
+        integers("pieces", &[6, 10]),
+        integers("seam", &[5, 48]),
+        integers("zero", &[0]),
+        integers("eight", &[8]),
+        weight("narrow", &[16, 8]),
         weight("square", &[8, 8]),
         weight("triple", &[8, 24]),
         weight("bias", &[8]),
@@ -57,6 +63,8 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
     let mut labels = InputLabels::default();
     let mask = [Label::Other; 4];
     labels.inputs.insert("mask".into(), mask.to_vec());
+    let condition = [Label::Other, Label::Other, Label::Channels];
+    labels.inputs.insert("condition".into(), condition.to_vec());
     let latent = [
         Label::Batch,
         Label::Channels,
@@ -226,7 +234,10 @@ fn a_gate_and_a_regrouping_stand_behind_the_modules_output() {
         panic!("{:?}", sites.notes)
     };
     assert_eq!(model.graph.value(site.output.first().value).name(), "out");
-    assert_eq!(model.graph.value(site.gated.as_ref().unwrap().first().value).name(), "gated");
+    assert_eq!(
+        model.graph.value(site.gated.as_ref().unwrap().first().value).name(),
+        "gated"
+    );
     assert_eq!(model.graph.value(site.streams[0]).name(), "streamed");
 }
 
@@ -247,10 +258,7 @@ fn what_is_no_site_is_noted_with_the_reason() {
         "ReduceMean w -> one axes=0 keepdims=1",
         "Add out one -> next",
     ];
-    expect_note(
-        "not computed from",
-        &[PROJECTIONS, PLAIN, MERGE, LINEAR, unrelated],
-    );
+    expect_note("not computed from", &[PROJECTIONS, PLAIN, MERGE, LINEAR, unrelated]);
     let bare: &[&str] = &["Add merged stream -> next"];
     expect_note("no output projection", &[PROJECTIONS, PLAIN, MERGE, bare]);
     let lost: &[&str] = &["Softplus out -> next"];
@@ -361,4 +369,109 @@ fn operators_that_hide_the_axes_are_named() {
         "{note}"
     );
     assert!(note.advice.contains("pab-patch inspect --json"), "{note}");
+}
+
+#[test]
+fn parts_that_are_put_together_again_are_one_exit() {
+    // Hunyuan's single blocks part the streams behind the core and join them before the projection.
+    let parted: &[&str] = &[
+        "Split merged pieces -> one,two axis=1",
+        "Concat one two -> both axis=1",
+        "MatMul both square -> projected",
+        "Add projected bias -> out",
+    ];
+    expect_site("parted and joined", &[PROJECTIONS, PLAIN, MERGE, parted, RESIDUAL]);
+    let projected: &[&str] = &[
+        "Split merged pieces -> one,two axis=1",
+        "MatMul one square -> p1",
+        "MatMul two square -> p2",
+        "Concat p1 p2 -> out axis=1",
+    ];
+    expect_site("projected apart", &[PROJECTIONS, PLAIN, MERGE, projected, RESIDUAL]);
+    let half: &[&str] = &[
+        "Split merged pieces -> one,two axis=1",
+        "Concat one text -> both axis=1",
+    ];
+    let text: &[&str] = &["Slice stream zero eight -> text"];
+    expect_note(
+        "puts parts of it behind something else",
+        &[PROJECTIONS, text, PLAIN, MERGE, half],
+    );
+}
+
+#[test]
+fn parts_with_a_stream_each_have_a_cut_each() {
+    let lines: &[&str] = &[
+        "Transpose latent -> last0 perm=0,2,3,4,1",
+        "Reshape last0 clip -> stream",
+        "Concat words stream -> joined axis=1",
+        "MatMul joined square -> q",
+        "MatMul joined square -> k",
+        "MatMul joined square -> v",
+        "Transpose k -> kt perm=0,2,1",
+        "MatMul q kt -> s",
+        "Softmax s -> p",
+        "MatMul p v -> merged",
+        "Split merged seam -> m1,m2 axis=1",
+        "MatMul m1 square -> p1",
+        "MatMul m2 square -> p2",
+        "Mul p2 condition -> g2",
+        "Add words p1 -> n1",
+        "Add stream g2 -> n2",
+    ];
+    let (model, sites) = build(&[lines]);
+    let [site] = sites.sites.as_slice() else {
+        panic!("{:?}", sites.notes)
+    };
+    let names = |cuts: &Cuts| -> Vec<String> {
+        cuts.iter()
+            .map(|cut| format!("{} {}", cut.part, model.graph.value(cut.value).name()))
+            .collect()
+    };
+    assert_eq!(site.name, "joint.0");
+    assert_eq!(names(&site.output), ["latent p2", "text p1"]);
+    // One exit is gated, so the gated cut holds what is added at both.
+    assert_eq!(names(site.gated.as_ref().unwrap()), ["latent g2", "text p1"]);
+    assert_eq!(site.streams.len(), 2);
+}
+
+#[test]
+fn channels_beside_those_of_a_feed_forward_end_the_attention() {
+    let beside: &[&str] = &[
+        "MatMul stream square -> h",
+        "Sigmoid h -> a",
+        "Concat merged a -> both axis=2",
+        "MatMul both narrow -> projected",
+        "Mul projected condition -> gated",
+        "Add stream gated -> next",
+    ];
+    let (model, sites) = build(&[PROJECTIONS, PLAIN, MERGE, beside]);
+    let [site] = sites.sites.as_slice() else {
+        panic!("{:?}", sites.notes)
+    };
+    assert_eq!(model.graph.value(site.output.first().value).name(), "merged");
+    assert_eq!((site.output.count(), site.gated.as_ref()), (1, None));
+    assert_eq!(sites.notes, []);
+}
+
+#[test]
+fn two_attentions_of_one_place_are_two_sites() {
+    // As in SD3.5: the second one is added to the sum of stream and first, and reads the stream.
+    let second: Vec<String> = [&PROJECTIONS[2..], PLAIN, MERGE, LINEAR]
+        .concat()
+        .iter()
+        .map(|line| {
+            let own = |word: &str| match word {
+                "stream" | "square" | "heads" | "rows" | "bias" | "->" => word.to_owned(),
+                word if word.contains('=') || word.starts_with(char::is_uppercase) => word.to_owned(),
+                word => format!("{word}.second"),
+            };
+            line.split(' ').map(own).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    let second: Vec<&str> = second.iter().map(String::as_str).collect();
+    let add: &[&str] = &["Add next out.second -> last2"];
+    let (_, sites) = build(&[PROJECTIONS, PLAIN, MERGE, LINEAR, RESIDUAL, &second, add]);
+    let names: Vec<&str> = sites.sites.iter().map(|site| site.name.as_str()).collect();
+    assert_eq!(names, ["spatial.0", "spatial.1"], "{:?}", sites.notes);
 }
