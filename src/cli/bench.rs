@@ -6,14 +6,13 @@ use super::patch::patch;
 use super::session::{inputs, library};
 use super::terminal::Terminal;
 use super::variants::{Values, Variants};
-use crate::report::{Alignment, Distribution, Table, number};
+use crate::report::{Alignment, Distribution, FilePath, Table, number};
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// What `--json` prints. Times are in milliseconds, ratios are of medians.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: FilePath,
     runtime: String,
     rounds: usize,
     /// The original model.
@@ -71,7 +70,7 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         distribution(&times.broadcasting)?,
     ];
     let report = Report {
-        model: options.model.clone(),
+        model: options.model.as_path().into(),
         runtime: format!("ONNX Runtime {}", library.version),
         rounds: options.rounds,
         ratios: Ratios {

@@ -10,7 +10,7 @@ use super::variants::{Values, Variants};
 use crate::generation::{Clip, Conditioning, Generator};
 use crate::quality::{compare, to_unit_range};
 use crate::report::{
-    Comparison, Facts, FramesPerSecond, Measured, MeasuredClip, Pair, RuleFigures, RunFacts, RuntimeFacts,
+    Comparison, Facts, FilePath, FramesPerSecond, Measured, MeasuredClip, Pair, RuleFigures, RunFacts, RuntimeFacts,
     median_of_ratios, write_json, write_pairs,
 };
 use crate::runtime::{Library, Provider};
@@ -26,11 +26,11 @@ struct Report<'a> {
     #[serde(flatten)]
     comparison: &'a Comparison,
     /// The patched model.
-    patched_file: PathBuf,
+    patched_file: FilePath,
     /// Original beside patched, where clips are pictures.
-    animation: Option<PathBuf>,
+    animation: Option<FilePath>,
     /// The same figures as a file.
-    figures: PathBuf,
+    figures: FilePath,
 }
 
 /// A clip by both models.
@@ -81,9 +81,9 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let animation = animation(options, &pictures, rate)?;
     let report = Report {
         comparison: &comparison,
-        patched_file: written.model,
-        animation,
-        figures,
+        patched_file: written.model.into(),
+        animation: animation.map(FilePath::from),
+        figures: figures.into(),
     };
     terminal.result(&report, || {
         let mut text = comparison.render(terminal.table_style());

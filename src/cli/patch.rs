@@ -7,7 +7,7 @@ use super::folder::OutputFolder;
 use super::session::scheduler_beside;
 use super::terminal::Terminal;
 use crate::onnx::{How, SaveOptions, Saved};
-use crate::report::Pending;
+use crate::report::{FilePath, Pending};
 use crate::rewrite::{PLAN_KEY, Patched, Plan, SchedulePlan};
 use crate::sampler::SchedulerConfig;
 use serde::Serialize;
@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 #[derive(Serialize)]
 struct Report<'a> {
     /// The patched model.
-    model: &'a Path,
+    model: FilePath,
     /// Its plan as a file.
-    plan_file: &'a Path,
+    plan_file: FilePath,
     /// Every file that belongs to the model.
-    files: Vec<&'a Path>,
+    files: Vec<FilePath>,
     /// The plan.
     plan: &'a Plan,
 }
@@ -70,9 +70,14 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
         terminal.detail(format!("{how}: {} ({} bytes)", file.path.display(), file.bytes));
     }
     let report = Report {
-        model: &written.model,
-        plan_file: &written.plan_file,
-        files: written.saved.files.iter().map(|file| file.path.as_path()).collect(),
+        model: written.model.as_path().into(),
+        plan_file: written.plan_file.as_path().into(),
+        files: written
+            .saved
+            .files
+            .iter()
+            .map(|file| file.path.as_path().into())
+            .collect(),
         plan: &written.plan,
     };
     terminal.result(&report, || written.model.display().to_string())

@@ -6,11 +6,13 @@ use super::folder::OutputFolder;
 use super::session::{clip_shape, conditioning, generator, library, prompts, scheduler};
 use super::terminal::Terminal;
 use crate::quality::to_unit_range;
-use crate::report::{Distribution, Elements, FramesPerSecond, number, write_animation, write_arrays, write_frames};
+use crate::report::{
+    Distribution, Elements, FilePath, FramesPerSecond, number, write_animation, write_arrays, write_frames,
+};
 use crate::sampler::noise;
 use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The animation's file.
 const ANIMATION: &str = "clip.gif";
@@ -18,7 +20,7 @@ const ANIMATION: &str = "clip.gif";
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    model: PathBuf,
+    model: FilePath,
     patched: bool,
     prompt: Option<String>,
     seed: u64,
@@ -30,9 +32,9 @@ struct Report {
     clip_milliseconds: f64,
     /// For each rule the share of the steps at which it broadcast.
     broadcast: Vec<Broadcast>,
-    arrays: PathBuf,
-    animation: Option<PathBuf>,
-    frames: Vec<PathBuf>,
+    arrays: FilePath,
+    animation: Option<FilePath>,
+    frames: Vec<FilePath>,
 }
 
 #[derive(Serialize)]
@@ -94,7 +96,7 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     let schedule = generator.schedule(scheduler.timesteps());
     let rules = generator.plan().map_or(&[][..], |plan| plan.rules.as_slice());
     let report = Report {
-        model: model.clone(),
+        model: model.as_path().into(),
         patched: generator.plan().is_some(),
         prompt: options.prompt.clone(),
         seed: options.seed,
@@ -112,9 +114,9 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
                 share: schedule.share(index),
             })
             .collect(),
-        arrays,
-        animation,
-        frames,
+        arrays: arrays.into(),
+        animation: animation.map(FilePath::from),
+        frames: frames.into_iter().map(FilePath::from).collect(),
     };
     terminal.result(&report, || text(&report))
 }

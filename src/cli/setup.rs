@@ -3,15 +3,15 @@
 use super::Failure;
 use super::args::SetupOptions;
 use super::terminal::Terminal;
+use crate::report::FilePath;
 use crate::runtime::{Places, RuntimeError, VERSION, setup};
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
     version: String,
-    path: PathBuf,
+    path: FilePath,
     fetched: bool,
 }
 
@@ -21,7 +21,7 @@ pub fn run(_: &SetupOptions, terminal: &Terminal) -> Result<(), Failure> {
     let (version, path) = (done.library.version, done.library.path);
     let report = Report {
         version,
-        path,
+        path: path.into(),
         fetched: done.fetched,
     };
     terminal.result(&report, || {

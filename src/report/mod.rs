@@ -8,6 +8,7 @@ mod atomic;
 mod comparison;
 mod comparison_table;
 mod error;
+mod file_path;
 mod font;
 mod frames;
 pub mod number;
@@ -23,6 +24,7 @@ pub use comparison::{
     VariantFigures, allowed_speed_up,
 };
 pub use error::ReportError;
+pub use file_path::FilePath;
 pub use frames::write_frames;
 pub use picture::frame_pictures;
 pub use statistics::{Distribution, mean, median, median_of_ratios, quantile, ratio_of_medians};
