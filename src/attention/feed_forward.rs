@@ -55,7 +55,8 @@ impl Search<'_> {
     pub(super) fn feed_forward(&self, addition: NodeId, taken: &HashSet<NodeId>) -> Option<Result<FeedForward, Note>> {
         let (branch, stream) = self.sides(self.graph.node(addition))?;
         let way = self.way(branch, stream)?;
-        match way.nodes.iter().rev().find(|id| taken.contains(id)) {
+        let taken = way.nodes.iter().filter(|id| taken.contains(id));
+        match taken.max_by_key(|id| self.variable.place(**id)) {
             None => self.judge(addition, branch, &way),
             // The stream goes around an attention and a feed-forward behind it (AuraFlow), or around whole blocks: what
             // stands behind the last branch is looked at by itself.

@@ -2,8 +2,40 @@
 
 use super::core::Search;
 use super::spelling::{Step, branch_step};
-use crate::graph::{Node, NodeId, ValueId};
+use crate::graph::{Graph, Node, NodeId, ValueId};
 use std::collections::HashSet;
+
+/// Which nodes one search has seen: a number for each node, so that a new search forgets the last one in no time.
+#[derive(Debug)]
+pub(super) struct Marks {
+    seen: Vec<u32>,
+    search: u32,
+}
+
+impl Marks {
+    /// For the nodes of `graph`.
+    pub fn of(graph: &Graph) -> Marks {
+        Marks {
+            seen: vec![0; graph.node_bound()],
+            search: 0,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.search += 1;
+    }
+
+    /// Returns whether the node is new to this search.
+    fn mark(&mut self, id: NodeId) -> bool {
+        match self.seen.get_mut(id.index()) {
+            Some(seen) if *seen != self.search => {
+                *seen = self.search;
+                true
+            }
+            _ => false,
+        }
+    }
+}
 
 /// Layout changes that the residual stream is followed through.
 const MOST_REGROUPINGS: usize = 12;
@@ -21,7 +53,7 @@ pub(super) struct Way {
     pub nodes: Vec<NodeId>,
     /// The stream in its layouts, and the outputs of `nodes`.
     pub values: HashSet<ValueId>,
-    /// Whether all of them were looked at; else these are only the last ones before the addition.
+    /// Whether all of them were looked at; else `nodes` are some before the addition, in no order.
     pub is_whole: bool,
 }
 
@@ -87,14 +119,21 @@ impl Search<'_> {
     pub(super) fn way_from(&self, branch: ValueId, stream: ValueId) -> Option<Way> {
         let mut values = self.layouts(stream);
         let (mut before, reaches, is_whole) = self.between(branch, &values);
-        if is_whole && !reaches {
+        if !is_whole {
+            return Some(Way {
+                nodes: before,
+                values,
+                is_whole,
+            });
+        }
+        if !reaches {
             return None;
         }
         before.sort_by_key(|id| self.variable.place(*id));
         let mut nodes = Vec::new();
         for id in before {
             let node = self.graph.node(id);
-            if !is_whole || node.reads().any(|read| values.contains(&read)) {
+            if node.reads().any(|read| values.contains(&read)) {
                 nodes.push(id);
                 values.extend(node.outputs().iter().flatten());
             }
@@ -114,7 +153,8 @@ impl Search<'_> {
             producer.map(|(id, _)| self.variable.place(id))
         });
         let earliest = producers.min().flatten();
-        let mut seen: HashSet<NodeId> = HashSet::new();
+        let mut marks = self.marks.borrow_mut();
+        marks.begin();
         let mut nodes = Vec::new();
         let mut reaches = false;
         let mut pending = vec![value];
@@ -126,7 +166,7 @@ impl Search<'_> {
             let Some((id, node)) = self.graph.producer(value) else {
                 continue;
             };
-            if earliest.is_some_and(|earliest| self.variable.place(id) <= earliest) || !seen.insert(id) {
+            if earliest.is_some_and(|earliest| self.variable.place(id) <= earliest) || !marks.mark(id) {
                 continue;
             }
             if nodes.len() == MOST_LOOKED_AT {

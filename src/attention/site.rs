@@ -8,9 +8,11 @@ use super::feed_forward::FeedForward;
 use super::kind::Kind;
 use super::module;
 use super::nested;
+use super::residual::Marks;
 use super::variable::Variable;
 use crate::axes::{Axes, Note};
 use crate::graph::{GraphError, ModelGraph, NodeId, ValueId};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 /// A residual branch that can be cached.
@@ -71,6 +73,7 @@ impl Sites {
             axes,
             variable: &variable,
             softmax_axis,
+            marks: RefCell::new(Marks::of(graph)),
         };
         let mut found = Found::default();
         let mut notes = axes.notes().to_vec();
