@@ -1,6 +1,7 @@
 //! What is found in every export of the corpus (`tests/data/corpus`, made by `export_latte.py`).
 
 mod architectures;
+mod exits;
 mod feed_forward;
 mod nested;
 mod spellings;

@@ -260,3 +260,34 @@ fn a_transpose_is_undone_by_its_inverse() {
         "[width, height, frames, channels, batch]"
     );
 }
+
+#[test]
+fn what_is_written_into_a_constant_tells_its_axes() {
+    // A rotary embedding: even and odd channels are written into a constant one after the other.
+    let model = model(
+        vec![latent()],
+        vec![
+            weight("zeros", &[2, 3, 4]),
+            weight("other", &[2, 5, 4]),
+            integers("even", &[2, 3, 2, 3]),
+            integers("zero", &[0]),
+            integers("two", &[2]),
+            integers("last", &[2]),
+        ],
+        &[
+            "ReduceMean latent -> frames4 axes=3,4 keepdims=0",
+            "Transpose frames4 -> frames perm=0,2,1",
+            "Slice frames zero two last -> half",
+            "ScatterND zeros even half -> turned",
+            "ScatterND other even half -> apart",
+        ],
+    );
+    let axes = told(&model);
+    let labels = |value: &str| -> Vec<Labels> {
+        let dims = axes.dimensions(model.graph.find(value).unwrap()).unwrap();
+        dims.iter().map(Dimension::labels).collect()
+    };
+    assert!(labels("turned")[1].contains(Frames));
+    // Five are not the three frames.
+    assert!(labels("apart")[1].is_empty());
+}
