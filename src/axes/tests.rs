@@ -291,3 +291,35 @@ fn what_is_written_into_a_constant_tells_its_axes() {
     // Five are not the three frames.
     assert!(labels("apart")[1].is_empty());
 }
+
+#[test]
+fn pads_that_are_turned_from_axes_to_sides_are_followed() {
+    // TorchScript has pads from the last axis to the first, before and after each.
+    let model = model(
+        vec![latent()],
+        vec![
+            integers("given", &[0, 2]),
+            integers("four", &[4]),
+            integers("table", &[-1, 2]),
+            integers("from", &[-1]),
+            integers("to", &[-9223372036854775807]),
+            integers("first", &[0]),
+            integers("list", &[-1]),
+            integers("flat", &[0, 12, -1]),
+        ],
+        &[
+            "Reshape latent flat -> tokens",
+            "ConstantOfShape four -> zeros",
+            "Concat given zeros -> pads axis=0",
+            "Reshape pads table -> pairs",
+            "Slice pairs from to first from -> turned",
+            "Transpose turned -> sides perm=1,0",
+            "Reshape sides list -> all",
+            "Cast all -> cast to=7",
+            "Pad tokens cast -> padded",
+        ],
+    );
+    let axes = told(&model);
+    assert_eq!(axes.opaque(), []);
+    assert_eq!(shape(&model, &axes, "padded"), "[batch, channels·frames, h*w+2]");
+}
