@@ -6,7 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used)] // A bench that cannot go on should stop.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use pab_patch::attention::{Cut, Kind, Site};
+use pab_patch::attention::{Cut, Kind, Part, Site};
 use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::messages::{
     DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorType, TypeProto, ValueInfoProto,
@@ -93,11 +93,13 @@ fn sites(model: &ModelGraph) -> Vec<Site> {
                 value,
                 element_type: DataType::Float,
                 shape: Vec::new(),
-            },
+                part: Part::Whole,
+            }
+            .into(),
             gated: None,
             core: Vec::new(),
             heads: None,
-            stream,
+            streams: vec![stream],
         }
     });
     found.collect()
@@ -109,7 +111,7 @@ fn patch(model: ModelGraph, sites: &[Site], rules: &Rules) -> ModelGraph {
         .map(|site| Choice {
             site,
             rule: 0,
-            cut: &site.output,
+            cuts: &site.output,
         })
         .collect();
     switch(model, &choices, rules).unwrap().model

@@ -45,7 +45,11 @@ fn known(which: &str, axis: &Dimension) -> Result<Labels, String> {
             "its {which} axis has size 1, so it cannot be told what it counts"
         ));
     }
-    if !axis.is_labelled() {
+    // Learned tokens beside text and latent (AuraFlow's registers) change nothing about what meets.
+    let labels = axis.labels();
+    let has_text = labels.contains(Label::Text);
+    let is_joint = has_text && labels != Labels::of([Label::Text]) && axis.disputed().is_empty();
+    if !axis.is_labelled() && !is_joint {
         return Err(format!("its {which} axis ({axis}) is not followed back to the inputs"));
     }
     Ok(axis.labels())

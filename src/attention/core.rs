@@ -1,9 +1,11 @@
 //! Finds attention cores: where queries meet keys.
 
+use super::residual::Marks;
 use super::spelling;
 use super::variable::Variable;
 use crate::axes::{Axes, Dimension, Label, Note};
 use crate::graph::{Graph, Node, NodeId, ValueId};
+use std::cell::RefCell;
 
 /// Queries, keys and what becomes of them.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Search<'s> {
     pub variable: &'s Variable,
     /// The axis of a softmax that names none: the last one since operator set 13, the second before.
     pub softmax_axis: i64,
+    /// What the search before a branch has seen.
+    pub marks: RefCell<Marks>,
 }
 
 impl Search<'_> {

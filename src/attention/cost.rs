@@ -1,6 +1,7 @@
 //! What a site costs and what caching it takes.
 
-use super::site::{Cut, Sites};
+use super::cut::{Cut, Cuts};
+use super::site::Sites;
 use crate::axes::{Axes, Bindings, Size};
 use crate::graph::{ModelGraph, NodeId};
 use crate::onnx::messages::DataType;
@@ -19,11 +20,11 @@ pub struct Costs {
 /// What one site costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SiteCost {
-    /// Floating-point operations that a broadcast at the module's output saves: those of the nodes that serve it alone.
+    /// Floating-point operations that a broadcast at the module's outputs saves: those of the nodes that serve it alone.
     pub flops: f64,
     /// The same as a share of the whole graph, between 0 and 1.
     pub share: f64,
-    /// Bytes of the cached value; none where a size has no number.
+    /// Bytes of the cached values; none where a size has no number.
     pub cache_bytes: Option<u64>,
 }
 
@@ -35,10 +36,18 @@ impl Cut {
             .checked_mul(bits(self.element_type)?)
             .map(|bits| bits.div_ceil(8))
     }
+}
 
-    /// The nodes that serve the value alone, so that broadcasting it saves them; in topological order.
+impl Cuts {
+    /// Bytes of all values where symbols have the values in `bindings`.
+    pub fn bytes(&self, bindings: &Bindings) -> Option<u64> {
+        self.iter()
+            .try_fold(0u64, |sum, cut| sum.checked_add(cut.bytes(bindings)?))
+    }
+
+    /// The nodes that serve the values alone, so that broadcasting them saves them; in topological order.
     pub fn serving(&self, model: &ModelGraph) -> Vec<NodeId> {
-        model.graph.exclusive_to(&[self.value])
+        model.graph.exclusive_to(&self.values())
     }
 }
 

@@ -2,46 +2,83 @@
 
 use crate::graph::{Graph, Node, NodeId};
 
-/// The scopes of a node from the outermost to its own module, with list indices as scopes of their own:
-/// `transformer_blocks`, `0`, `attn1`.
+/// The dotted names of the modules that a node is in, from the outermost to its own: `transformer_blocks.0`,
+/// `transformer_blocks.0.attn1`. Lists of modules (`transformer_blocks`) are none.
 fn scopes(node: &Node) -> Option<Vec<String>> {
-    let dotted = match node.metadata("pkg.torch.onnx.name_scopes") {
+    let scopes = match node.metadata("pkg.torch.onnx.name_scopes") {
         Some(list) => dynamo(list)?,
         None => torchscript(node.name())?,
     };
-    let parts: Vec<String> = dotted
-        .split('.')
-        .filter(|part| !part.is_empty())
-        .map(str::to_owned)
-        .collect();
-    Some(parts).filter(|parts| !parts.is_empty())
+    Some(scopes).filter(|scopes| !scopes.is_empty())
 }
 
 /// `['', 'transformer_blocks.0', 'transformer_blocks.0.attn1', 'matmul']`: the last one is the node itself.
-fn dynamo(list: &str) -> Option<String> {
-    let names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
-    names
-        .len()
-        .checked_sub(2)
-        .and_then(|place| names.get(place))
-        .map(|name| (*name).to_owned())
+fn dynamo(list: &str) -> Option<Vec<String>> {
+    let mut names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
+    names.pop()?;
+    Some(
+        names
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 /// `/transformer_blocks.0/attn1/MatMul`: the last part is the node itself.
-fn torchscript(name: &str) -> Option<String> {
+fn torchscript(name: &str) -> Option<Vec<String>> {
     let (module, _) = name.strip_prefix('/')?.rsplit_once('/')?;
-    Some(module.replace('/', "."))
+    let ends = module.match_indices('/').map(|(at, _)| at).chain([module.len()]);
+    Some(
+        ends.filter_map(|end| module.get(..end))
+            .map(|scope| scope.replace('/', "."))
+            .collect(),
+    )
 }
 
-/// The innermost module that all `nodes` with a known module are in.
+/// The same, from the name of a weight or bias that a node reads: optimizers name nodes anew, and keep parameters. An
+/// index belongs to the name before it.
+fn parameter(graph: &Graph, node: &Node) -> Option<Vec<String>> {
+    let mut constants = node
+        .inputs()
+        .flatten()
+        .filter(|input| graph.value(*input).initializer().is_some());
+    let module = constants.find_map(|constant| {
+        let name = graph.value(constant).name();
+        name.strip_suffix(".bias").or_else(|| name.strip_suffix(".weight"))
+    })?;
+    let mut scopes: Vec<String> = Vec::new();
+    let mut ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
+    while let Some(name) = ends.next().and_then(|end| module.get(..end)) {
+        let index = name.rsplit('.').next().is_some_and(|part| part.parse::<u32>().is_ok());
+        if index {
+            scopes.pop();
+        }
+        scopes.push(name.to_owned());
+    }
+    Some(scopes)
+}
+
+/// The innermost module that all `nodes` with a known module are in, in the parts of its dotted name.
+///
+/// Nodes that name no module are placed by their parameters, as far as that does not speak against the others.
 pub(super) fn common(graph: &Graph, nodes: &[NodeId]) -> Option<Vec<String>> {
-    let mut all = nodes.iter().filter_map(|id| scopes(graph.node(*id)));
+    let nodes = || nodes.iter().map(|id| graph.node(*id));
+    let named: Vec<Vec<String>> = nodes().filter_map(scopes).collect();
+    let placed = nodes().filter(|node| scopes(node).is_none());
+    let placed = placed.filter_map(|node| parameter(graph, node));
+    let module = innermost(named.iter().cloned().chain(placed)).or_else(|| innermost(named.iter().cloned()))?;
+    Some(module.split('.').map(str::to_owned).collect())
+}
+
+/// The last scope that all have.
+fn innermost(mut all: impl Iterator<Item = Vec<String>>) -> Option<String> {
     let mut common = all.next()?;
     for other in all {
         let same = common.iter().zip(&other).take_while(|(a, b)| a == b).count();
         common.truncate(same);
     }
-    Some(common).filter(|common| !common.is_empty())
+    common.pop()
 }
 
 /// Dotted names of the modules, without wrappers that all of them are in (`m.transformer_blocks.0` becomes
@@ -93,11 +130,12 @@ mod tests {
     #[test]
     fn both_exporters_name_modules_alike() {
         let scopes = "['', 'transformer_blocks.0', 'transformer_blocks.0.attn1', 'matmul']";
-        assert_eq!(dynamo(scopes), Some("transformer_blocks.0.attn1".into()));
-        assert_eq!(
-            torchscript("/transformer_blocks.0/attn1/MatMul"),
-            Some("transformer_blocks.0.attn1".into())
-        );
+        let expected = vec![
+            "transformer_blocks.0".to_owned(),
+            "transformer_blocks.0.attn1".to_owned(),
+        ];
+        assert_eq!(dynamo(scopes), Some(expected.clone()));
+        assert_eq!(torchscript("/transformer_blocks.0/attn1/MatMul"), Some(expected));
         assert_eq!(torchscript("node_1"), None);
         assert_eq!(dynamo("[]"), None);
     }

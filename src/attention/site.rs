@@ -2,27 +2,18 @@
 
 use super::classify::classify;
 use super::core::{Core, Search, label};
+use super::cut::Cuts;
+use super::exit::{Exit, Start};
+use super::feed_forward::FeedForward;
 use super::kind::Kind;
 use super::module;
 use super::nested;
-use super::residual::Branch;
+use super::residual::Marks;
 use super::variable::Variable;
-use crate::axes::{Axes, Note, Size};
+use crate::axes::{Axes, Note};
 use crate::graph::{GraphError, ModelGraph, NodeId, ValueId};
-use crate::onnx::messages::DataType;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-/// A value that can be cached instead of computed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// The value.
-    pub value: ValueId,
-    /// Its element type.
-    pub element_type: DataType,
-    /// Its sizes: numbers, or products such as `16*batch`.
-    pub shape: Vec<Size>,
-}
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 
 /// A residual branch that can be cached.
 #[derive(Clone, Debug)]
@@ -31,23 +22,26 @@ pub struct Site {
     pub name: String,
     /// What the exporter calls the module, for example `transformer_blocks.3.attn1`. For people only.
     pub module: Option<String>,
-    /// What the attention mixes.
+    /// What the branch mixes.
     pub kind: Kind,
     /// Which one of its kind it is, in the order in which the model computes their outputs, from 0.
     ///
     /// For models that are stacks of equal blocks this is the index of the block: Latte's `transformer_blocks.i` has
     /// `spatial.i` and `cross.i`, its `temporal_transformer_blocks.i` has `temporal.i`.
     pub block: usize,
-    /// The module's output, before gate and residual addition: what diffusers caches.
-    pub output: Cut,
-    /// What is added to the residual stream, where the branch is gated: what VideoSys caches.
-    pub gated: Option<Cut>,
-    /// The nodes of the core, from the product of queries and keys to the weighted sum.
+    /// The module's outputs, before gates and residual additions: what diffusers caches. Several where the streams part
+    /// before their output projections (Flux, SD3, Hunyuan).
+    pub output: Cuts,
+    /// What is added to the residual streams, where the branch is gated: what VideoSys caches. Several where the streams
+    /// part behind the output projection, too (CogVideoX).
+    pub gated: Option<Cuts>,
+    /// The nodes of the core: from the product of queries and keys to the weighted sum, or from the first projection of a
+    /// feed-forward to its last.
     pub core: Vec<NodeId>,
     /// Number of heads, where it is known.
     pub heads: Option<i64>,
-    /// The residual stream that the branch is added to.
-    pub stream: ValueId,
+    /// The residual streams that the branch is added to, in the order of computing.
+    pub streams: Vec<ValueId>,
 }
 
 /// Everything that was found in a model.
@@ -55,7 +49,8 @@ pub struct Site {
 pub struct Sites {
     /// The sites, in the order in which the model computes their outputs.
     pub sites: Vec<Site>,
-    /// Every softmax and fused attention that is no site, and every input that was not understood: why, and what to do.
+    /// Every softmax and fused attention and every residual branch that is no site, and every input that was not
+    /// understood: why, and what to do.
     pub notes: Vec<Note>,
 }
 
@@ -67,7 +62,7 @@ impl Sites {
     pub fn find(model: &ModelGraph, axes: &Axes) -> Result<Sites, GraphError> {
         let graph = &model.graph;
         let order = graph.topological_order()?;
-        let variable = Variable::of(graph, &order);
+        let variable = Variable::of(graph, &order, axes);
         let softmax_axis = if model.opset("").is_some_and(|version| version < 13) {
             1
         } else {
@@ -78,36 +73,34 @@ impl Sites {
             axes,
             variable: &variable,
             softmax_axis,
+            marks: RefCell::new(Marks::of(graph)),
         };
-        let mut found: Vec<(Site, Vec<NodeId>)> = Vec::new();
+        let mut found = Found::default();
         let mut notes = axes.notes().to_vec();
         notes.extend(nested::notes(model));
-        let mut cuts: HashMap<ValueId, NodeId> = HashMap::new();
-        for id in order {
-            let site = match search.core(id) {
-                None => continue,
-                Some(core) => core.and_then(|core| site(&search, id, core)),
-            };
-            match site {
-                Ok((site, nodes)) => match cuts.entry(site.output.value) {
-                    Entry::Vacant(cut) => {
-                        cut.insert(id);
-                        found.push((site, nodes));
-                    }
-                    Entry::Occupied(cut) => notes.push(search.note(
-                        id,
-                        format!(
-                            "it has the module's output in common with {}",
-                            label(graph.node(*cut.get()))
-                        ),
-                        "nothing to do: both are broadcast as the site of the first one",
-                    )),
-                },
-                Err(note) => notes.push(note),
+        for id in &order {
+            match search.core(*id) {
+                None => {}
+                Some(Err(note)) => notes.push(note),
+                Some(Ok(core)) => notes.extend(found.attention(&search, *id, core).err()),
             }
         }
+        for id in order {
+            if found.additions.contains(&id) {
+                continue;
+            }
+            match search.feed_forward(id, &found.additions) {
+                None => {}
+                Some(Err(note)) => notes.push(note),
+                Some(Ok(branch)) => notes.extend(found.feed_forward(&search, id, branch).err()),
+            }
+        }
+        let mut found = found.sites;
         // By cuts, not by cores: where one site stands within another, its cut is computed first.
-        let place = |site: &Site| graph.producer(site.output.value).map(|(id, _)| variable.place(id));
+        let place = |site: &Site| {
+            let producer = graph.producer(site.output.first().value);
+            producer.map(|(id, _)| variable.place(id))
+        };
         found.sort_by_key(|(site, _)| place(site));
         let (mut sites, nodes): (Vec<Site>, Vec<Vec<NodeId>>) = found.into_iter().unzip();
         let modules = nodes.iter().map(|nodes| module::common(graph, nodes)).collect();
@@ -128,42 +121,87 @@ impl Sites {
     }
 }
 
-/// The site around a core, without a name, and the nodes that tell its module.
-fn site(search: &Search<'_>, id: NodeId, core: Core) -> Result<(Site, Vec<NodeId>), Note> {
-    let kind = classify(&core.query_axis, &core.key_axis).map_err(|reason| search.unknown(id, core.output, &reason))?;
-    let branch = search.branch(&core)?;
-    let output = cut(search, id, branch.output)?;
-    let gated = branch.gated.map(|value| cut(search, id, value)).transpose()?;
-    let Branch { stream, nodes, .. } = branch;
-    let named: Vec<NodeId> = core.nodes.iter().copied().chain(nodes.first().copied()).collect();
-    let site = Site {
-        name: String::new(),
-        module: None,
-        kind,
-        block: 0,
-        output,
-        gated,
-        core: core.nodes,
-        heads: core.heads,
-        stream,
-    };
-    Ok((site, named))
+/// The sites so far, without names, each with the nodes that tell its module.
+#[derive(Default)]
+struct Found {
+    sites: Vec<(Site, Vec<NodeId>)>,
+    /// Which node the site of each cut was found from.
+    cuts: HashMap<ValueId, NodeId>,
+    /// The residual additions of the sites.
+    additions: HashSet<NodeId>,
 }
 
-fn cut(search: &Search<'_>, id: NodeId, value: ValueId) -> Result<Cut, Note> {
-    let Some(shape) = search
-        .axes
-        .sizes(value)
-        .filter(|shape| !shape.iter().any(Size::has_unknown))
-    else {
-        return Err(search.unknown(id, value, "the shape of its module's output is not known"));
-    };
-    let Some(element_type) = search.axes.element_type(value) else {
-        return Err(search.unknown(id, value, "the element type of its module's output is not known"));
-    };
-    Ok(Cut {
-        value,
-        element_type,
-        shape,
-    })
+impl Found {
+    /// Adds the attention around a core that was found at `id`.
+    fn attention(&mut self, search: &Search<'_>, id: NodeId, core: Core) -> Result<(), Note> {
+        let kind =
+            classify(&core.query_axis, &core.key_axis).map_err(|reason| search.unknown(id, core.output, &reason))?;
+        let exits = search.exits(&Start {
+            node: core.nodes.last().copied().unwrap_or(id),
+            value: core.output,
+            is_output: false,
+            source: core.query,
+        })?;
+        let projections = exits.iter().filter_map(|exit| exit.projection);
+        let named = core.nodes.iter().copied().chain(projections).collect();
+        self.add(search, id, kind, exits, core.nodes, named, core.heads)
+    }
+
+    /// Adds the feed-forward that node `id` adds to the stream.
+    fn feed_forward(&mut self, search: &Search<'_>, id: NodeId, branch: FeedForward) -> Result<(), Note> {
+        let exits = search.exits(&Start {
+            node: id,
+            value: branch.output,
+            is_output: true,
+            source: branch.output,
+        })?;
+        let named = branch.nodes.clone();
+        self.add(search, id, Kind::Mlp, exits, branch.nodes, named, None)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn add(
+        &mut self,
+        search: &Search<'_>,
+        id: NodeId,
+        kind: Kind,
+        exits: Vec<Exit>,
+        core: Vec<NodeId>,
+        named: Vec<NodeId>,
+        heads: Option<i64>,
+    ) -> Result<(), Note> {
+        self.additions.extend(exits.iter().map(|exit| exit.addition));
+        let output = search.cuts(id, exits.iter().map(|exit| exit.output))?;
+        // Where one exit is gated, what is added at the others is cut there, too, so that both cuts stand for all exits.
+        let gated = exits.iter().any(|exit| exit.gated);
+        let gated = gated
+            .then(|| search.cuts(id, exits.iter().map(|exit| exit.added)))
+            .transpose()?;
+        if let Some(other) = output.iter().find_map(|cut| self.cuts.get(&cut.value)) {
+            return Err(search.note(
+                id,
+                format!(
+                    "it has the module's output in common with {}",
+                    label(search.graph.node(*other))
+                ),
+                "nothing to do: both are broadcast as the site of the first one",
+            ));
+        }
+        self.cuts.extend(output.iter().map(|cut| (cut.value, id)));
+        let mut streams: Vec<ValueId> = exits.iter().map(|exit| exit.stream).collect();
+        streams.sort_by_key(|stream| search.graph.producer(*stream).map(|(id, _)| search.variable.place(id)));
+        let site = Site {
+            name: String::new(),
+            module: None,
+            kind,
+            block: 0,
+            output,
+            gated,
+            core,
+            heads,
+            streams,
+        };
+        self.sites.push((site, named));
+        Ok(())
+    }
 }

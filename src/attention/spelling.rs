@@ -109,7 +109,7 @@ static NOT_YET: &[Name] = &[
     (MS, "SparseAttention"),
 ];
 
-/// What a node behind the core does to the branch.
+/// What a node behind a module's core does to the branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Another layout of the same elements.
@@ -126,6 +126,10 @@ pub(super) enum Step {
     Normalize,
     /// A residual addition with the next normalization fused in.
     SkipNormalize,
+    /// Some of the tokens.
+    Part,
+    /// Another value put beside it.
+    Concatenate,
 }
 
 /// The way from the core to the residual addition.
@@ -138,11 +142,21 @@ static BRANCH_STEPS: &[(Name, Step)] = &[
     (("", "Cast"), Step::Keep),
     (("", "Identity"), Step::Keep),
     (("", "Dropout"), Step::Keep),
+    (("", "QuantizeLinear"), Step::Keep),
+    (("", "DequantizeLinear"), Step::Keep),
     (("", "MatMul"), Step::Project),
     (("", "Gemm"), Step::Project),
+    (("", "Conv"), Step::Project),
+    (("", "MatMulInteger"), Step::Project),
+    (("", "QLinearMatMul"), Step::Project),
     ((MS, "FusedMatMul"), Step::Project),
     ((MS, "FusedGemm"), Step::Project),
+    ((MS, "FusedConv"), Step::Project),
+    ((MS, "MatMulNBits"), Step::Project),
+    ((MS, "MatMulIntegerToFloat"), Step::Project),
+    ((MS, "DynamicQuantizeMatMul"), Step::Project),
     (("", "Add"), Step::Sum),
+    (("", "Sum"), Step::Sum),
     (("", "Mul"), Step::Scale),
     (("", "Div"), Step::Scale),
     (("", "LayerNormalization"), Step::Normalize),
@@ -151,6 +165,64 @@ static BRANCH_STEPS: &[(Name, Step)] = &[
     ((MS, "SimplifiedLayerNormalization"), Step::Normalize),
     ((MS, "SkipLayerNormalization"), Step::SkipNormalize),
     ((MS, "SkipSimplifiedLayerNormalization"), Step::SkipNormalize),
+    (("", "Split"), Step::Part),
+    (("", "Slice"), Step::Part),
+    (("", "Gather"), Step::Part),
+    (("", "Concat"), Step::Concatenate),
+];
+
+/// What an activation function is made of. GELU is written with `Erf`, with `Tanh`, with `Sigmoid` or as one operator.
+static NONLINEAR: &[Name] = &[
+    ("", "Erf"),
+    ("", "Tanh"),
+    ("", "Sigmoid"),
+    ("", "Exp"),
+    ("", "Gelu"),
+    ("", "Relu"),
+    ("", "LeakyRelu"),
+    ("", "PRelu"),
+    ("", "Elu"),
+    ("", "Selu"),
+    ("", "Celu"),
+    ("", "Swish"),
+    ("", "HardSwish"),
+    ("", "HardSigmoid"),
+    ("", "Mish"),
+    ("", "Softplus"),
+    ("", "Softsign"),
+    ("", "ThresholdedRelu"),
+    (MS, "Gelu"),
+    (MS, "FastGelu"),
+    (MS, "QuickGelu"),
+    (MS, "BiasGelu"),
+];
+
+/// Operators that sum over axes: over tokens, they mix them.
+static REDUCTIONS: &[Name] = &[
+    ("", "ReduceMean"),
+    ("", "ReduceSum"),
+    ("", "ReduceMax"),
+    ("", "ReduceMin"),
+    ("", "ReduceL1"),
+    ("", "ReduceL2"),
+    ("", "ReduceSumSquare"),
+    ("", "ReduceLogSumExp"),
+    ("", "ReduceProd"),
+    ("", "GlobalAveragePool"),
+    ("", "GlobalMaxPool"),
+];
+
+/// Operators that mix neighbours along some axis whatever their weights.
+static MIXERS: &[Name] = &[
+    ("", "AveragePool"),
+    ("", "MaxPool"),
+    ("", "CumSum"),
+    ("", "ConvTranspose"),
+    ("", "LSTM"),
+    ("", "GRU"),
+    ("", "RNN"),
+    ("", "Loop"),
+    ("", "Scan"),
 ];
 
 fn carrier(steps: &[(Name, Carrier)], node: &Node) -> Option<Carrier> {
@@ -191,6 +263,31 @@ pub(super) fn branch_step(node: &Node) -> Option<Step> {
         .iter()
         .find(|(name, _)| is(node, name))
         .map(|(_, step)| *step)
+}
+
+/// Whether the node is a whole attention.
+pub(super) fn is_fused_attention(node: &Node) -> bool {
+    fused(node).is_some() || is_not_yet_understood(node)
+}
+
+/// Whether the node is a nonlinear function of each element, or has one fused in.
+pub(super) fn is_nonlinear(node: &Node) -> bool {
+    NONLINEAR.iter().any(|name| is(node, name))
+}
+
+/// Whether the node is a projection with its activation function fused in.
+pub(super) fn is_activated(node: &Node) -> bool {
+    node.domain() == MS && node.text("activation").is_some_and(|activation| !activation.is_empty())
+}
+
+/// Whether the node sums over axes.
+pub(super) fn is_reduction(node: &Node) -> bool {
+    REDUCTIONS.iter().any(|name| is(node, name))
+}
+
+/// Whether the node mixes neighbours along an axis.
+pub(super) fn is_mixer(node: &Node) -> bool {
+    MIXERS.iter().any(|name| is(node, name))
 }
 
 /// Whether an operator is a softmax or a fused attention: what a core is found from.

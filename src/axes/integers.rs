@@ -81,6 +81,7 @@ static FOLDS: &[(&str, Fold)] = &[
     ("Slice", slice),
     ("Squeeze", same_elements),
     ("Sub", |call| elementwise(call, |a, b| Some(a - b))),
+    ("Transpose", transpose),
     ("Unsqueeze", same_elements),
     ("Where", select),
 ];
@@ -222,12 +223,31 @@ fn gather(call: &Call<'_>) -> Option<Integers> {
     Integers::new(indices.dims.clone(), elements.collect())
 }
 
-fn slice(call: &Call<'_>) -> Option<Integers> {
+/// Rows and columns change places: TorchScript turns pads, which it has by axis, into those before and those after.
+fn transpose(call: &Call<'_>) -> Option<Integers> {
     let data = call.integers(0)?;
-    if !data.is_list() {
+    let [rows, columns] = *data.dims.as_slice() else {
+        return None;
+    };
+    if call.node.ints("perm").is_some_and(|order| order != [1, 0]) {
         return None;
     }
-    let length = data.elements.len() as i64;
+    let places = (0..columns).flat_map(|column| (0..rows).map(move |row| row * columns + column));
+    let elements = places.map(|place| data.elements.get(place)?.clone());
+    Integers::new(vec![columns, rows], elements.collect())
+}
+
+/// Along the first axis: elements of a list, rows of a table.
+fn slice(call: &Call<'_>) -> Option<Integers> {
+    let data = call.integers(0)?;
+    let length = *data.dims.first()?;
+    let row = data.elements.len().checked_div(length)?;
+    if let Some(axes) = call.numbers("axes", 3)?
+        && axes.iter().any(|place| axis(*place, data.dims.len()) != Some(0))
+    {
+        return None;
+    }
+    let length = length as i64;
     let starts = call.numbers("starts", 1)??;
     let ends = call.numbers("ends", 2)??;
     let steps = call.numbers("steps", 4)?.unwrap_or_else(|| vec![1]);
@@ -235,24 +255,24 @@ fn slice(call: &Call<'_>) -> Option<Integers> {
         return None;
     };
     let bound = |value: i64| if value < 0 { value.saturating_add(length) } else { value };
-    let elements: Vec<Option<Size>> = match step {
+    let rows: Vec<i64> = match step {
         1.. => {
             let (from, to) = (bound(*start).clamp(0, length), bound(*end).clamp(0, length));
-            (from..to)
-                .step_by(usize::try_from(*step).ok()?)
-                .map(|at| data.elements.get(at as usize)?.clone())
-                .collect()
+            (from..to).step_by(usize::try_from(*step).ok()?).collect()
         }
         -1 => {
             let (from, to) = (bound(*start).clamp(-1, length - 1), bound(*end).clamp(-1, length - 1));
-            (to + 1..=from)
-                .rev()
-                .map(|at| data.elements.get(at as usize)?.clone())
-                .collect()
+            (to + 1..=from).rev().collect()
         }
         _ => return None,
     };
-    Integers::list(elements)
+    let mut dims = data.dims.clone();
+    *dims.first_mut()? = rows.len();
+    let elements = rows.into_iter().flat_map(|at| {
+        let first = at as usize * row;
+        (first..first + row).map(|at| data.elements.get(at)?.clone())
+    });
+    Integers::new(dims, elements.collect())
 }
 
 fn concat(call: &Call<'_>) -> Option<Integers> {

@@ -15,6 +15,25 @@ pub(super) fn same(call: &Call<'_>) -> Option<Shapes> {
     one(call.shape(0)?.to_vec())
 }
 
+/// Elements written into a tensor. What is written into a constant, as rotary embeddings are put together, says what the
+/// axes count that both have whole.
+pub(super) fn scatter(call: &Call<'_>) -> Option<Shapes> {
+    let data = call.shape(0)?;
+    let Some(updates) = call.shape(2).filter(|updates| updates.len() == data.len()) else {
+        return one(data.to_vec());
+    };
+    let pairs = data.iter().zip(updates);
+    let written = pairs.map(|(dim, update)| {
+        let unlabelled = dim.labels().is_empty() && dim.disputed().is_empty();
+        if unlabelled && update.size() == dim.size() {
+            update.clone()
+        } else {
+            dim.clone()
+        }
+    });
+    one(written.collect())
+}
+
 /// Normalization of the sum of two inputs; the sum itself may be output 3.
 pub(super) fn skip_normalization(call: &Call<'_>) -> Option<Shapes> {
     let shape = broadcast(call.shape(0)?, call.shape(1)?);

@@ -145,7 +145,7 @@ pub(super) static RULES: &[Operator] = &[
     row("", "RotaryEmbedding", movement::same, SAME, Element),
     row("", "Round", movement::same, SAME, Element),
     row("", "ScatterElements", movement::same, SAME, Free),
-    row("", "ScatterND", movement::same, SAME, Free),
+    row("", "ScatterND", movement::scatter, SAME, Free),
     row("", "Selu", movement::same, SAME, Element),
     row("", "Shape", movement::shape_of, INT64, Free),
     row("", "Sigmoid", movement::same, SAME, Element),

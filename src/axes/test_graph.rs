@@ -8,7 +8,7 @@ use crate::onnx::messages::{
 };
 
 /// Attributes that hold one integer.
-static SCALARS: &[&str] = &["axis", "to", "transB", "num_heads", "keepdims", "start", "end"];
+static SCALARS: &[&str] = &["axis", "to", "transB", "num_heads", "keepdims", "start", "end", "group"];
 
 /// The size of an axis of an input.
 pub(crate) enum At {

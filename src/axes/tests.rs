@@ -260,3 +260,66 @@ fn a_transpose_is_undone_by_its_inverse() {
         "[width, height, frames, channels, batch]"
     );
 }
+
+#[test]
+fn what_is_written_into_a_constant_tells_its_axes() {
+    // A rotary embedding: even and odd channels are written into a constant one after the other.
+    let model = model(
+        vec![latent()],
+        vec![
+            weight("zeros", &[2, 3, 4]),
+            weight("other", &[2, 5, 4]),
+            integers("even", &[2, 3, 2, 3]),
+            integers("zero", &[0]),
+            integers("two", &[2]),
+            integers("last", &[2]),
+        ],
+        &[
+            "ReduceMean latent -> frames4 axes=3,4 keepdims=0",
+            "Transpose frames4 -> frames perm=0,2,1",
+            "Slice frames zero two last -> half",
+            "ScatterND zeros even half -> turned",
+            "ScatterND other even half -> apart",
+        ],
+    );
+    let axes = told(&model);
+    let labels = |value: &str| -> Vec<Labels> {
+        let dims = axes.dimensions(model.graph.find(value).unwrap()).unwrap();
+        dims.iter().map(Dimension::labels).collect()
+    };
+    assert!(labels("turned")[1].contains(Frames));
+    // Five are not the three frames.
+    assert!(labels("apart")[1].is_empty());
+}
+
+#[test]
+fn pads_that_are_turned_from_axes_to_sides_are_followed() {
+    // TorchScript has pads from the last axis to the first, before and after each.
+    let model = model(
+        vec![latent()],
+        vec![
+            integers("given", &[0, 2]),
+            integers("four", &[4]),
+            integers("table", &[-1, 2]),
+            integers("from", &[-1]),
+            integers("to", &[-9223372036854775807]),
+            integers("first", &[0]),
+            integers("list", &[-1]),
+            integers("flat", &[0, 12, -1]),
+        ],
+        &[
+            "Reshape latent flat -> tokens",
+            "ConstantOfShape four -> zeros",
+            "Concat given zeros -> pads axis=0",
+            "Reshape pads table -> pairs",
+            "Slice pairs from to first from -> turned",
+            "Transpose turned -> sides perm=1,0",
+            "Reshape sides list -> all",
+            "Cast all -> cast to=7",
+            "Pad tokens cast -> padded",
+        ],
+    );
+    let axes = told(&model);
+    assert_eq!(axes.opaque(), []);
+    assert_eq!(shape(&model, &axes, "padded"), "[batch, channels·frames, h*w+2]");
+}

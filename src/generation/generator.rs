@@ -73,7 +73,7 @@ impl Generator {
         let mut without_role = given.to_vec();
         if let Some(plan) = &plan {
             without_role.extend(plan.rules.iter().map(|rule| rule.flag.as_str()));
-            without_role.extend(plan.sites.iter().map(|site| site.cache.input.as_str()));
+            without_role.extend(plan.caches().map(|(_, cache)| cache.input.as_str()));
         }
         let roles = Roles::of(session.inputs(), &without_role)?;
         let denoiser = match &plan {
@@ -271,8 +271,7 @@ impl TryFrom<&Plan> for Feedback {
     type Error = GenerationError;
 
     fn try_from(plan: &Plan) -> Result<Feedback, GenerationError> {
-        let caches = plan.sites.iter().map(|site| {
-            let cache = &site.cache;
+        let caches = plan.caches().map(|(site, cache)| {
             let element_type =
                 ElementType::from_onnx(cache.element_type).ok_or_else(|| GenerationError::CacheType {
                     cache: cache.input.clone(),

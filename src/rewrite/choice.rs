@@ -1,7 +1,7 @@
 //! Which rule each site has.
 
 use super::RewriteError;
-use crate::attention::{Cut, Site, Sites};
+use crate::attention::{Cuts, Site, Sites};
 use crate::rules::{CutPoint, Rules, SiteFacts};
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub struct Choice<'a> {
     /// The rule, as an index of [`Rules::rules`].
     pub rule: usize,
     /// Where it is cut, as the rule wants it.
-    pub cut: &'a Cut,
+    pub cuts: &'a Cuts,
 }
 
 /// Gives each site the first rule that matches it. Sites without a rule, or with one that never broadcasts, are left
@@ -34,14 +34,14 @@ pub fn select<'a>(sites: &'a Sites, rules: &Rules) -> Result<Vec<Choice<'a>>, Re
         if rules.rules[rule].broadcast.is_none() {
             continue;
         }
-        let cut = match rules.rules[rule].cut {
+        let cuts = match rules.rules[rule].cut {
             CutPoint::Output => &site.output,
             CutPoint::Gated => site.gated.as_ref().ok_or_else(|| RewriteError::NoGate {
                 rule: rules.rules[rule].name.clone(),
                 site: site.name.clone(),
             })?,
         };
-        choices.push(Choice { site, rule, cut });
+        choices.push(Choice { site, rule, cuts });
     }
     if sites.sites.is_empty() {
         return Err(RewriteError::NoSites);

@@ -1,8 +1,8 @@
 //! The plan of a patched model: what a host needs to drive it, in any language.
 //!
 //! It stands as JSON in the model's metadata under [`PLAN_KEY`] and in a file beside the model. A host feeds
-//! `rules[].flag` (`true` broadcasts) and every `sites[].cache.input`, and hands each `sites[].cache.output` to the
-//! next step. At step `i` with timestep `t` a rule broadcasts if `i % range != 0`, the window holds the step and the
+//! `rules[].flag` (`true` broadcasts) and every `sites[].caches[].input`, and hands each `sites[].caches[].output` to
+//! the next step. At step `i` with timestep `t` a rule broadcasts if `i % range != 0`, the window holds the step and the
 //! caches of its sites are filled. What a cache holds before it is filled is never read.
 
 use crate::attention::Kind;
@@ -17,7 +17,9 @@ use std::fmt;
 pub const PLAN_KEY: &str = "pab.plan";
 
 /// The version of the plan's format that this program writes and reads.
-const FORMAT: u32 = 1;
+///
+/// 2: a site has a list of caches, since it may have several exits.
+const FORMAT: u32 = 2;
 
 /// How to drive a patched model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +35,7 @@ pub struct Plan {
     pub original: Option<String>,
     /// One entry a rule that broadcasts at least one site; a flag each.
     pub rules: Vec<RulePlan>,
-    /// One entry a site that is broadcast; a cache each.
+    /// One entry a site that is broadcast.
     pub sites: Vec<SitePlan>,
     /// For the scheduler that was known when the model was patched: which steps broadcast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,11 +91,11 @@ pub struct SitePlan {
     pub rule: usize,
     /// Which value is cached.
     pub cut: CutPoint,
-    /// Its cache.
-    pub cache: CachePlan,
+    /// Its caches: one, or one for each exit of a module whose streams part.
+    pub caches: Vec<CachePlan>,
 }
 
-/// The cache of a site.
+/// A cache of a site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CachePlan {
     /// The input that takes the cached tensor.
@@ -164,13 +166,18 @@ impl Plan {
     /// [`PlanError`] where it is no plan, or one of another format.
     pub fn parse(json: &str) -> Result<Plan, PlanError> {
         let plan: Plan = serde_json::from_str(json).map_err(|error| PlanError::Parse(error.to_string()))?;
-        match plan.sites.iter().find(|site| site.rule >= plan.rules.len()) {
-            Some(site) => Err(PlanError::Parse(format!(
-                "site `{}` has rule {}, which is not there",
-                site.name, site.rule
-            ))),
-            None => Ok(plan),
+        for site in &plan.sites {
+            if site.rule >= plan.rules.len() {
+                let (name, rule) = (&site.name, site.rule);
+                return Err(PlanError::Parse(format!(
+                    "site `{name}` has rule {rule}, which is not there"
+                )));
+            }
+            if site.caches.is_empty() {
+                return Err(PlanError::Parse(format!("site `{}` has no cache", site.name)));
+            }
         }
+        Ok(plan)
     }
 
     /// Writes the plan as JSON, in lines for people.
@@ -189,6 +196,13 @@ impl Plan {
     /// For each step of a run and each rule: compute or broadcast.
     pub fn schedule(&self, timesteps: &[f64]) -> Schedule {
         Schedule::new(&self.broadcasts(), timesteps)
+    }
+
+    /// Every cache with its site, in the order of the sites.
+    pub fn caches(&self) -> impl Iterator<Item = (&SitePlan, &CachePlan)> + '_ {
+        self.sites
+            .iter()
+            .flat_map(|site| site.caches.iter().map(move |cache| (site, cache)))
     }
 
     /// The sites of rule `rule`.

@@ -1,11 +1,12 @@
 //! The switch form (design: one graph, both halves): each chosen module inside an `If`.
 //!
-//! The branch that computes holds the nodes that serve the cut alone; the branch that broadcasts passes the cached
-//! tensor on. Weights stay in the top-level graph and are held once. Only standard operators are used, so that every
+//! The branch that computes holds the nodes that serve the cuts alone; the branch that broadcasts passes the cached
+//! tensors on. Weights stay in the top-level graph and are held once. Only standard operators are used, so that every
 //! ONNX host runs the result.
 
 use super::plan::{CachePlan, Plan, PlanFormat, PlanSize, RulePlan, SitePlan, can_be_cached};
 use super::{Choice, PLAN_KEY, RewriteError};
+use crate::attention::Part;
 use crate::graph::{Graph, ModelGraph, NewNode, ValueId};
 use crate::onnx::messages::{DataType, Dimension, TensorShapeProto, TensorType, TypeProto, ValueInfoProto};
 use crate::rules::Rules;
@@ -21,8 +22,8 @@ pub struct Patched {
 
 /// Wraps every chosen site in an `If` on its rule's flag.
 ///
-/// New inputs: the flags (`pab.broadcast.<rule>`, `bool` scalars) and the caches (`pab.cache.<site>`); new outputs: the
-/// caches for the next step (`pab.cache.<site>.next`). The original's inputs and outputs keep their places in front.
+/// New inputs: the flags (`pab.broadcast.<rule>`, `bool` scalars) and the caches (`pab.cache.<site>`; with
+/// several cuts `pab.cache.<site>.<part>`); new outputs: the caches for the next step (the input's name and `.next`). The original's inputs and outputs keep their places in front.
 ///
 /// # Errors
 /// [`RewriteError::AlreadyPatched`]; [`RewriteError::ElementType`] for caches that no host can hold;
@@ -41,10 +42,14 @@ pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> R
         schedule: None,
     };
     let flags = add_flags(&mut model.graph, choices, rules, &mut plan)?;
-    let mut caches = Vec::with_capacity(choices.len());
+    let mut inputs = Vec::with_capacity(choices.len());
     for choice in choices {
-        let cache = cache_of(choice)?;
-        caches.push(model.graph.add_input(described(&cache.input, &cache))?);
+        let caches = caches_of(choice)?;
+        let added = caches
+            .iter()
+            .map(|cache| model.graph.add_input(described(&cache.input, cache)))
+            .collect::<Result<Vec<ValueId>, _>>()?;
+        inputs.push(added);
         let refuse = || RewriteError::NoSuchRule {
             site: choice.site.name.clone(),
             rule: choice.rule,
@@ -61,12 +66,12 @@ pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> R
             module: choice.site.module.clone(),
             rule,
             cut,
-            cache,
+            caches,
         });
     }
-    for ((choice, site), cache) in choices.iter().zip(&plan.sites).zip(caches) {
+    for ((choice, site), caches) in choices.iter().zip(&plan.sites).zip(inputs) {
         if let Some((_, flag)) = flags.get(site.rule) {
-            wrap(&mut model.graph, choice, site, *flag, cache)?;
+            wrap(&mut model.graph, choice, site, *flag, &caches)?;
         }
     }
     model.graph.eliminate_dead_code();
@@ -120,64 +125,74 @@ fn add_flags(
     Ok(flags)
 }
 
-fn cache_of(choice: &Choice<'_>) -> Result<CachePlan, RewriteError> {
-    let input = format!("pab.cache.{}", choice.site.name);
-    let element_type = choice.cut.element_type;
-    if !can_be_cached(element_type) {
-        return Err(RewriteError::ElementType {
-            site: choice.site.name.clone(),
-            element_type: format!("{element_type:?}"),
-        });
-    }
-    let shape = choice.cut.shape.iter().map(PlanSize::from);
-    Ok(CachePlan {
-        output: format!("{input}.next"),
-        input,
-        element_type,
-        shape: shape.collect(),
-    })
+/// A cache for each cut, named by the site, and by the part of its result where there are several.
+fn caches_of(choice: &Choice<'_>) -> Result<Vec<CachePlan>, RewriteError> {
+    let caches = choice.cuts.iter().map(|cut| {
+        let input = match cut.part {
+            Part::Whole => format!("pab.cache.{}", choice.site.name),
+            part => format!("pab.cache.{}.{part}", choice.site.name),
+        };
+        let element_type = cut.element_type;
+        if !can_be_cached(element_type) {
+            return Err(RewriteError::ElementType {
+                site: choice.site.name.clone(),
+                element_type: format!("{element_type:?}"),
+            });
+        }
+        Ok(CachePlan {
+            output: format!("{input}.next"),
+            input,
+            element_type,
+            shape: cut.shape.iter().map(PlanSize::from).collect(),
+        })
+    });
+    caches.collect()
 }
 
-/// Moves the module of one site into an `If`.
+/// Moves the module of one site into an `If` with an output for each cut.
 fn wrap(
     graph: &mut Graph,
     choice: &Choice<'_>,
     site: &SitePlan,
     flag: ValueId,
-    cache: ValueId,
+    caches: &[ValueId],
 ) -> Result<(), RewriteError> {
-    let value = choice.cut.value;
-    let nodes = graph.exclusive_to(&[value]);
-    let producer = graph.producer(value).map(|(node, _)| node);
-    if producer.is_none_or(|producer| !nodes.contains(&producer)) {
+    let values = choice.cuts.values();
+    let nodes = graph.exclusive_to(&values);
+    let is_apart = |value: &ValueId| {
+        let producer = graph.producer(*value);
+        producer.is_some_and(|(producer, _)| nodes.contains(&producer))
+    };
+    if !values.iter().all(is_apart) {
         return Err(RewriteError::Entangled {
             site: site.name.clone(),
         });
     }
     let after = nodes.last().map(|node| graph.position(*node));
     let name = &site.name;
-    let compute = graph.extract(
-        &nodes,
-        &[(value, described("", &site.cache))],
-        &format!("pab.compute.{name}"),
-    )?;
+    let outputs = values.iter().zip(&site.caches);
+    let outputs: Vec<(ValueId, ValueInfoProto)> =
+        outputs.map(|(value, cache)| (*value, described("", cache))).collect();
+    let compute = graph.extract(&nodes, &outputs, &format!("pab.compute.{name}"))?;
     let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
-    let cached = broadcast.capture(cache, &site.cache.input);
-    let kept = broadcast.add_node(NewNode {
-        operator: "Identity".to_owned(),
-        name: format!("pab.reuse.{name}"),
-        inputs: vec![Some(cached)],
-        outputs: vec![format!("{}.reuse", site.cache.input)],
-        ..NewNode::default()
-    })?;
-    if let Some(kept) = broadcast.node(kept).output(0) {
-        broadcast.add_output(kept, described("", &site.cache));
+    for (input, cache) in caches.iter().zip(&site.caches) {
+        let cached = broadcast.capture(*input, &cache.input);
+        let kept = broadcast.add_node(NewNode {
+            operator: "Identity".to_owned(),
+            name: cache.input.replacen("pab.cache.", "pab.reuse.", 1),
+            inputs: vec![Some(cached)],
+            outputs: vec![format!("{}.reuse", cache.input)],
+            ..NewNode::default()
+        })?;
+        if let Some(kept) = broadcast.node(kept).output(0) {
+            broadcast.add_output(kept, described("", cache));
+        }
     }
     let choice = graph.add_node(NewNode {
         operator: "If".to_owned(),
         name: format!("pab.{name}"),
         inputs: vec![Some(flag)],
-        outputs: vec![site.cache.output.clone()],
+        outputs: site.caches.iter().map(|cache| cache.output.clone()).collect(),
         bodies: vec![
             ("then_branch".to_owned(), broadcast),
             ("else_branch".to_owned(), compute),
@@ -185,9 +200,12 @@ fn wrap(
         after,
         ..NewNode::default()
     })?;
-    if let Some(next) = graph.node(choice).output(0) {
-        graph.replace_uses(value, next);
-        graph.add_output(next, described("", &site.cache));
+    let next = graph.node(choice).outputs().to_vec();
+    for ((value, next), cache) in values.into_iter().zip(next).zip(&site.caches) {
+        if let Some(next) = next {
+            graph.replace_uses(value, next);
+            graph.add_output(next, described("", cache));
+        }
     }
     Ok(())
 }

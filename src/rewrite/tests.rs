@@ -124,8 +124,8 @@ fn the_plan_survives_its_json_and_refuses_others() {
         plan.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(),
         ["spatial", "rest"]
     );
-    let newer = plan.to_json().unwrap().replace("\"format\": 1", "\"format\": 2");
-    assert!(Plan::parse(&newer).unwrap_err().to_string().contains("format 2"));
+    let newer = plan.to_json().unwrap().replace("\"format\": 2", "\"format\": 3");
+    assert!(Plan::parse(&newer).unwrap_err().to_string().contains("format 3"));
     let odd = plan.to_json().unwrap().replace("\"rule\": 1", "\"rule\": 9");
     assert!(Plan::parse(&odd).is_err());
     assert!(Plan::parse("{}").is_err());
@@ -170,4 +170,47 @@ fn a_patched_model_is_refused() {
     let (model, _) = patched(TORCHSCRIPT, RULES).unwrap();
     let error = refuse_patched(&model).unwrap_err();
     assert!(error.to_string().contains("pab-patch"), "{error}");
+}
+
+#[test]
+fn a_site_with_several_exits_is_one_if_with_a_cache_for_each() {
+    let rules = "
+version: 1
+rules:
+  - { name: joint, match: { kind: joint }, broadcast: { range: 2 } }
+  - { name: feed, match: { kind: mlp, blocks: 1 }, cut: gated, broadcast: { range: 2 } }
+";
+    let (model, plan) = patched("flux/flux.dyn23.dynamic.onnx", rules).unwrap();
+    insta::assert_snapshot!("exits", shown(&model));
+    let caches: Vec<(&str, &str)> = plan
+        .caches()
+        .map(|(site, cache)| (site.name.as_str(), cache.input.as_str()))
+        .collect();
+    assert_eq!(
+        caches,
+        [
+            ("joint.0", "pab.cache.joint.0.latent"),
+            ("joint.0", "pab.cache.joint.0.text"),
+            ("mlp.1", "pab.cache.mlp.1"),
+            ("joint.1", "pab.cache.joint.1.latent"),
+            ("joint.1", "pab.cache.joint.1.text"),
+            ("joint.2", "pab.cache.joint.2"),
+            ("joint.3", "pab.cache.joint.3"),
+        ]
+    );
+    validate(&model.into_model().unwrap().proto).unwrap();
+    // Both exits go when the module is broadcast.
+    let (model, plan) = patched("flux/flux.dyn23.dynamic.onnx", rules).unwrap();
+    let broadcast = without(model, &plan, &[true, true]).unwrap();
+    assert!(broadcast.graph.nodes().all(|(_, node)| !node.is("Attention")));
+    validate(&broadcast.into_model().unwrap().proto).unwrap();
+}
+
+#[test]
+fn a_plan_without_a_cache_is_refused() {
+    let (_, plan) = patched(TORCHSCRIPT, RULES).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
+    json["sites"][0]["caches"] = serde_json::json!([]);
+    let error = Plan::parse(&json.to_string()).unwrap_err().to_string();
+    assert!(error.contains("has no cache"), "{error}");
 }

@@ -31,15 +31,15 @@ pub fn without(mut model: ModelGraph, plan: &Plan, flags: &[bool]) -> Result<Mod
         };
         model.graph.fix_input(flag, constant);
     }
-    for site in &plan.sites {
-        if let Some(next) = model.graph.find(&site.cache.output) {
+    for (_, cache) in plan.caches() {
+        if let Some(next) = model.graph.find(&cache.output) {
             model.graph.remove_output(next);
         }
     }
     model.graph.eliminate_dead_code();
     model
         .graph
-        .remove_unused_inputs(|name| plan.sites.iter().any(|site| site.cache.input == name));
+        .remove_unused_inputs(|name| plan.caches().any(|(_, cache)| cache.input == name));
     model.remove_metadata(PLAN_KEY);
     Ok(model)
 }

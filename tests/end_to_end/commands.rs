@@ -1,6 +1,6 @@
 //! `inspect`, `run`, `compare`, `bench`, `doctor`, `setup`, `completions`.
 
-use crate::program::{command, corpus, fail, files_below, json, run, shipped_model, succeed};
+use crate::program::{architectures, command, corpus, fail, files_below, json, run, shipped_model, succeed};
 use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
 use serde_json::Value;
@@ -17,7 +17,8 @@ fn inspect_lists_every_site() {
         "text=4".as_ref(),
     ]);
     let sites = printed["sites"].as_array().unwrap();
-    assert_eq!(sites.len(), 18);
+    // 18 attentions and a feed-forward in each of 12 blocks.
+    assert_eq!(sites.len(), 18 + 12);
     for site in sites {
         for key in ["name", "kind", "block", "cut", "shape", "cache_bytes", "flops", "share"] {
             assert!(!site[key].is_null(), "{key} of {site}");
@@ -33,14 +34,34 @@ fn inspect_lists_every_site() {
     for name in ["spatial.0", "cross.5", "temporal.3"] {
         assert_eq!(of(name)["cache_bytes"], 2 * 8 * 64 * 128 * 4, "{name}");
     }
-    let share: f64 = sites.iter().map(|site| site["share"].as_f64().unwrap()).sum();
+    let attention = sites.iter().filter(|site| site["kind"] != "mlp");
+    let share: f64 = attention.map(|site| site["share"].as_f64().unwrap()).sum();
     assert!((0.2..0.7).contains(&share), "attention is {share} of a step");
+}
+
+#[test]
+fn inspect_lists_every_exit() {
+    let is_flux = |path: &&std::path::PathBuf| path.ends_with("flux/flux.dyn23.dynamic.onnx");
+    let models = architectures();
+    let printed = json(["inspect".as_ref(), models.iter().find(is_flux).unwrap().as_os_str()]);
+    let site = &printed["sites"][0];
+    assert_eq!(site["name"], "joint.0");
+    let exits: Vec<&str> = site["exits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|exit| exit["part"].as_str().unwrap())
+        .collect();
+    assert_eq!(exits, ["latent", "text"]);
+    assert_eq!(site["shape"], site["exits"][0]["shape"]);
+    // An open batch of 16, 16 latent tokens and 16 text tokens of width 16, in float32.
+    assert_eq!(site["cache_bytes"], 16 * (16 + 16) * 16 * 4);
 }
 
 #[test]
 fn inspect_prints_a_table() {
     let printed = succeed(["inspect".as_ref(), corpus()[0].as_os_str()]);
-    for word in ["spatial.0", "temporal.0", "cross.0", "share"] {
+    for word in ["spatial.0", "temporal.0", "cross.0", "mlp.0", "share"] {
         assert!(printed.contains(word), "{word} is not in:\n{printed}");
     }
 }

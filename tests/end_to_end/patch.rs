@@ -82,8 +82,8 @@ fn the_plan_stands_in_the_model_and_beside_it() {
         assert!(inputs.contains(rule["flag"].as_str().unwrap()));
     }
     for site in sites {
-        assert!(inputs.contains(site["cache"]["input"].as_str().unwrap()));
-        assert!(outputs.contains(site["cache"]["output"].as_str().unwrap()));
+        assert!(inputs.contains(site["caches"][0]["input"].as_str().unwrap()));
+        assert!(outputs.contains(site["caches"][0]["output"].as_str().unwrap()));
     }
     assert_eq!(inputs.len(), 3 + 3 + 18);
     // The scheduler stands beside the model, so the plan says which steps broadcast.
@@ -170,7 +170,7 @@ fn rules_that_match_nothing_are_an_error() {
     )
     .unwrap();
     let errors = fail(5, [corpus()[0].as_os_str(), "--rules".as_ref(), rules.as_os_str()]);
-    assert!(errors.contains("cross, spatial, temporal"), "{errors}");
+    assert!(errors.contains("cross, mlp, spatial, temporal"), "{errors}");
 }
 
 #[test]

@@ -28,6 +28,19 @@ pub fn corpus() -> Vec<PathBuf> {
     models
 }
 
+/// Every small export of another architecture.
+pub fn architectures() -> Vec<PathBuf> {
+    let files = files_below(&root().join("tests/data/corpus"));
+    let mut models: Vec<PathBuf> = files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "onnx"))
+        .filter(|path| !path.parent().is_some_and(|folder| folder.ends_with("corpus")))
+        .collect();
+    models.sort();
+    assert!(models.len() >= 10, "there are {} exports", models.len());
+    models
+}
+
 /// The command with these arguments.
 pub fn command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pab-patch"));

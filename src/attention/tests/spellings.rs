@@ -7,7 +7,7 @@ use crate::graph::ModelGraph;
 use crate::onnx::messages::DataType;
 
 /// From the latent `[2, 8, 3, 4, 4]` to queries, keys and values of two heads.
-const PROJECTIONS: &[&str] = &[
+pub(super) const PROJECTIONS: &[&str] = &[
     "Transpose latent -> last perm=0,2,3,4,1",
     "Reshape last rows -> stream",
     "MatMul stream square -> q",
@@ -22,21 +22,22 @@ const PROJECTIONS: &[&str] = &[
     "Transpose k4 -> kt perm=0,2,3,1",
 ];
 
-const PLAIN: &[&str] = &["MatMul qh kt -> s", "Softmax s -> p", "MatMul p vh -> mixed"];
+pub(super) const PLAIN: &[&str] = &["MatMul qh kt -> s", "Softmax s -> p", "MatMul p vh -> mixed"];
 
-const MERGE: &[&str] = &[
+pub(super) const MERGE: &[&str] = &[
     "Transpose mixed -> mixed4 perm=0,2,1,3",
     "Reshape mixed4 rows -> merged",
 ];
 
-const LINEAR: &[&str] = &["MatMul merged square -> projected", "Add projected bias -> out"];
+pub(super) const LINEAR: &[&str] = &["MatMul merged square -> projected", "Add projected bias -> out"];
 
-const RESIDUAL: &[&str] = &["Add out stream -> next"];
+pub(super) const RESIDUAL: &[&str] = &["Add out stream -> next"];
 
-fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
+pub(super) fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
     let inputs = vec![
         input("latent", &[2, 8, 3, 4, 4].map(At::Number), DataType::Float),
         input("words", &[2, 5, 8].map(At::Number), DataType::Float),
+        input("condition", &[1, 1, 8].map(At::Number), DataType::Float),
         input("mask", &[6, 1, 1, 16].map(At::Number), DataType::Float),
     ];
     let weights = vec![
@@ -47,6 +48,11 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
         integers("flat", &[96, 8]),
         integers("clip", &[2, 48, 8]),
         integers("end", &[-1]),
+        integers("pieces", &[6, 10]),
+        integers("seam", &[5, 48]),
+        integers("zero", &[0]),
+        integers("eight", &[8]),
+        weight("narrow", &[16, 8]),
         weight("square", &[8, 8]),
         weight("triple", &[8, 24]),
         weight("bias", &[8]),
@@ -57,6 +63,8 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
     let mut labels = InputLabels::default();
     let mask = [Label::Other; 4];
     labels.inputs.insert("mask".into(), mask.to_vec());
+    let condition = [Label::Other, Label::Other, Label::Channels];
+    labels.inputs.insert("condition".into(), condition.to_vec());
     let latent = [
         Label::Batch,
         Label::Channels,
@@ -70,15 +78,15 @@ fn build(parts: &[&[&str]]) -> (ModelGraph, Sites) {
     (model, sites)
 }
 
-fn expect_site(spelling: &str, parts: &[&[&str]]) {
+pub(super) fn expect_site(spelling: &str, parts: &[&[&str]]) {
     let (model, sites) = build(parts);
     assert_eq!(sites.notes, [], "{spelling}");
     let [site] = sites.sites.as_slice() else {
         panic!("{spelling}: {:?}", sites.sites)
     };
     assert_eq!(site.name, "spatial.0", "{spelling}");
-    assert_eq!(model.graph.value(site.output.value).name(), "out", "{spelling}");
-    assert_eq!(model.graph.value(site.stream).name(), "stream", "{spelling}");
+    assert_eq!(model.graph.value(site.output.first().value).name(), "out", "{spelling}");
+    assert_eq!(model.graph.value(site.streams[0]).name(), "stream", "{spelling}");
     assert_eq!(site.heads, Some(2), "{spelling}");
 }
 
@@ -225,12 +233,15 @@ fn a_gate_and_a_regrouping_stand_behind_the_modules_output() {
     let [site] = sites.sites.as_slice() else {
         panic!("{:?}", sites.notes)
     };
-    assert_eq!(model.graph.value(site.output.value).name(), "out");
-    assert_eq!(model.graph.value(site.gated.as_ref().unwrap().value).name(), "gated");
-    assert_eq!(model.graph.value(site.stream).name(), "streamed");
+    assert_eq!(model.graph.value(site.output.first().value).name(), "out");
+    assert_eq!(
+        model.graph.value(site.gated.as_ref().unwrap().first().value).name(),
+        "gated"
+    );
+    assert_eq!(model.graph.value(site.streams[0]).name(), "streamed");
 }
 
-fn expect_note(reason: &str, parts: &[&[&str]]) {
+pub(super) fn expect_note(reason: &str, parts: &[&[&str]]) {
     let (_, sites) = build(parts);
     assert_eq!(sites.sites.len(), 0, "{reason}");
     let [note] = sites.notes.as_slice() else {
@@ -247,10 +258,7 @@ fn what_is_no_site_is_noted_with_the_reason() {
         "ReduceMean w -> one axes=0 keepdims=1",
         "Add out one -> next",
     ];
-    expect_note(
-        "queries are not computed from",
-        &[PROJECTIONS, PLAIN, MERGE, LINEAR, unrelated],
-    );
+    expect_note("not computed from", &[PROJECTIONS, PLAIN, MERGE, LINEAR, unrelated]);
     let bare: &[&str] = &["Add merged stream -> next"];
     expect_note("no output projection", &[PROJECTIONS, PLAIN, MERGE, bare]);
     let lost: &[&str] = &["Softplus out -> next"];
@@ -334,7 +342,7 @@ fn sites_stand_in_the_order_of_their_cuts() {
     let named = |site: &Site| {
         (
             site.name.clone(),
-            model.graph.value(site.output.value).name().to_owned(),
+            model.graph.value(site.output.first().value).name().to_owned(),
         )
     };
     let found: Vec<(String, String)> = sites.sites.iter().map(named).collect();

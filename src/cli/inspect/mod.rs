@@ -51,10 +51,13 @@ struct Row {
     module: Option<String>,
     /// Cuts that the site offers.
     cut: Vec<&'static str>,
-    /// Shape of the cache; sizes that depend on the inputs are products such as `16*batch`.
+    /// Shape of the cache, the first one where there are several; sizes that depend on the inputs are products such as
+    /// `16*batch`.
     shape: Vec<PlanSize>,
     /// What its dimensions count.
     axes: Option<String>,
+    /// One entry a cache at the module's output.
+    exits: Vec<ExitRow>,
     heads: Option<i64>,
     cache_bytes: Option<u64>,
     /// Operations that a broadcast saves.
@@ -63,6 +66,17 @@ struct Row {
     share: f64,
     /// The rule that has the site.
     rule: Option<String>,
+}
+
+/// A cache of a site.
+#[derive(Serialize)]
+struct ExitRow {
+    /// `whole`, or the part of the result: `latent`, `text` or a number.
+    part: String,
+    shape: Vec<PlanSize>,
+    /// The value that is cached.
+    value: String,
+    cache_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -198,7 +212,7 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
         .iter()
         .zip(&costs.sites)
         .zip(layers::layers(&kinds))
-        .map(|((site, cost), layer)| row(site, cost, layer, analysis, rules));
+        .map(|((site, cost), layer)| row(site, cost, layer, analysis, rules, bindings));
     let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
     Report {
         model: options.model.clone().into(),
@@ -229,22 +243,31 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
     }
 }
 
-fn row(site: &Site, cost: &SiteCost, layer: usize, analysis: &Analysis, rules: &Rules) -> Row {
+fn row(site: &Site, cost: &SiteCost, layer: usize, analysis: &Analysis, rules: &Rules, bindings: &Bindings) -> Row {
     let facts = SiteFacts {
         kind: site.kind,
         block: site.block,
         name: site.module.as_deref(),
     };
-    let cuts = view::cuts(site);
     Row {
         name: site.name.clone(),
         kind: site.kind,
         block: site.block,
         layer,
         module: site.module.clone(),
-        cut: cuts.iter().map(|(point, _)| point.word()).collect(),
-        shape: cuts.first().map_or_else(Vec::new, |(_, cut)| view::shape(cut)),
+        cut: view::cuts(site).iter().map(|(point, _)| point.word()).collect(),
+        shape: view::shape(site.output.first()),
         axes: view::axes_text(site, analysis),
+        exits: site
+            .output
+            .iter()
+            .map(|cut| ExitRow {
+                part: cut.part.to_string(),
+                shape: view::shape(cut),
+                value: analysis.model.graph.value(cut.value).name().to_owned(),
+                cache_bytes: cut.bytes(bindings),
+            })
+            .collect(),
         heads: site.heads,
         cache_bytes: cost.cache_bytes,
         flops: cost.flops,

@@ -3,7 +3,7 @@
 use super::super::analysis::Analysis;
 use super::Report;
 use super::layers::common_module;
-use crate::attention::{Cut, Site};
+use crate::attention::{Cut, Cuts, Part, Site};
 use crate::axes::{Bindings, display_shape};
 use crate::graph::{ModelGraph, Node, NodeId};
 use crate::report::{Branch, BranchCut, BranchNode, Stack, StackBlock, StackNote, number};
@@ -12,8 +12,8 @@ use crate::rules::CutPoint;
 use std::collections::HashSet;
 
 /// Where a site can be cut, the first in the graph first.
-pub fn cuts(site: &Site) -> Vec<(CutPoint, &Cut)> {
-    let gated = site.gated.iter().map(|cut| (CutPoint::Gated, cut));
+pub fn cuts(site: &Site) -> Vec<(CutPoint, &Cuts)> {
+    let gated = site.gated.iter().map(|cuts| (CutPoint::Gated, cuts));
     std::iter::once((CutPoint::Output, &site.output)).chain(gated).collect()
 }
 
@@ -30,7 +30,7 @@ pub fn shape_text(shape: &[PlanSize]) -> String {
 
 /// What the dimensions of a site's output count; `None` where that is not known.
 pub fn axes_text(site: &Site, analysis: &Analysis) -> Option<String> {
-    analysis.axes.dimensions(site.output.value).map(display_shape)
+    analysis.axes.dimensions(site.output.first().value).map(display_shape)
 }
 
 /// The stack of a model of which `report` was made.
@@ -52,6 +52,7 @@ pub fn stack(analysis: &Analysis, report: &Report, bindings: &Bindings) -> Stack
             rule: row.rule.clone(),
             cuts: cuts(site)
                 .into_iter()
+                .flat_map(|(point, cuts)| cuts.iter().map(move |cut| (point, cut)))
                 .map(|(point, cut)| branch_cut(&analysis.model, point, cut, bindings))
                 .collect(),
             nodes: nodes(&analysis.model, site),
@@ -114,7 +115,7 @@ fn facts(report: &Report) -> Vec<(String, String)> {
 fn branch_cut(model: &ModelGraph, point: CutPoint, cut: &Cut, bindings: &Bindings) -> BranchCut {
     BranchCut {
         point: point.word(),
-        part: None,
+        part: (cut.part != Part::Whole).then(|| cut.part.to_string()),
         value: model.graph.value(cut.value).name().to_owned(),
         element_type: format!("{:?}", cut.element_type).to_lowercase(),
         shape: shape_text(&shape(cut)),
@@ -125,7 +126,7 @@ fn branch_cut(model: &ModelGraph, point: CutPoint, cut: &Cut, bindings: &Binding
 /// The nodes that a broadcast at the site's last cut saves.
 fn nodes(model: &ModelGraph, site: &Site) -> Vec<BranchNode> {
     let core: HashSet<NodeId> = site.core.iter().copied().collect();
-    let serving = cuts(site).last().map_or_else(Vec::new, |(_, cut)| cut.serving(model));
+    let serving = cuts(site).last().map_or_else(Vec::new, |(_, cuts)| cuts.serving(model));
     let named = serving.into_iter().map(|id| {
         let node = model.graph.node(id);
         BranchNode {

@@ -1,0 +1,309 @@
+//! The way from a module's core to the residual additions: output projection, parts, gate, and where it may be cut.
+
+use super::core::{Search, label};
+use super::spelling::{Step, branch_step};
+use crate::axes::{Dimension, Note};
+use crate::graph::{Node, NodeId, ValueId};
+use std::collections::HashMap;
+
+/// One way out of a module: what is added to one residual stream.
+#[derive(Clone, Debug)]
+pub(super) struct Exit {
+    /// The module's output: behind the output projection, before gate and residual addition.
+    pub output: ValueId,
+    /// What is added to the residual stream.
+    pub added: ValueId,
+    /// Whether it was gated or normalized on the way from `output`.
+    pub gated: bool,
+    /// The residual stream that it is added to.
+    pub stream: ValueId,
+    /// The node that adds it.
+    pub addition: NodeId,
+    /// The output projection, where the exit has one.
+    pub projection: Option<NodeId>,
+}
+
+/// Where a walk to the residual additions starts.
+pub(super) struct Start {
+    /// The node that notes are about.
+    pub node: NodeId,
+    /// What the module computed so far.
+    pub value: ValueId,
+    /// Whether `value` is a module's output already, as that of a feed-forward is; a core's output is projected first.
+    pub is_output: bool,
+    /// What has to be computed from the stream: the queries, or the output of a feed-forward.
+    pub source: ValueId,
+}
+
+/// Longer ways to the residual additions come from no known model.
+const LONGEST_BRANCH: usize = 64;
+
+#[derive(Clone)]
+struct Walk {
+    value: ValueId,
+    /// The module's output so far; none before the output projection.
+    cut: Option<ValueId>,
+    /// The layout was changed behind the projection, or a part taken, so the module has ended.
+    settled: bool,
+    gated: bool,
+    /// Another branch was put beside it or added to it: what is added to the stream is not the module's alone.
+    shared: bool,
+    /// A part of the result, which may end in nothing: the last block of a model needs no text any more.
+    part: bool,
+    projection: Option<NodeId>,
+    /// The node that added it to something else than the stream.
+    beside: Option<NodeId>,
+}
+
+impl Search<'_> {
+    /// Walks from a module to every residual addition that it leads to. At least one.
+    pub(super) fn exits(&self, start: &Start) -> Result<Vec<Exit>, Note> {
+        let mut exits = Vec::new();
+        let mut joints: HashMap<NodeId, Vec<Walk>> = HashMap::new();
+        let mut pending = vec![Walk {
+            value: start.value,
+            cut: start.is_output.then_some(start.value),
+            settled: false,
+            gated: false,
+            shared: false,
+            part: false,
+            projection: None,
+            beside: None,
+        }];
+        for _ in 0..LONGEST_BRANCH {
+            let Some(walk) = pending.pop() else { break };
+            let users = self.users(start, &walk)?;
+            let parts = users.len() > 1 || users.first().is_some_and(|(_, node)| self.takes_part(node, walk.value));
+            for (id, node) in users {
+                if parts {
+                    pending.extend(self.parts(&walk, node));
+                    continue;
+                }
+                match self.stream(start, &walk, node)? {
+                    Some(stream) => exits.push(self.exit(start, &walk, id, stream)?),
+                    None if walk.part && self.joins_tokens(node, walk.value) => {
+                        let parts = joints.entry(id).or_default();
+                        parts.push(walk.clone());
+                        pending.extend(self.rejoined(node, parts));
+                    }
+                    None => pending.push(self.step(start, walk.clone(), id, node)?),
+                }
+            }
+        }
+        let is_apart = |(id, parts): (&NodeId, &Vec<Walk>)| self.rejoined(self.graph.node(*id), parts).is_none();
+        if let Some((id, _)) = joints.iter().find(|joint| is_apart(*joint)) {
+            let reason = format!("{} puts parts of it behind something else", label(self.graph.node(*id)));
+            return Err(self.left_as_it_is(start, reason));
+        }
+        if !pending.is_empty() || exits.is_empty() {
+            return Err(self.ends(start, pending.first(), "no residual addition follows it"));
+        }
+        Ok(exits)
+    }
+
+    fn left_as_it_is(&self, start: &Start, reason: impl Into<String>) -> Note {
+        let advice = "the module is left as it is; report the model's architecture to pab-patch";
+        self.note(start.node, reason, advice)
+    }
+
+    /// Why a walk ended without a residual addition: an addition to something else says more than what came after it.
+    fn ends(&self, start: &Start, walk: Option<&Walk>, reason: &str) -> Note {
+        match walk.and_then(|walk| walk.beside) {
+            Some(beside) => {
+                let beside = label(self.graph.node(beside));
+                let reason = format!("{beside} adds its result to something that it is not computed from");
+                self.left_as_it_is(start, reason)
+            }
+            None => self.left_as_it_is(start, reason),
+        }
+    }
+
+    /// The nodes that read the value; shapes read off it do not count. Several have to take parts of it.
+    fn users(&self, start: &Start, walk: &Walk) -> Result<Vec<(NodeId, &Node)>, Note> {
+        let value = self.graph.value(walk.value);
+        if value.is_output() {
+            return Err(self.ends(start, Some(walk), "its result is an output of the model"));
+        }
+        let mut users: Vec<NodeId> = value
+            .uses()
+            .iter()
+            .map(|usage| usage.node)
+            .filter(|id| !self.graph.node(*id).is("Shape"))
+            .collect();
+        users.sort_unstable();
+        users.dedup();
+        let users: Vec<(NodeId, &Node)> = users.into_iter().map(|id| (id, self.graph.node(id))).collect();
+        if users.is_empty() && !walk.part {
+            return Err(self.ends(start, Some(walk), "nothing uses its result"));
+        }
+        if users.len() > 1 && !users.iter().all(|(_, node)| self.takes_part(node, walk.value)) {
+            let names: Vec<String> = users.iter().map(|(_, node)| label(node)).collect();
+            let reason = format!("its result is used in several places ({})", names.join(", "));
+            return Err(self.ends(start, Some(walk), &reason));
+        }
+        Ok(users)
+    }
+
+    /// Whether a node takes some tokens of `value`, with all their channels.
+    fn takes_part(&self, node: &Node, value: ValueId) -> bool {
+        let channels = |value: ValueId| self.axes.dimensions(value).and_then(<[Dimension]>::last);
+        let whole = channels(value).map(Dimension::size);
+        branch_step(node) == Some(Step::Part)
+            && node.input(0) == Some(value)
+            && node.outputs().iter().flatten().all(|output| {
+                // Of an axis whose size is not known both ways it is not claimed that it was cut.
+                channels(*output).map(Dimension::size) == whole
+            })
+    }
+
+    fn parts(&self, walk: &Walk, node: &Node) -> Vec<Walk> {
+        let outputs = node.outputs().iter().flatten();
+        let walks = outputs.map(|output| Walk {
+            value: *output,
+            settled: walk.cut.is_some(),
+            part: true,
+            ..walk.clone()
+        });
+        walks.collect()
+    }
+
+    /// Whether `node` puts values behind each other along an axis of tokens.
+    fn joins_tokens(&self, node: &Node, value: ValueId) -> bool {
+        branch_step(node) == Some(Step::Concatenate) && !self.is_along_channels(node, value)
+    }
+
+    /// The way on where all `parts` that `node` puts together are there: Hunyuan's single blocks part the streams and put
+    /// them together again.
+    fn rejoined(&self, node: &Node, parts: &[Walk]) -> Option<Walk> {
+        let (first, output) = (parts.first()?, node.output(0)?);
+        let is_there = |input: ValueId| parts.iter().any(|part| part.value == input);
+        if !node.inputs().flatten().all(is_there) || parts.iter().any(|part| part.gated || part.shared) {
+            return None;
+        }
+        // Parts that were projected each on its own are the module's output together.
+        let together = parts.iter().all(|part| part.cut == first.cut);
+        Some(Walk {
+            value: output,
+            cut: if together { first.cut } else { Some(output) },
+            settled: together && first.cut.is_some(),
+            ..first.clone()
+        })
+    }
+
+    /// The residual stream, where `node` is the residual addition.
+    fn stream(&self, start: &Start, walk: &Walk, node: &Node) -> Result<Option<ValueId>, Note> {
+        let step = branch_step(node);
+        if !matches!(step, Some(Step::Sum | Step::SkipNormalize)) {
+            return Ok(None);
+        }
+        let other = self.other(node, walk.value).filter(|other| self.variable.is(*other));
+        let stream = other.filter(|other| *other != walk.value && self.derives(start.source, *other));
+        match (stream, other, step) {
+            (None, None, Some(Step::SkipNormalize)) => {
+                Err(self.left_as_it_is(start, format!("{} adds no residual", label(node))))
+            }
+            (None, Some(_), Some(Step::SkipNormalize)) => Err(self.left_as_it_is(
+                start,
+                format!(
+                    "{} adds its result to something that it is not computed from",
+                    label(node)
+                ),
+            )),
+            (stream, _, _) => Ok(stream),
+        }
+    }
+
+    fn step(&self, start: &Start, mut walk: Walk, id: NodeId, node: &Node) -> Result<Walk, Note> {
+        let variable = self.variable;
+        let Some(output) = node.output(0) else {
+            return Err(self.left_as_it_is(start, format!("{} has no output", label(node))));
+        };
+        let activations = node.inputs().flatten().filter(|input| variable.is(*input)).count();
+        match branch_step(node) {
+            None => {
+                let reason = format!(
+                    "its result goes into {}, which is not understood as part of a residual branch",
+                    label(node)
+                );
+                return Err(self.left_as_it_is(start, reason));
+            }
+            Some(Step::Part) => {
+                let reason = format!("{} takes some of its channels only", label(node));
+                return Err(self.left_as_it_is(start, reason));
+            }
+            Some(Step::Project) => {
+                if node.input(0) != Some(walk.value) || node.input(1).is_none_or(|weight| variable.is(weight)) {
+                    let reason = format!(
+                        "its result goes into {}, a product with another activation",
+                        label(node)
+                    );
+                    return Err(self.left_as_it_is(start, reason));
+                }
+                if !walk.shared {
+                    walk.cut = Some(output);
+                    (walk.settled, walk.gated) = (false, false);
+                    walk.projection.get_or_insert(id);
+                }
+            }
+            // Channels of another branch beside it, before one projection for both (Flux' single blocks): the module
+            // ends here. What both become is not its own.
+            Some(Step::Concatenate) => {
+                if !self.is_along_channels(node, walk.value) {
+                    let reason = format!("{} puts it behind something else", label(node));
+                    return Err(self.left_as_it_is(start, reason));
+                }
+                walk.cut.get_or_insert(walk.value);
+                (walk.settled, walk.shared) = (true, true);
+            }
+            Some(Step::Regroup) if walk.cut.is_some() => {
+                if walk.settled || !self.restores_rank(node, walk.value, output) {
+                    walk.settled = true;
+                } else if !walk.gated {
+                    walk.cut = Some(output);
+                }
+            }
+            // A gate before the projection (gated attention) belongs to the module.
+            Some(Step::Scale) if activations > 1 && walk.cut.is_some() => walk.gated = true,
+            Some(Step::Normalize) if walk.cut.is_some() => walk.gated = true,
+            // Two attentions added before one projection are one module; added behind it, they are two.
+            Some(Step::Sum) if activations > 1 => {
+                (walk.settled, walk.shared) = (walk.cut.is_some(), walk.cut.is_some());
+                walk.beside.get_or_insert(id);
+            }
+            Some(Step::Keep | Step::Scale | Step::Sum) if walk.cut.is_some() && !walk.gated && !walk.settled => {
+                walk.cut = Some(output);
+            }
+            Some(_) => {}
+        }
+        walk.value = output;
+        Ok(walk)
+    }
+
+    /// Whether a `Concat` is along the last axis.
+    fn is_along_channels(&self, node: &Node, value: ValueId) -> bool {
+        let rank = self.axes.dimensions(value).map(|dims| dims.len() as i64);
+        let axis = node.int("axis", 0);
+        axis == -1 || rank.is_some_and(|rank| axis == rank - 1)
+    }
+
+    /// Optimizers write a linear layer as `Reshape > Gemm > Reshape`; the second one still belongs to the layer.
+    fn restores_rank(&self, node: &Node, value: ValueId, output: ValueId) -> bool {
+        let rank = |value: ValueId| self.axes.dimensions(value).map(<[Dimension]>::len);
+        !node.is("Transpose") && rank(value) == Some(2) && rank(output).is_some_and(|rank| rank > 2)
+    }
+
+    fn exit(&self, start: &Start, walk: &Walk, addition: NodeId, stream: ValueId) -> Result<Exit, Note> {
+        let Some(output) = walk.cut else {
+            let reason = "there is no output projection before the residual addition";
+            return Err(self.left_as_it_is(start, reason));
+        };
+        Ok(Exit {
+            output,
+            added: walk.value,
+            gated: walk.gated && !walk.shared,
+            stream,
+            addition,
+            projection: walk.projection,
+        })
+    }
+}

@@ -1,0 +1,177 @@
+"""Exports small transformers of other architectures, and says which attention and feed-forward modules PyTorch has.
+
+    python tests/data/corpus/export_models.py [FOLDER]
+
+Needs torch (2.13), diffusers (0.42), onnx (1.23) and onnxscript. The weights are random. Each model gets a folder of its
+own with TorchScript (opset 17) and dynamo (opset 23) exports, the first of them once more with every name replaced by a
+random one, and `truth.json`. ONNX Runtime refuses what dynamo makes of DiT and PixArt. Sizes of axes differ, so that
+they can be told apart by size; none is 1, which is also the size of an axis that is broadcast.
+"""
+import json
+import random
+import sys
+from pathlib import Path
+
+import diffusers
+import onnx
+import torch
+
+FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
+DROPPED = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node", "pkg.torch.onnx.class_hierarchy")
+HEADS = dict(num_attention_heads=2, attention_head_dim=8)
+
+
+def cogvideox():
+    model = diffusers.CogVideoXTransformer3DModel(
+        **HEADS, in_channels=4, out_channels=4, time_embed_dim=8, text_embed_dim=12, num_layers=2, sample_width=8,
+        sample_height=8, sample_frames=9, max_text_seq_length=5, patch_size=2,
+    )
+    inputs = dict(hidden_states=torch.randn(2, 3, 4, 8, 8), encoder_hidden_states=torch.randn(2, 5, 12),
+                  timestep=torch.full((2,), 500))
+    return model, inputs, dict(batch=2, frames=3, height=8, width=8, text=5), {}
+
+
+def flux():
+    model = diffusers.FluxTransformer2DModel(
+        **HEADS, patch_size=1, in_channels=4, num_layers=2, num_single_layers=2, joint_attention_dim=12,
+        pooled_projection_dim=10, guidance_embeds=True, axes_dims_rope=(2, 2, 4),
+    )
+    rows = torch.stack(torch.meshgrid(torch.zeros(1), torch.arange(4.0), torch.arange(4.0), indexing="ij"), -1)
+    inputs = dict(hidden_states=torch.randn(2, 16, 4), encoder_hidden_states=torch.randn(2, 5, 12),
+                  pooled_projections=torch.randn(2, 10), timestep=torch.full((2,), 0.5),
+                  img_ids=rows.reshape(-1, 3), txt_ids=torch.zeros(5, 3), guidance=torch.full((2,), 3.5))
+    batch, text = torch.export.Dim("batch"), torch.export.Dim("text")
+    dynamic = dict(hidden_states={0: batch}, encoder_hidden_states={0: batch, 1: text}, pooled_projections={0: batch},
+                   timestep={0: batch}, img_ids={}, txt_ids={0: text}, guidance={0: batch})
+    return model, inputs, dict(batch=2, tokens=16, text=5), dynamic
+
+
+def sd3():
+    """Stable Diffusion 3.5: a second attention of the latent alone in the first block, no text behind the last one."""
+    model = diffusers.SD3Transformer2DModel(
+        **HEADS, sample_size=8, patch_size=2, in_channels=4, num_layers=3, joint_attention_dim=12,
+        caption_projection_dim=16, pooled_projection_dim=10, out_channels=4, pos_embed_max_size=8,
+        dual_attention_layers=(0,), qk_norm="rms_norm",
+    )
+    inputs = dict(hidden_states=torch.randn(2, 4, 8, 8), encoder_hidden_states=torch.randn(2, 5, 12),
+                  pooled_projections=torch.randn(2, 10), timestep=torch.full((2,), 500.0))
+    return model, inputs, dict(batch=2, height=8, width=8, text=5), {}
+
+
+def dit():
+    model = diffusers.DiTTransformer2DModel(
+        **HEADS, in_channels=4, out_channels=4, num_layers=2, sample_size=8, patch_size=2, num_embeds_ada_norm=10,
+    )
+    inputs = dict(hidden_states=torch.randn(3, 4, 8, 8), timestep=torch.full((3,), 500), class_labels=torch.arange(3))
+    return model, inputs, dict(batch=3, height=8, width=8), {}
+
+
+def pixart():
+    model = diffusers.PixArtTransformer2DModel(
+        **HEADS, in_channels=4, out_channels=4, num_layers=2, cross_attention_dim=16, sample_size=8, patch_size=2,
+        caption_channels=12, use_additional_conditions=False, norm_type="ada_norm_single",
+    )
+    inputs = dict(hidden_states=torch.randn(2, 4, 8, 8), encoder_hidden_states=torch.randn(2, 5, 12),
+                  timestep=torch.full((2,), 500))
+    return model, inputs, dict(batch=2, height=8, width=8, text=5), {}
+
+
+# For each model the kinds of its attention modules, by the end of their names.
+MODELS = {
+    "cogvideox": (cogvideox, {"attn1": "joint"}),
+    "flux": (flux, {"attn": "joint"}),
+    "sd3": (sd3, {"attn": "joint", "attn2": "spatial"}),
+    "dit": (dit, {"attn1": "spatial"}),
+    "pixart": (pixart, {"attn1": "spatial", "attn2": "cross"}),
+}
+
+
+def rms_norm(g, values, shape, weight, eps):
+    """As older exporters write it; opset 17 has no operator for it."""
+    constant = lambda value: g.op("Constant", value_t=torch.tensor(value))
+    mean = g.op("ReduceMean", g.op("Pow", values, constant(2.0)), axes_i=[-1])
+    root = g.op("Sqrt", g.op("Add", mean, constant(torch.onnx.symbolic_helper._maybe_get_const(eps, "f") or 1e-6)))
+    scaled = g.op("Mul", values, g.op("Div", constant(1.0), root))
+    return scaled if torch.onnx.symbolic_helper._is_none(weight) else g.op("Mul", scaled, weight)
+
+
+torch.onnx.register_custom_op_symbolic("aten::rms_norm", rms_norm, 17)
+
+
+# Models whose dynamo export ONNX Runtime does not take.
+REFUSED = ("dit", "pixart")
+
+
+class Plain(torch.nn.Module):
+    """A model with positional inputs and a tensor as output."""
+
+    def __init__(self, model, names):
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs):
+        more = dict(added_cond_kwargs=dict(resolution=None, aspect_ratio=None)) if "PixArt" in type(self.model).__name__ else {}
+        return self.model(**dict(zip(self.names, inputs)), **more, return_dict=False)[0]
+
+
+def save(proto, path):
+    for holder in [*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph, proto]:
+        kept = [entry for entry in holder.metadata_props if entry.key not in DROPPED]
+        del holder.metadata_props[:]
+        holder.metadata_props.extend(kept)
+    onnx.save(proto, path)
+
+
+def anonymous(source, path):
+    """Every name replaced by a random one, but those of the inputs, by which their meaning is told."""
+    proto, source_of_names = onnx.load(source), random.Random(0)
+    graph = proto.graph
+    names = {"": "", **{given.name: given.name for given in graph.input}}
+    rename = lambda name: names.setdefault(name, f"n{source_of_names.randrange(10**9):09d}")
+    for node in graph.node:
+        node.name, node.doc_string = rename("node:" + node.name), ""
+        del node.metadata_props[:]
+        node.input[:] = [rename(name) for name in node.input]
+        node.output[:] = [rename(name) for name in node.output]
+    for named in [*graph.output, *graph.value_info, *graph.initializer]:
+        named.name = rename(named.name)
+    graph.name = "anonymous"
+    onnx.save(proto, path)
+
+
+def write_truth(folder, name, model, sizes, names, kinds):
+    modules = [module for module, _ in model.named_modules()]
+    end = lambda module: module.rsplit(".", 1)[-1]
+    attention = [dict(module=module, kind=kinds[end(module)]) for module in modules if end(module) in kinds]
+    feed_forward = [module for module in modules if end(module) in ("ff", "ff_context")]
+    truth = dict(model=name, sizes=sizes, inputs=names, attention=attention, mlp=feed_forward)
+    (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+
+
+def main():
+    wanted = sys.argv[2:] or MODELS
+    for name in wanted:
+        build, kinds = MODELS[name]
+        torch.manual_seed(0)
+        model, inputs, sizes, dynamic = build()
+        model = model.eval().requires_grad_(False)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        folder = FOLDER / name
+        folder.mkdir(parents=True, exist_ok=True)
+        plain, values, names = Plain(model, list(inputs)), tuple(inputs.values()), list(inputs)
+        first = folder / f"{name}.ts17.static.onnx"
+        torch.onnx.export(plain, values, first, input_names=names, output_names=["sample"], opset_version=17, dynamo=False)
+        anonymous(first, folder / f"{name}.ts17.static.anon.onnx")
+        if name in REFUSED:
+            write_truth(folder, name, model, sizes, names, kinds)
+            continue
+        shapes = (tuple(dynamic[given] for given in names),) if dynamic else None
+        program = torch.onnx.export(plain, values, input_names=names, output_names=["sample"], opset_version=23,
+                                    dynamo=True, dynamic_shapes=shapes, verbose=False)
+        save(program.model_proto, folder / f"{name}.dyn23.{'dynamic' if dynamic else 'static'}.onnx")
+        write_truth(folder, name, model, sizes, names, kinds)
+
+
+if __name__ == "__main__":
+    main()
