@@ -11,7 +11,7 @@ compare *options:
 # The figures of the README: 16 clips, and single steps.
 figures:
     cargo run --release -- compare models/latte-shapes/model.onnx --rules latte --clips 16 -o target/figures
-    cargo run --release -- bench models/latte-shapes/model.onnx --rules latte --rounds 60 --size text=4
+    cargo run --release -- bench models/latte-shapes/model.onnx --rules latte --rounds 160 --openings 20 --size text=4
 
 # Load, patch and save a graph of 100,000 nodes.
 bench-graph:

@@ -5,6 +5,7 @@ use super::spelling;
 use super::variable::Variable;
 use crate::axes::{Axes, Dimension, Label, Note};
 use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::onnx::Weights;
 use std::cell::RefCell;
 
 /// Queries, keys and what becomes of them.
@@ -30,6 +31,7 @@ const MOST_STEPS: usize = 48;
 /// Searches the cores of one graph.
 pub(super) struct Search<'s> {
     pub graph: &'s Graph,
+    pub weights: &'s Weights,
     pub axes: &'s Axes,
     pub variable: &'s Variable,
     /// The axis of a softmax that names none: the last one since operator set 13, the second before.

@@ -270,6 +270,8 @@ impl Search<'_> {
                 (walk.settled, walk.shared) = (walk.cut.is_some(), walk.cut.is_some());
                 walk.beside.get_or_insert(id);
             }
+            // Exporters write `x / 1`, which runtimes take out, but not where its result is what a branch of an `If` gives.
+            Some(Step::Scale) if self.is_by_one(node) => {}
             Some(Step::Keep | Step::Scale | Step::Sum) if walk.cut.is_some() && !walk.gated && !walk.settled => {
                 walk.cut = Some(output);
             }
@@ -277,6 +279,17 @@ impl Search<'_> {
         }
         walk.value = output;
         Ok(walk)
+    }
+
+    /// Whether `node` multiplies or divides by the constant 1.
+    fn is_by_one(&self, node: &Node) -> bool {
+        let is_one = |value: ValueId| {
+            let constant = self.graph.constant(value);
+            let single = constant.filter(|tensor| tensor.dims.iter().all(|size| *size == 1));
+            let numbers = single.and_then(|tensor| self.weights.floats(tensor).ok());
+            numbers.is_some_and(|numbers| numbers == [1.0])
+        };
+        node.input(1).is_some_and(is_one) || (node.is("Mul") && node.input(0).is_some_and(is_one))
     }
 
     /// Whether a `Concat` is along the last axis.

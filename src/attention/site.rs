@@ -70,6 +70,7 @@ impl Sites {
         };
         let search = Search {
             graph,
+            weights: model.weights(),
             axes,
             variable: &variable,
             softmax_axis,

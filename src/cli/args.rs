@@ -228,6 +228,10 @@ pub struct BenchOptions {
     /// Timed rounds; each runs every variant once, in alternating order
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub rounds: usize,
+    /// How often the models are opened anew during the rounds: what memory an open model happens to get makes it some
+    /// percent faster or slower
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub openings: usize,
     /// Value of a further input of the model (may be given several times)
     #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
     pub inputs: Vec<(String, PathBuf)>,

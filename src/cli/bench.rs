@@ -5,7 +5,7 @@ use super::args::{BenchOptions, sizes};
 use super::patch::patch;
 use super::session::{inputs, library};
 use super::terminal::Terminal;
-use super::variants::{Values, Variants};
+use super::variants::{Times, Values, Variants};
 use crate::report::{Alignment, Distribution, FilePath, Table, number};
 use serde::Serialize;
 
@@ -15,6 +15,8 @@ struct Report {
     model: FilePath,
     runtime: String,
     rounds: usize,
+    /// How often the models were opened anew for them.
+    openings: usize,
     /// The original model.
     original: Distribution,
     /// The patched model with nothing broadcast.
@@ -59,8 +61,22 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         given: inputs(&options.inputs)?,
     };
     let all = vec![vec![true; written.plan.rules.len()]];
-    let mut variants = Variants::open(&options.model, &written, &options.session, &all, &values, terminal)?;
-    let times = variants.time(options.rounds, "timing", terminal)?;
+    let openings = options.openings.clamp(1, options.rounds);
+    let mut times = Times::default();
+    for opening in 0..openings {
+        let backwards = opening % 2 == 1;
+        let mut variants = Variants::open(
+            &options.model,
+            &written,
+            &options.session,
+            &all,
+            &values,
+            backwards,
+            terminal,
+        )?;
+        let rounds = options.rounds / openings + usize::from(opening < options.rounds % openings);
+        times.extend(variants.time(rounds, "timing", terminal)?);
+    }
     let distribution =
         |times: &[f64]| Distribution::of(times).ok_or_else(|| Failure::Usage("--rounds must be at least 1".to_owned()));
     let removed = distribution(times.removed.first().map_or(&[][..], Vec::as_slice))?;
@@ -73,6 +89,7 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         model: options.model.as_path().into(),
         runtime: format!("ONNX Runtime {}", library.version),
         rounds: options.rounds,
+        openings,
         ratios: Ratios {
             computing_over_original: computing.median / original.median,
             broadcasting_over_removed: broadcasting.median / removed.median,
@@ -105,10 +122,15 @@ fn text(report: &Report, terminal: &Terminal) -> String {
     }
     let ratios = &report.ratios;
     format!(
-        "{}\nRatios of medians over {} rounds\n  nothing broadcast / original           {:.3}\n  \
+        "{}\nRatios of medians over {} rounds, models opened {}\n  nothing broadcast / original           {:.3}\n  \
          everything broadcast / without modules {:.3}\n  original / everything broadcast        {}\n",
         table.render(terminal.table_style()),
         report.rounds,
+        if report.openings == 1 {
+            "once".to_owned()
+        } else {
+            format!("{} times", report.openings)
+        },
         ratios.computing_over_original,
         ratios.broadcasting_over_removed,
         number::ratio(ratios.original_over_broadcasting),

@@ -230,7 +230,15 @@ fn shares(
         sizes,
         given: conditioning.inputs,
     };
-    let mut variants = Variants::open(&options.model, written, &options.session, &sets, &values, terminal)?;
+    let mut variants = Variants::open(
+        &options.model,
+        written,
+        &options.session,
+        &sets,
+        &values,
+        false,
+        terminal,
+    )?;
     let times = variants.time(ROUNDS, "timing single rules", terminal)?;
     // Ratios within a round, where the machine was in one state, and their median: robust against what else it does.
     let share =

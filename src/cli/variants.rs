@@ -36,6 +36,7 @@ pub struct Values {
 }
 
 /// Times of single steps in milliseconds, one a round.
+#[derive(Default)]
 pub struct Times {
     /// The original model.
     pub original: Vec<f64>,
@@ -47,6 +48,19 @@ pub struct Times {
     pub removed: Vec<Vec<f64>>,
 }
 
+impl Times {
+    /// Takes the rounds of another opening of the same variants.
+    pub fn extend(&mut self, other: Times) {
+        self.original.extend(other.original);
+        self.computing.extend(other.computing);
+        self.broadcasting.extend(other.broadcasting);
+        self.removed.resize_with(other.removed.len(), Vec::new);
+        for (times, more) in self.removed.iter_mut().zip(other.removed) {
+            times.extend(more);
+        }
+    }
+}
+
 /// An open model with values for all its inputs.
 struct Timed {
     denoiser: Denoiser,
@@ -56,12 +70,16 @@ struct Timed {
 
 impl Variants {
     /// Opens all variants. `sets` holds one flag for each rule: true takes the modules of that rule out.
+    ///
+    /// What memory a session happens to get makes it some percent faster or slower for as long as it is open, and those
+    /// that are opened first get the better memory: `backwards` opens them in reverse.
     pub fn open(
         original: &Path,
         written: &Written,
         options: &SessionOptions,
         sets: &[Vec<bool>],
         values: &Values,
+        backwards: bool,
         terminal: &Terminal,
     ) -> Result<Variants, Failure> {
         let folder = tempfile::Builder::new()
@@ -71,25 +89,35 @@ impl Variants {
                 path: written.model.clone(),
                 source,
             })?;
-        let session = open(original, options, terminal)?;
-        let own = own_inputs(original, session.inputs(), values)?;
-        let original_model = Timed::plain(session, &own);
-        let patched = open(&written.model, options, terminal)?;
-        let feedback = Feedback::try_from(&written.plan).map_err(Failure::of(original, Failure::generation))?;
-        let patched = Timed {
-            denoiser: Denoiser::patched(patched, feedback)?,
-            inputs: own.clone(),
-            milliseconds: Vec::new(),
-        };
-        let mut removed = Vec::with_capacity(sets.len());
+        let mut paths = vec![original.to_owned(), written.model.clone()];
         for (index, set) in sets.iter().enumerate() {
             let graph = ModelGraph::new(Model::load(&written.model)?).map_err(Failure::of(original, Failure::graph))?;
             let graph = without(graph, &written.plan, set).map_err(Failure::of(original, Failure::rewrite))?;
             let model = graph.into_model().map_err(Failure::of(original, Failure::graph))?;
             let path = folder.path().join(format!("variant-{index}.onnx"));
             model.save(&path, &SaveOptions::default())?;
-            removed.push((open(&path, options, terminal)?, set));
+            paths.push(path);
         }
+        if backwards {
+            paths.reverse();
+        }
+        let sessions = paths.iter().map(|path| open(path, options, terminal));
+        let mut sessions = sessions.collect::<Result<Vec<Session>, Failure>>()?;
+        if backwards {
+            sessions.reverse();
+        }
+        let mut sessions = sessions.into_iter();
+        let (Some(session), Some(patched)) = (sessions.next(), sessions.next()) else {
+            return Err(Failure::Usage("there is no model to time".to_owned()));
+        };
+        let own = own_inputs(original, session.inputs(), values)?;
+        let original_model = Timed::plain(session, &own);
+        let feedback = Feedback::try_from(&written.plan).map_err(Failure::of(original, Failure::generation))?;
+        let patched = Timed {
+            denoiser: Denoiser::patched(patched, feedback)?,
+            inputs: own.clone(),
+            milliseconds: Vec::new(),
+        };
         let mut variants = Variants {
             original: original_model,
             patched,
@@ -100,7 +128,7 @@ impl Variants {
         // One computing step gives caches of the right shapes for the static graphs.
         variants.patched.step(&vec![false; variants.rules])?;
         let caches = variants.patched.denoiser.caches()?;
-        for (session, _) in removed {
+        for session in sessions {
             let mut inputs = own.clone();
             let wanted = |name: &str| session.inputs().iter().any(|port| port.name == name);
             inputs.extend(caches.iter().filter(|(name, _)| wanted(name)).cloned());
