@@ -89,7 +89,7 @@ impl Variants {
                 path: written.model.clone(),
                 source,
             })?;
-        let mut paths = vec![original.to_owned(), written.model.clone()];
+        let mut paths = Vec::with_capacity(sets.len());
         for (index, set) in sets.iter().enumerate() {
             let graph = ModelGraph::new(Model::load(&written.model)?).map_err(Failure::of(original, Failure::graph))?;
             let graph = without(graph, &written.plan, set).map_err(Failure::of(original, Failure::rewrite))?;
@@ -98,17 +98,16 @@ impl Variants {
             model.save(&path, &SaveOptions::default())?;
             paths.push(path);
         }
-        if backwards {
-            paths.reverse();
-        }
-        let sessions = paths.iter().map(|path| open(path, options, terminal));
-        let mut sessions = sessions.collect::<Result<Vec<Session>, Failure>>()?;
-        if backwards {
-            sessions.reverse();
-        }
-        let mut sessions = sessions.into_iter();
-        let (Some(session), Some(patched)) = (sessions.next(), sessions.next()) else {
-            return Err(Failure::Usage("there is no model to time".to_owned()));
+        let open_removed =
+            || -> Result<Vec<Session>, Failure> { paths.iter().map(|path| open(path, options, terminal)).collect() };
+        let (session, patched, removed) = if backwards {
+            let removed = open_removed()?;
+            let patched = open(&written.model, options, terminal)?;
+            (open(original, options, terminal)?, patched, removed)
+        } else {
+            let session = open(original, options, terminal)?;
+            let patched = open(&written.model, options, terminal)?;
+            (session, patched, open_removed()?)
         };
         let own = own_inputs(original, session.inputs(), values)?;
         let original_model = Timed::plain(session, &own);
@@ -128,7 +127,7 @@ impl Variants {
         // One computing step gives caches of the right shapes for the static graphs.
         variants.patched.step(&vec![false; variants.rules])?;
         let caches = variants.patched.denoiser.caches()?;
-        for session in sessions {
+        for session in removed {
             let mut inputs = own.clone();
             let wanted = |name: &str| session.inputs().iter().any(|port| port.name == name);
             inputs.extend(caches.iter().filter(|(name, _)| wanted(name)).cloned());

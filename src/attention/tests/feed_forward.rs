@@ -1,6 +1,7 @@
 //! One feed-forward in every spelling, and residual branches that are none, in graphs made by hand.
 
 use super::super::*;
+use super::spellings::only_note;
 use crate::axes::test_graph::{At, input, integers, model, weight};
 use crate::axes::{Axes, InputLabels, Label};
 use crate::graph::ModelGraph;
@@ -243,13 +244,7 @@ fn mixtures_and_pointwise_convolutions_are_feed_forwards() {
 }
 
 fn expect_note(reason: &str, parts: &[&[&str]]) {
-    let (_, sites) = build(parts);
-    assert_eq!(sites.sites.len(), 0, "{reason}");
-    let [note] = sites.notes.as_slice() else {
-        panic!("{reason}: {:?}", sites.notes)
-    };
-    assert!(note.reason.contains(reason), "{note}");
-    assert!(!note.advice.is_empty());
+    only_note(&build(parts).1, reason);
 }
 
 #[test]

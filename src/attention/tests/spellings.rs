@@ -242,7 +242,11 @@ fn a_gate_and_a_regrouping_stand_behind_the_modules_output() {
 }
 
 pub(super) fn expect_note(reason: &str, parts: &[&[&str]]) {
-    let (_, sites) = build(parts);
+    only_note(&build(parts).1, reason);
+}
+
+/// There is no site, and one note with `reason`.
+pub(super) fn only_note(sites: &Sites, reason: &str) {
     assert_eq!(sites.sites.len(), 0, "{reason}");
     let [note] = sites.notes.as_slice() else {
         panic!("{reason}: {:?}", sites.notes)
