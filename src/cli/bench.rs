@@ -43,6 +43,9 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     if options.rounds == 0 {
         return Err(Failure::Usage("--rounds must be at least 1".to_owned()));
     }
+    if options.openings == 0 {
+        return Err(Failure::Usage("--openings must be at least 1".to_owned()));
+    }
     let folder = tempfile::Builder::new()
         .prefix("pab-patch-bench-")
         .tempdir()
@@ -61,7 +64,7 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         given: inputs(&options.inputs)?,
     };
     let all = vec![vec![true; written.plan.rules.len()]];
-    let openings = options.openings.clamp(1, options.rounds);
+    let openings = options.openings.min(options.rounds);
     let mut times = Times::default();
     for opening in 0..openings {
         let backwards = opening % 2 == 1;
