@@ -56,36 +56,40 @@ enum End {
 /// Takes factors of product `size` from the end of `factors`, which stand in reverse order for [`End::Front`].
 /// Leaves `factors` as they were where that cannot be.
 fn take(factors: &mut Vec<Factor>, size: &Size, end: End) -> Option<Dimension> {
-    let mut left = factors.clone();
     let mut need = size.clone();
-    let mut taken = Vec::new();
+    let mut taken: Vec<Factor> = Vec::new();
     while !need.is_one() {
-        let factor = left.pop()?;
+        let Some(factor) = factors.pop() else {
+            factors.extend(taken.into_iter().rev());
+            return None;
+        };
         if let Some(rest) = need.divide_exactly(&factor.size) {
             need = rest;
             taken.push(factor);
-        } else {
-            let rest = factor.size.divide_exactly(&need)?;
+        } else if let Some(rest) = factor.size.divide_exactly(&need) {
             let part = match end {
                 End::Front => {
                     let (outer, inner) = factor.split(need, rest);
-                    left.push(inner);
+                    factors.push(inner);
                     outer
                 }
                 End::Back => {
                     let (outer, inner) = factor.split(rest, need);
-                    left.push(outer);
+                    factors.push(outer);
                     inner
                 }
             };
             taken.push(part);
-            need = Size::ONE;
+            break;
+        } else {
+            factors.push(factor);
+            factors.extend(taken.into_iter().rev());
+            return None;
         }
     }
     if end == End::Back {
         taken.reverse();
     }
-    *factors = left;
     Some(Dimension::of(taken))
 }
 

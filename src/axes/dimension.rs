@@ -24,12 +24,15 @@ pub enum Origin {
 pub struct Joined {
     parts: Vec<Dimension>,
     depth: u8,
+    /// Parts, with those of the joints within them.
+    count: usize,
 }
 
 /// Deeper joints than this come from no model; they would let a hostile file exhaust the stack.
 const DEEPEST_JOINT: u8 = 6;
 
-/// More parts or factors than these come from no model either; they could double at every node.
+/// More parts or factors than these come from no model either; they could double at every node. Joints within joints
+/// count with all their parts: they may share them, so that few nodes would make a great many.
 const MOST_PARTS: usize = 24;
 
 /// One factor of a dimension. Its size is never 1.
@@ -42,9 +45,12 @@ pub struct Factor {
 }
 
 /// A dimension: factors from the slowest to the fastest, none of size 1, neighbours with different labels.
+///
+/// Most values of a graph have the dimensions of others, so copies share the factors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dimension {
-    factors: Vec<Factor>,
+    /// Never an empty list: none where the size is 1.
+    factors: Option<Arc<[Factor]>>,
 }
 
 impl Factor {
@@ -78,11 +84,17 @@ impl Factor {
 
 impl Dimension {
     /// A dimension of size 1.
-    pub const ONE: Dimension = Dimension { factors: Vec::new() };
+    pub const ONE: Dimension = Dimension { factors: None };
 
     /// A dimension of one factor.
     pub fn new(origin: Origin, size: Size) -> Dimension {
-        Dimension::of([Factor { origin, size }])
+        if size.is_one() {
+            return Dimension::ONE;
+        }
+        let size = if size.is_negative() { Size::unknown() } else { size };
+        Dimension {
+            factors: Some(Arc::new([Factor { origin, size }])),
+        }
     }
 
     /// An axis of an input.
@@ -115,27 +127,20 @@ impl Dimension {
             }
         }
         if kept.len() > MOST_PARTS {
-            let size = Size::product(kept.iter().map(|factor| &factor.size));
-            kept = vec![Factor {
-                origin: Origin::Unlabelled,
-                size,
-            }];
+            return Dimension::unlabelled(Size::product(kept.iter().map(|factor| &factor.size)));
         }
-        Dimension { factors: kept }
+        Dimension {
+            factors: (!kept.is_empty()).then(|| kept.into()),
+        }
     }
 
     /// Dimensions set one behind the other.
     pub fn joined(parts: Vec<Dimension>) -> Dimension {
         let mut flat: Vec<Dimension> = Vec::new();
         for part in parts {
-            match part.factors.as_slice() {
-                [
-                    Factor {
-                        origin: Origin::Joined(inner),
-                        ..
-                    },
-                ] => flat.extend(inner.parts.iter().cloned()),
-                _ => flat.push(part),
+            match part.joint() {
+                Some(inner) => flat.extend(inner.parts.iter().cloned()),
+                None => flat.push(part),
             }
         }
         let size = flat.iter().fold(Size::number(0), |sum, part| &sum + &part.size());
@@ -143,18 +148,40 @@ impl Dimension {
             .iter()
             .fold(Labels::NONE, |labels, part| labels.union(part.labels()));
         let depth = 1 + flat.iter().map(Dimension::depth).max().unwrap_or(0);
+        let within = flat.iter().flat_map(Dimension::factors).map(|factor| match &factor.origin {
+            Origin::Joined(joined) => joined.count,
+            _ => 0,
+        });
+        let count = within.fold(flat.len(), usize::saturating_add);
         let origin = match labels.single() {
             None if labels.is_empty() => Origin::Unlabelled,
             // Channels that are set behind constant ones are channels; of other axes the difference is kept.
             Some(label) if flat.iter().all(Dimension::is_labelled) || label == Label::Channels => Origin::Axis(label),
-            _ if depth > DEEPEST_JOINT || flat.len() > MOST_PARTS => Origin::Unlabelled,
-            _ => Origin::Joined(Arc::new(Joined { parts: flat, depth })),
+            _ if depth > DEEPEST_JOINT || count > MOST_PARTS => Origin::Unlabelled,
+            _ => Origin::Joined(Arc::new(Joined {
+                parts: flat,
+                depth,
+                count,
+            })),
         };
         Dimension::new(origin, size)
     }
 
+    /// The parts, where it is a joint as a whole.
+    fn joint(&self) -> Option<&Joined> {
+        match self.factors() {
+            [
+                Factor {
+                    origin: Origin::Joined(joined),
+                    ..
+                },
+            ] => Some(joined),
+            _ => None,
+        }
+    }
+
     fn depth(&self) -> u8 {
-        let depths = self.factors.iter().map(|factor| match &factor.origin {
+        let depths = self.factors().iter().map(|factor| match &factor.origin {
             Origin::Joined(joined) => joined.depth,
             _ => 0,
         });
@@ -163,29 +190,29 @@ impl Dimension {
 
     /// The factors, the slowest first.
     pub fn factors(&self) -> &[Factor] {
-        &self.factors
+        self.factors.as_deref().unwrap_or_default()
     }
 
     /// The size: the product of the factors' sizes.
     pub fn size(&self) -> Size {
-        Size::product(self.factors.iter().map(|factor| &factor.size))
+        Size::product(self.factors().iter().map(|factor| &factor.size))
     }
 
     /// Whether the size is 1.
     pub fn is_one(&self) -> bool {
-        self.factors.is_empty()
+        self.factors.is_none()
     }
 
     /// Every label in it.
     pub fn labels(&self) -> Labels {
-        self.factors
+        self.factors()
             .iter()
             .fold(Labels::NONE, |labels, factor| labels.union(factor.labels()))
     }
 
     /// The labels that disagree in its [`Origin::Disputed`] factors.
     pub fn disputed(&self) -> Labels {
-        let each = self.factors.iter().map(|factor| match &factor.origin {
+        let each = self.factors().iter().map(|factor| match &factor.origin {
             Origin::Disputed(labels) => *labels,
             Origin::Joined(joined) => joined
                 .parts
@@ -198,7 +225,7 @@ impl Dimension {
 
     /// Whether every factor has a label; size 1 has none and needs none.
     pub fn is_labelled(&self) -> bool {
-        self.factors.iter().all(|factor| match &factor.origin {
+        self.factors().iter().all(|factor| match &factor.origin {
             Origin::Unlabelled | Origin::Disputed(_) => false,
             Origin::Axis(_) => true,
             Origin::Joined(joined) => joined.parts.iter().all(Dimension::is_labelled),
@@ -218,13 +245,7 @@ impl Dimension {
 
     /// Elements `start..end` of the dimension, none where `end` stands before `start`. What `Concat` joined comes apart again at its seams.
     pub fn slice(&self, start: &Size, end: &Size) -> Dimension {
-        if let [
-            Factor {
-                origin: Origin::Joined(joined),
-                ..
-            },
-        ] = self.factors.as_slice()
-        {
+        if let Some(joined) = self.joint() {
             let mut seam = Size::number(0);
             let mut taken: Option<Vec<Dimension>> = None;
             for part in &joined.parts {
@@ -258,7 +279,7 @@ impl Dimension {
         Dimension::of(
             dimensions
                 .into_iter()
-                .flat_map(|dimension| dimension.factors.iter().cloned()),
+                .flat_map(|dimension| dimension.factors().iter().cloned()),
         )
     }
 }
@@ -282,10 +303,10 @@ impl fmt::Display for Factor {
 
 impl fmt::Display for Dimension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.factors.is_empty() {
+        if self.is_one() {
             return f.pad("1");
         }
-        let factors: Vec<String> = self.factors.iter().map(Factor::to_string).collect();
+        let factors: Vec<String> = self.factors().iter().map(Factor::to_string).collect();
         f.pad(&factors.join("·"))
     }
 }

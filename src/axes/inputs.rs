@@ -97,6 +97,7 @@ impl Input {
 }
 
 /// Dimensions of the inputs under one choice of layout.
+#[derive(Clone)]
 pub(super) struct Labelled {
     pub shapes: Vec<(ValueId, Vec<Dimension>)>,
     pub notes: Vec<Note>,

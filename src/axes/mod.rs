@@ -83,31 +83,37 @@ impl Axes {
     /// latent.
     pub fn analyse(model: &ModelGraph, labels: &InputLabels) -> Result<Axes, AxesError> {
         let order = model.graph.topological_order()?;
+        let mut choices = inputs::choices(model, labels)?.into_iter();
+        let Some(first) = choices.next() else {
+            return Err(AxesError::NoLatent {
+                inputs: Vec::new(),
+                example: "latent".into(),
+            });
+        };
+        let start = stored_facts(model);
+        let alone = choices.len() == 0;
+        // All are tried: where two of them fit, neither is certain, and that is said. A wrong one is given up at its first
+        // mistake, in the convolutions that a model begins with.
         let mut fitting: Option<(Option<Layout>, Axes)> = None;
-        let mut wrong: Option<(Labels, Option<Layout>, Axes)> = None;
-        // All are tried: where two of them fit, neither is certain, and that is said.
         let mut others = Vec::new();
-        for choice in inputs::choices(model, labels)? {
+        let tried = std::iter::once(first.clone()).chain(choices);
+        for choice in tried.filter(|_| !alone) {
             let layout = choice.layout.clone();
-            let (mistakes, axes) = push(model, &order, choice);
-            if !mistakes.is_empty() {
-                wrong.get_or_insert((mistakes, layout, axes));
-            } else if fitting.is_none() {
-                fitting = Some((layout, axes));
-            } else {
-                others.extend(layout);
+            match push(model, &order, choice, &start, Mistakes::End) {
+                (mistakes, _) if !mistakes.is_empty() => {}
+                (_, axes) if fitting.is_none() => fitting = Some((layout, axes)),
+                _ => others.extend(layout),
             }
         }
         if let Some((layout, mut axes)) = fitting {
             axes.notes.extend(layout.and_then(|layout| layout.assumed(&others)));
             return Ok(axes);
         }
-        let Some((mistakes, layout, mut axes)) = wrong else {
-            return Err(AxesError::NoLatent {
-                inputs: Vec::new(),
-                example: "latent".into(),
-            });
-        };
+        let layout = first.layout.clone();
+        let (mistakes, mut axes) = push(model, &order, first, &start, Mistakes::Collect);
+        if mistakes.is_empty() {
+            return Ok(axes);
+        }
         axes.notes.push(Note::new(
             "the inputs",
             format!("a convolution sums over {mistakes}, so the axes of an input are probably not what its rank says"),
@@ -155,33 +161,49 @@ impl Axes {
     }
 }
 
-/// Pushes the labels of the inputs through the graph. Gives the labels that a convolution sums over by mistake, too.
-fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labels, Axes) {
+/// What is known before any input is labelled: stored tensors and declared element types.
+fn stored_facts(model: &ModelGraph) -> Vec<Facts> {
     let graph = &model.graph;
-    let mut facts: Vec<Facts> = Vec::new();
-    facts.resize_with(graph.value_bound(), Facts::default);
-    let mut symbols = BTreeSet::new();
-    for (value, entry) in graph.values() {
+    let facts = graph.values().map(|(value, entry)| {
         let element = graph
             .tensor_type(value)
             .and_then(|tensor| DataType::try_from(tensor.elem_type?).ok());
-        if let Some(tensor) = entry.initializer() {
-            let overridable = entry.origin() == graph::Origin::Input;
-            let integers = if overridable { None } else { stored(model, tensor) };
-            let element = element.or_else(|| DataType::try_from(tensor.data_type?).ok());
-            set(
-                &mut facts,
-                value,
-                Facts {
-                    shape: Some(movement::of_tensor(tensor)),
-                    element,
-                    integers,
-                },
-            );
-        } else if let Some(fact) = facts.get_mut(value.index()) {
-            fact.element = element;
+        let Some(tensor) = entry.initializer() else {
+            return Facts {
+                element,
+                ..Facts::default()
+            };
+        };
+        let overridable = entry.origin() == graph::Origin::Input;
+        Facts {
+            shape: Some(movement::of_tensor(tensor)),
+            element: element.or_else(|| DataType::try_from(tensor.data_type?).ok()),
+            integers: if overridable { None } else { stored(model, tensor) },
         }
-    }
+    });
+    facts.collect()
+}
+
+/// What a label that a convolution sums over by mistake does.
+#[derive(Clone, Copy, PartialEq)]
+enum Mistakes {
+    /// It ends the analysis.
+    End,
+    /// It is put to the others.
+    Collect,
+}
+
+/// Pushes the labels of the inputs through the graph, from the facts of `start`. Gives the labels that a convolution sums
+/// over by mistake, too.
+fn push(
+    model: &ModelGraph,
+    order: &[NodeId],
+    inputs: inputs::Labelled,
+    start: &[Facts],
+    on_mistake: Mistakes,
+) -> (Labels, Axes) {
+    let mut facts = start.to_vec();
+    let mut symbols = BTreeSet::new();
     for (value, shape) in inputs.shapes {
         for dim in &shape {
             dim.size().symbols(&mut |symbol| {
@@ -198,7 +220,7 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
     let mut disagreement: Option<Note> = None;
     let mut dispute: Option<(Note, usize)> = None;
     for id in order {
-        let node = graph.node(*id);
+        let node = model.graph.node(*id);
         let operator = table::find(node.domain(), node.operator());
         let call = Call {
             model,
@@ -215,6 +237,9 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
             opaque_nodes.insert(*id);
         }
         mistakes = mistakes.union(product::contracted_by_mistake(&call));
+        if on_mistake == Mistakes::End && !mistakes.is_empty() {
+            break;
+        }
         let mut shapes = shapes.unwrap_or_default();
         shapes.resize_with(node.outputs().len(), || None);
         let element = operator.and_then(|operator| element(&call, operator.element));
@@ -265,12 +290,6 @@ fn push(model: &ModelGraph, order: &[NodeId], inputs: inputs::Labelled) -> (Labe
             symbols,
         },
     )
-}
-
-fn set(facts: &mut [Facts], value: ValueId, fact: Facts) {
-    if let Some(place) = facts.get_mut(value.index()) {
-        *place = fact;
-    }
 }
 
 fn record(

@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// Longer sums than this are given up as unknown: they come from no model, and would grow without bound.
 const LONGEST: usize = 48;
 
+/// The same of products: each factor is a size of its own.
+const MOST_FACTORS: usize = 24;
+
 /// What a polynomial is made of.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Atom {
@@ -95,7 +98,7 @@ impl Polynomial {
     }
 
     pub(super) fn is_too_long(&self) -> bool {
-        self.0.len() > LONGEST
+        self.0.len() > LONGEST || self.0.keys().any(|monomial| monomial.0.len() > MOST_FACTORS)
     }
 
     fn atoms(&self) -> impl Iterator<Item = &Atom> {
