@@ -1,15 +1,19 @@
 //! Why the axes of a core are not known: the operators before it that are not understood.
 
 use super::core::{Search, label};
+use super::work::IdSet;
 use crate::axes::{Note, labelling};
 use crate::graph::{NodeId, ValueId};
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 /// As many operators are named at most.
 const MOST_NAMED: usize = 3;
 
 /// As many nodes before a core are looked at: several blocks of any known model.
 const MOST_LOOKED_AT: usize = 4096;
+
+/// All notes together look at as many steps for each node of the graph.
+const STEPS_EACH_NODE: u64 = 16;
 
 impl Search<'_> {
     /// A note on `id`, whose axes or shapes are not known, with the operators before `value` that are the cause.
@@ -63,15 +67,25 @@ impl Search<'_> {
     /// Opaque operators that `value` is computed from, without those that only follow from another one.
     fn opaque_before(&self, value: ValueId) -> Vec<NodeId> {
         let mut causes = Vec::new();
-        let mut seen: HashSet<NodeId> = HashSet::new();
+        if self.axes.opaque().is_empty() {
+            return causes;
+        }
+        let most = STEPS_EACH_NODE * self.graph.node_count() as u64;
+        let mut inputs = 0;
+        let mut seen: IdSet<NodeId> = IdSet::default();
         let mut pending = VecDeque::from([value]);
         while let Some(value) = pending.pop_front() {
             let Some((id, node)) = self.graph.producer(value) else {
                 continue;
             };
-            if seen.len() >= MOST_LOOKED_AT || !seen.insert(id) {
+            inputs += node.inputs().len();
+            if seen.len() >= MOST_LOOKED_AT || inputs > 4 * MOST_LOOKED_AT || self.causes.steps() >= most {
+                break;
+            }
+            if !seen.insert(id) {
                 continue;
             }
+            self.causes.add(1 + node.inputs().len());
             let follows = || {
                 let mut producers = node.inputs().flatten().filter_map(|input| self.graph.producer(input));
                 producers.any(|(producer, _)| self.axes.is_opaque(producer))

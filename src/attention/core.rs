@@ -1,8 +1,9 @@
 //! Finds attention cores: where queries meet keys.
 
-use super::residual::Marks;
+use super::residual::{Marks, Projections};
 use super::spelling;
 use super::variable::Variable;
+use super::work::{MOST_READERS, Work};
 use crate::axes::{Axes, Dimension, Label, Note};
 use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::onnx::Weights;
@@ -38,6 +39,12 @@ pub(super) struct Search<'s> {
     pub softmax_axis: i64,
     /// What the search before a branch has seen.
     pub marks: RefCell<Marks>,
+    /// Where projections stand.
+    pub projections: Projections,
+    /// How much was looked at.
+    pub work: Work,
+    /// The same for the causes that notes name.
+    pub causes: Work,
 }
 
 impl Search<'_> {
@@ -134,6 +141,7 @@ impl Search<'_> {
     /// Walks back from the softmax to the product of queries and keys. Collects the nodes in between.
     fn first_product(&self, value: ValueId, left: &mut usize, nodes: &mut Vec<NodeId>) -> Option<NodeId> {
         let (id, node) = self.graph.producer(value)?;
+        self.work.add(1);
         if spelling::is_product(node) {
             let both = node.inputs().len() == 2 && node.inputs().flatten().all(|input| self.variable.is(input));
             nodes.push(id);
@@ -157,7 +165,8 @@ impl Search<'_> {
 
     /// Walks on from the softmax to the product with the values.
     fn second_product(&self, value: ValueId, left: &mut usize, nodes: &mut Vec<NodeId>) -> Option<NodeId> {
-        for usage in self.graph.value(value).uses() {
+        for usage in self.graph.value(value).uses().iter().take(MOST_READERS) {
+            self.work.add(1);
             let node = self.graph.node(usage.node);
             let crate::graph::Slot::Input(slot) = usage.slot else {
                 continue;
@@ -227,14 +236,21 @@ fn heads(outer: &[Dimension]) -> Option<i64> {
     last.size.as_number().filter(|_| channels)
 }
 
+/// Longer names are shown by their beginning: a file may name ten thousand attentions with a megabyte each.
+const LONGEST_NAME: usize = 200;
+
 /// Operator and name of a node, for people.
 pub(super) fn label(node: &Node) -> String {
+    let shown = |name: &str| match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name.to_owned(),
+    };
     let operator = match node.domain() {
-        "" => node.operator().to_owned(),
-        domain => format!("{domain}:{}", node.operator()),
+        "" => shown(node.operator()),
+        domain => format!("{}:{}", shown(domain), shown(node.operator())),
     };
     match node.name() {
         "" => operator,
-        name => format!("{operator} `{name}`"),
+        name => format!("{operator} `{}`", shown(name)),
     }
 }

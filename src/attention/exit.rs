@@ -2,6 +2,7 @@
 
 use super::core::{Search, label};
 use super::spelling::{Step, branch_step};
+use super::work::MOST_READERS;
 use crate::axes::{Dimension, Note};
 use crate::graph::{Node, NodeId, ValueId};
 use std::collections::HashMap;
@@ -37,6 +38,9 @@ pub(super) struct Start {
 
 /// Longer ways to the residual additions come from no known model.
 const LONGEST_BRANCH: usize = 64;
+
+/// As many readers of a result are named at most.
+const MOST_NAMED: usize = 4;
 
 #[derive(Clone)]
 struct Walk {
@@ -124,6 +128,11 @@ impl Search<'_> {
         if value.is_output() {
             return Err(self.ends(start, Some(walk), "its result is an output of the model"));
         }
+        if value.uses().len() > MOST_READERS {
+            let reason = format!("its result is used in {} places", value.uses().len());
+            return Err(self.ends(start, Some(walk), &reason));
+        }
+        self.work.add(value.uses().len());
         let mut users: Vec<NodeId> = value
             .uses()
             .iter()
@@ -137,7 +146,8 @@ impl Search<'_> {
             return Err(self.ends(start, Some(walk), "nothing uses its result"));
         }
         if users.len() > 1 && !users.iter().all(|(_, node)| self.takes_part(node, walk.value)) {
-            let names: Vec<String> = users.iter().map(|(_, node)| label(node)).collect();
+            let mut names: Vec<String> = users.iter().take(MOST_NAMED).map(|(_, node)| label(node)).collect();
+            names.extend((users.len() > MOST_NAMED).then(|| format!("and {} more", users.len() - MOST_NAMED)));
             let reason = format!("its result is used in several places ({})", names.join(", "));
             return Err(self.ends(start, Some(walk), &reason));
         }
@@ -150,6 +160,7 @@ impl Search<'_> {
         let whole = channels(value).map(Dimension::size);
         branch_step(node) == Some(Step::Part)
             && node.input(0) == Some(value)
+            && node.outputs().len() <= MOST_READERS
             && node.outputs().iter().flatten().all(|output| {
                 // Of an axis whose size is not known both ways it is not claimed that it was cut.
                 channels(*output).map(Dimension::size) == whole
@@ -218,6 +229,15 @@ impl Search<'_> {
         let Some(output) = node.output(0) else {
             return Err(self.left_as_it_is(start, format!("{} has no output", label(node))));
         };
+        if node.inputs().len() > MOST_READERS {
+            let reason = format!(
+                "{} puts it together with {} others",
+                label(node),
+                node.inputs().len() - 1
+            );
+            return Err(self.left_as_it_is(start, reason));
+        }
+        self.work.add(node.inputs().len());
         let activations = node.inputs().flatten().filter(|input| variable.is(*input)).count();
         match branch_step(node) {
             None => {

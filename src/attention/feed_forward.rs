@@ -8,9 +8,9 @@ use super::core::{Search, label};
 use super::cut::tokens;
 use super::residual::Way;
 use super::spelling::{self, Step, branch_step};
+use super::work::{IdMap, IdSet};
 use crate::axes::Note;
 use crate::graph::{Node, NodeId, ValueId};
-use std::collections::{HashMap, HashSet};
 
 /// A feed-forward branch.
 #[derive(Clone, Debug)]
@@ -52,8 +52,11 @@ impl Search<'_> {
     /// `None` where it adds none: what it adds to is not what the branch is computed from, the branch has no projection
     /// (the sums within activation functions), or it spans other branches, which are added by `taken` nodes or have notes of
     /// their own. A note where the branch is something else.
-    pub(super) fn feed_forward(&self, addition: NodeId, taken: &HashSet<NodeId>) -> Option<Result<FeedForward, Note>> {
+    pub(super) fn feed_forward(&self, addition: NodeId, taken: &IdSet<NodeId>) -> Option<Result<FeedForward, Note>> {
         let (branch, stream) = self.sides(self.graph.node(addition))?;
+        if !self.has_projection(branch, stream) {
+            return None;
+        }
         let way = self.way(branch, stream)?;
         let taken = way.nodes.iter().filter(|id| taken.contains(id));
         match taken.max_by_key(|id| self.variable.place(**id)) {
@@ -83,9 +86,12 @@ impl Search<'_> {
             return None;
         }
         if !way.is_whole {
-            return note("the residual branch that it adds is longer than any that is known".into());
+            return note(match self.is_exhausted() {
+                true => "it stands in a graph that is too tangled to look at every addition".into(),
+                false => "the residual branch that it adds is longer than any that is known".into(),
+            });
         }
-        let mut reached: HashMap<ValueId, Progress> = HashMap::new();
+        let mut reached: IdMap<ValueId, Progress> = IdMap::default();
         let mut nodes = Vec::new();
         let mut projections = 0;
         let mut mixing = None;

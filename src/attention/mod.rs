@@ -22,6 +22,7 @@ mod residual;
 mod site;
 mod spelling;
 mod variable;
+mod work;
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,8 @@
 
 use super::core::Search;
 use super::spelling::{Step, branch_step};
+use super::work::IdSet;
 use crate::graph::{Graph, Node, NodeId, ValueId};
-use std::collections::HashSet;
 
 /// Which nodes one search has seen: a number for each node, so that a new search forgets the last one in no time.
 #[derive(Debug)]
@@ -37,6 +37,37 @@ impl Marks {
     }
 }
 
+/// The place behind the last projection that each value is computed with; 0 where there is none.
+#[derive(Debug)]
+pub(super) struct Projections(Vec<u32>);
+
+impl Projections {
+    /// For the values of `graph`, whose nodes in order are `order`.
+    pub fn of(graph: &Graph, order: &[NodeId]) -> Projections {
+        let mut last = vec![0; graph.value_bound()];
+        for (place, id) in order.iter().enumerate() {
+            let node = graph.node(*id);
+            let own = match branch_step(node) {
+                Some(Step::Project) => place as u32 + 1,
+                _ => 0,
+            };
+            let before = node.reads().filter_map(|read| last.get(read.index()).copied());
+            let behind = before.fold(own, u32::max);
+            for output in node.outputs().iter().flatten() {
+                if let Some(last) = last.get_mut(output.index()) {
+                    *last = behind;
+                }
+            }
+        }
+        Projections(last)
+    }
+
+    /// The place behind the last projection before `value`.
+    fn behind(&self, value: ValueId) -> u32 {
+        self.0.get(value.index()).copied().unwrap_or(0)
+    }
+}
+
 /// Layout changes that the residual stream is followed through.
 const MOST_REGROUPINGS: usize = 12;
 
@@ -47,12 +78,21 @@ const MOST_BRANCHES_AT_ONE_PLACE: usize = 3;
 /// Bounds the work for an addition, so that all of them take linear time.
 const MOST_LOOKED_AT: usize = 512;
 
+/// The same of their inputs: a `Concat` may have any number of them.
+const MOST_INPUTS_LOOKED_AT: usize = 4 * MOST_LOOKED_AT;
+
+/// All searches together look at as many nodes and edges for each node of the graph. Exports need fewer than ten.
+const STEPS_EACH_NODE: u64 = 64;
+
+/// The least of all these steps, for small graphs.
+const FEWEST_STEPS: u64 = 1 << 20;
+
 /// The nodes from a residual stream to a branch that is added to it.
 pub(super) struct Way {
     /// The nodes that the stream reaches, in topological order.
     pub nodes: Vec<NodeId>,
     /// The stream in its layouts, and the outputs of `nodes`.
-    pub values: HashSet<ValueId>,
+    pub values: IdSet<ValueId>,
     /// Whether all of them were looked at; else `nodes` are some before the addition, in no order.
     pub is_whole: bool,
 }
@@ -109,6 +149,23 @@ impl Search<'_> {
             .find_map(|stream| self.way_from(branch, stream))
     }
 
+    /// Whether a projection can stand between `stream` and `branch`. Most sums of a graph are those of activation functions
+    /// and modulations, which have none.
+    pub(super) fn has_projection(&self, branch: ValueId, stream: ValueId) -> bool {
+        let begins = self.before_sums(stream).flat_map(|stream| self.layouts(stream));
+        let places = begins.map(|value| {
+            let producer = self.graph.producer(value);
+            producer.map_or(0, |(id, _)| self.variable.place(id) + 1)
+        });
+        self.projections.behind(branch) > places.min().unwrap_or(0)
+    }
+
+    /// Whether so much of the graph was looked at that it can be none that an exporter wrote. Nothing more is looked for.
+    pub(super) fn is_exhausted(&self) -> bool {
+        let most = STEPS_EACH_NODE.saturating_mul(self.graph.node_count() as u64);
+        self.work.steps() > most.max(FEWEST_STEPS)
+    }
+
     /// `stream`, and what it was before the last branches were added to it.
     fn before_sums(&self, stream: ValueId) -> impl Iterator<Item = ValueId> {
         let earlier = |stream: &ValueId| Some(self.sides(self.graph.producer(*stream)?.1)?.1);
@@ -146,7 +203,7 @@ impl Search<'_> {
     }
 
     /// The nodes before `value` that stand behind the stream, whether one of them reads it, and whether they are all.
-    fn between(&self, value: ValueId, layouts: &HashSet<ValueId>) -> (Vec<NodeId>, bool, bool) {
+    fn between(&self, value: ValueId, layouts: &IdSet<ValueId>) -> (Vec<NodeId>, bool, bool) {
         // What stands before the stream in the order cannot be computed from it: the search stays in the branch.
         let producers = layouts.iter().map(|value| {
             let producer = self.graph.producer(*value);
@@ -157,6 +214,7 @@ impl Search<'_> {
         marks.begin();
         let mut nodes = Vec::new();
         let mut reaches = false;
+        let mut inputs = 0;
         let mut pending = vec![value];
         while let Some(value) = pending.pop() {
             if layouts.contains(&value) {
@@ -169,9 +227,11 @@ impl Search<'_> {
             if earliest.is_some_and(|earliest| self.variable.place(id) <= earliest) || !marks.mark(id) {
                 continue;
             }
-            if nodes.len() == MOST_LOOKED_AT {
+            inputs += node.inputs().len() + node.captures().len();
+            if nodes.len() == MOST_LOOKED_AT || inputs > MOST_INPUTS_LOOKED_AT || self.is_exhausted() {
                 return (nodes, reaches, false);
             }
+            self.work.add(1 + node.inputs().len());
             nodes.push(id);
             pending.extend(node.reads().filter(|input| self.variable.is(*input)));
         }
@@ -179,8 +239,8 @@ impl Search<'_> {
     }
 
     /// `value`, what it is another layout or element type of, and what a fused addition makes of it.
-    fn layouts(&self, value: ValueId) -> HashSet<ValueId> {
-        let mut layouts = HashSet::from([value]);
+    fn layouts(&self, value: ValueId) -> IdSet<ValueId> {
+        let mut layouts = IdSet::from_iter([value]);
         let mut value = value;
         for _ in 0..MOST_REGROUPINGS {
             let Some((_, node)) = self.graph.producer(value) else {

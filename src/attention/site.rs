@@ -8,12 +8,13 @@ use super::feed_forward::FeedForward;
 use super::kind::Kind;
 use super::module;
 use super::nested;
-use super::residual::Marks;
+use super::residual::{Marks, Projections};
 use super::variable::Variable;
+use super::work::{IdMap, IdSet, Work};
 use crate::axes::{Axes, Note};
 use crate::graph::{GraphError, ModelGraph, NodeId, ValueId};
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// A residual branch that can be cached.
 #[derive(Clone, Debug)]
@@ -60,6 +61,11 @@ impl Sites {
     /// # Errors
     /// [`GraphError::Cycle`] where the nodes have no order.
     pub fn find(model: &ModelGraph, axes: &Axes) -> Result<Sites, GraphError> {
+        Ok(Sites::find_counted(model, axes)?.0)
+    }
+
+    /// The same, and how many nodes and edges were looked at between streams, branches and cores.
+    pub(super) fn find_counted(model: &ModelGraph, axes: &Axes) -> Result<(Sites, u64), GraphError> {
         let graph = &model.graph;
         let order = graph.topological_order()?;
         let variable = Variable::of(graph, &order, axes);
@@ -75,6 +81,9 @@ impl Sites {
             variable: &variable,
             softmax_axis,
             marks: RefCell::new(Marks::of(graph)),
+            projections: Projections::of(graph, &order),
+            work: Work::default(),
+            causes: Work::default(),
         };
         let mut found = Found::default();
         let mut notes = axes.notes().to_vec();
@@ -113,7 +122,7 @@ impl Sites {
             site.module = module;
             *counter += 1;
         }
-        Ok(Sites { sites, notes })
+        Ok((Sites { sites, notes }, search.work.steps() + search.causes.steps()))
     }
 
     /// The site named `name`.
@@ -127,9 +136,9 @@ impl Sites {
 struct Found {
     sites: Vec<(Site, Vec<NodeId>)>,
     /// Which node the site of each cut was found from.
-    cuts: HashMap<ValueId, NodeId>,
+    cuts: IdMap<ValueId, NodeId>,
     /// The residual additions of the sites.
-    additions: HashSet<NodeId>,
+    additions: IdSet<NodeId>,
 }
 
 impl Found {

@@ -30,44 +30,54 @@ impl Carrier {
 }
 
 /// A domain and an operator.
-type Name = (&'static str, &'static str);
+type Name<'n> = (&'n str, &'n str);
 
-fn is(node: &Node, name: &Name) -> bool {
-    (node.domain(), node.operator()) == *name
+fn name(node: &Node) -> Name<'_> {
+    (node.domain(), node.operator())
+}
+
+/// The entry of `name` in a table that is sorted by names: every node is looked up in several of them.
+fn entry<'t, T>(table: &'t [(Name<'static>, T)], name: Name<'_>) -> Option<&'t T> {
+    let place = table.binary_search_by(|(other, _)| other.cmp(&name)).ok()?;
+    table.get(place).map(|(_, entry)| entry)
+}
+
+fn contains(table: &[Name<'static>], name: Name<'_>) -> bool {
+    table.binary_search_by(|other| (*other).cmp(&name)).is_ok()
 }
 
 /// Between the product of queries and keys and the softmax: scale, mask, upcast, soft cap, regrouped heads.
-static SCORE_STEPS: &[(Name, Carrier)] = &[
-    (("", "Mul"), Carrier::Either),
-    (("", "Div"), Carrier::First),
+static SCORE_STEPS: &[(Name<'static>, Carrier)] = &[
     (("", "Add"), Carrier::Either),
-    (("", "Sub"), Carrier::First),
-    (("", "Where"), Carrier::Chosen),
     (("", "Cast"), Carrier::First),
-    (("", "Identity"), Carrier::First),
-    (("", "Reshape"), Carrier::First),
-    (("", "Tanh"), Carrier::First),
     (("", "Clip"), Carrier::First),
+    (("", "Div"), Carrier::First),
+    (("", "Identity"), Carrier::First),
     (("", "Max"), Carrier::Either),
+    (("", "Mul"), Carrier::Either),
+    (("", "Reshape"), Carrier::First),
+    (("", "Sub"), Carrier::First),
+    (("", "Tanh"), Carrier::First),
+    (("", "Where"), Carrier::Chosen),
 ];
 
 /// Between the softmax and the product with the values: downcast, dropout, rows that are masked throughout.
-static PROBABILITY_STEPS: &[(Name, Carrier)] = &[
+static PROBABILITY_STEPS: &[(Name<'static>, Carrier)] = &[
     (("", "Cast"), Carrier::First),
     (("", "Dropout"), Carrier::First),
     (("", "Identity"), Carrier::First),
-    (("", "Where"), Carrier::Chosen),
     (("", "Mul"), Carrier::Either),
     (("", "Reshape"), Carrier::First),
+    (("", "Where"), Carrier::Chosen),
 ];
 
 /// Products of two tensors.
-static PRODUCTS: &[Name] = &[("", "MatMul"), (MS, "FusedMatMul"), ("", "Einsum")];
+static PRODUCTS: &[Name<'static>] = &[("", "Einsum"), ("", "MatMul"), (MS, "FusedMatMul")];
 
 /// The inputs of a fused attention operator.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fused {
-    name: Name,
+    name: Name<'static>,
     /// Input of the queries.
     pub query: usize,
     /// Input of the keys; where it is left out, keys and values are packed into the queries.
@@ -99,13 +109,13 @@ static FUSED: &[Fused] = &[
 ];
 
 /// Fused operators that are known and not understood yet.
-static NOT_YET: &[Name] = &[
+static NOT_YET: &[Name<'static>] = &[
     (MS, "Attention"),
+    (MS, "DecoderMaskedMultiHeadAttention"),
+    (MS, "LongformerAttention"),
     (MS, "PackedAttention"),
     (MS, "PackedMultiHeadAttention"),
     (MS, "QAttention"),
-    (MS, "DecoderMaskedMultiHeadAttention"),
-    (MS, "LongformerAttention"),
     (MS, "SparseAttention"),
 ];
 
@@ -133,136 +143,126 @@ pub(super) enum Step {
 }
 
 /// The way from the core to the residual addition.
-static BRANCH_STEPS: &[(Name, Step)] = &[
-    (("", "Transpose"), Step::Regroup),
-    (("", "Reshape"), Step::Regroup),
-    (("", "Squeeze"), Step::Regroup),
-    (("", "Unsqueeze"), Step::Regroup),
-    (("", "Flatten"), Step::Regroup),
-    (("", "Cast"), Step::Keep),
-    (("", "Identity"), Step::Keep),
-    (("", "Dropout"), Step::Keep),
-    (("", "QuantizeLinear"), Step::Keep),
-    (("", "DequantizeLinear"), Step::Keep),
-    (("", "MatMul"), Step::Project),
-    (("", "Gemm"), Step::Project),
-    (("", "Conv"), Step::Project),
-    (("", "MatMulInteger"), Step::Project),
-    (("", "QLinearMatMul"), Step::Project),
-    ((MS, "FusedMatMul"), Step::Project),
-    ((MS, "FusedGemm"), Step::Project),
-    ((MS, "FusedConv"), Step::Project),
-    ((MS, "MatMulNBits"), Step::Project),
-    ((MS, "MatMulIntegerToFloat"), Step::Project),
-    ((MS, "DynamicQuantizeMatMul"), Step::Project),
+static BRANCH_STEPS: &[(Name<'static>, Step)] = &[
     (("", "Add"), Step::Sum),
-    (("", "Sum"), Step::Sum),
-    (("", "Mul"), Step::Scale),
+    (("", "Cast"), Step::Keep),
+    (("", "Concat"), Step::Concatenate),
+    (("", "Conv"), Step::Project),
+    (("", "DequantizeLinear"), Step::Keep),
     (("", "Div"), Step::Scale),
+    (("", "Dropout"), Step::Keep),
+    (("", "Flatten"), Step::Regroup),
+    (("", "Gather"), Step::Part),
+    (("", "Gemm"), Step::Project),
+    (("", "Identity"), Step::Keep),
     (("", "LayerNormalization"), Step::Normalize),
+    (("", "MatMul"), Step::Project),
+    (("", "MatMulInteger"), Step::Project),
+    (("", "Mul"), Step::Scale),
+    (("", "QLinearMatMul"), Step::Project),
+    (("", "QuantizeLinear"), Step::Keep),
     (("", "RMSNormalization"), Step::Normalize),
+    (("", "Reshape"), Step::Regroup),
     (("", "SimplifiedLayerNormalization"), Step::Normalize),
+    (("", "Slice"), Step::Part),
+    (("", "Split"), Step::Part),
+    (("", "Squeeze"), Step::Regroup),
+    (("", "Sum"), Step::Sum),
+    (("", "Transpose"), Step::Regroup),
+    (("", "Unsqueeze"), Step::Regroup),
+    ((MS, "DynamicQuantizeMatMul"), Step::Project),
+    ((MS, "FusedConv"), Step::Project),
+    ((MS, "FusedGemm"), Step::Project),
+    ((MS, "FusedMatMul"), Step::Project),
+    ((MS, "MatMulIntegerToFloat"), Step::Project),
+    ((MS, "MatMulNBits"), Step::Project),
     ((MS, "SimplifiedLayerNormalization"), Step::Normalize),
     ((MS, "SkipLayerNormalization"), Step::SkipNormalize),
     ((MS, "SkipSimplifiedLayerNormalization"), Step::SkipNormalize),
-    (("", "Split"), Step::Part),
-    (("", "Slice"), Step::Part),
-    (("", "Gather"), Step::Part),
-    (("", "Concat"), Step::Concatenate),
 ];
 
 /// What an activation function is made of. GELU is written with `Erf`, with `Tanh`, with `Sigmoid` or as one operator.
-static NONLINEAR: &[Name] = &[
+static NONLINEAR: &[Name<'static>] = &[
+    ("", "Celu"),
+    ("", "Elu"),
     ("", "Erf"),
-    ("", "Tanh"),
-    ("", "Sigmoid"),
     ("", "Exp"),
     ("", "Gelu"),
-    ("", "Relu"),
-    ("", "LeakyRelu"),
-    ("", "PRelu"),
-    ("", "Elu"),
-    ("", "Selu"),
-    ("", "Celu"),
-    ("", "Swish"),
-    ("", "HardSwish"),
     ("", "HardSigmoid"),
+    ("", "HardSwish"),
+    ("", "LeakyRelu"),
     ("", "Mish"),
+    ("", "PRelu"),
+    ("", "Relu"),
+    ("", "Selu"),
+    ("", "Sigmoid"),
     ("", "Softplus"),
     ("", "Softsign"),
+    ("", "Swish"),
+    ("", "Tanh"),
     ("", "ThresholdedRelu"),
-    (MS, "Gelu"),
-    (MS, "FastGelu"),
-    (MS, "QuickGelu"),
     (MS, "BiasGelu"),
+    (MS, "FastGelu"),
+    (MS, "Gelu"),
+    (MS, "QuickGelu"),
 ];
 
 /// Operators that sum over axes: over tokens, they mix them.
-static REDUCTIONS: &[Name] = &[
-    ("", "ReduceMean"),
-    ("", "ReduceSum"),
-    ("", "ReduceMax"),
-    ("", "ReduceMin"),
-    ("", "ReduceL1"),
-    ("", "ReduceL2"),
-    ("", "ReduceSumSquare"),
-    ("", "ReduceLogSumExp"),
-    ("", "ReduceProd"),
+static REDUCTIONS: &[Name<'static>] = &[
     ("", "GlobalAveragePool"),
     ("", "GlobalMaxPool"),
+    ("", "ReduceL1"),
+    ("", "ReduceL2"),
+    ("", "ReduceLogSumExp"),
+    ("", "ReduceMax"),
+    ("", "ReduceMean"),
+    ("", "ReduceMin"),
+    ("", "ReduceProd"),
+    ("", "ReduceSum"),
+    ("", "ReduceSumSquare"),
 ];
 
 /// Operators that mix neighbours along some axis whatever their weights.
-static MIXERS: &[Name] = &[
+static MIXERS: &[Name<'static>] = &[
     ("", "AveragePool"),
-    ("", "MaxPool"),
-    ("", "CumSum"),
     ("", "ConvTranspose"),
-    ("", "LSTM"),
+    ("", "CumSum"),
     ("", "GRU"),
-    ("", "RNN"),
+    ("", "LSTM"),
     ("", "Loop"),
+    ("", "MaxPool"),
+    ("", "RNN"),
     ("", "Scan"),
 ];
 
-fn carrier(steps: &[(Name, Carrier)], node: &Node) -> Option<Carrier> {
-    steps
-        .iter()
-        .find(|(name, _)| is(node, name))
-        .map(|(_, carrier)| *carrier)
-}
-
 /// Whether the node may stand between the first product and the softmax, and what carries the scores.
 pub(super) fn score_step(node: &Node) -> Option<Carrier> {
-    carrier(SCORE_STEPS, node)
+    entry(SCORE_STEPS, name(node)).copied()
 }
 
 /// Whether the node may stand between the softmax and the second product, and what carries the probabilities.
 pub(super) fn probability_step(node: &Node) -> Option<Carrier> {
-    carrier(PROBABILITY_STEPS, node)
+    entry(PROBABILITY_STEPS, name(node)).copied()
 }
 
 /// Whether the node is a product of two tensors.
 pub(super) fn is_product(node: &Node) -> bool {
-    PRODUCTS.iter().any(|name| is(node, name))
+    contains(PRODUCTS, name(node))
 }
 
 /// The fused operator that the node is.
 pub(super) fn fused(node: &Node) -> Option<Fused> {
-    FUSED.iter().find(|fused| is(node, &fused.name)).copied()
+    FUSED.iter().find(|fused| name(node) == fused.name).copied()
 }
 
 /// Whether the node is a fused attention that is not understood yet.
 pub(super) fn is_not_yet_understood(node: &Node) -> bool {
-    NOT_YET.iter().any(|name| is(node, name))
+    contains(NOT_YET, name(node))
 }
 
 /// What the node does on the way from the core to the residual addition.
 pub(super) fn branch_step(node: &Node) -> Option<Step> {
-    BRANCH_STEPS
-        .iter()
-        .find(|(name, _)| is(node, name))
-        .map(|(_, step)| *step)
+    entry(BRANCH_STEPS, name(node)).copied()
 }
 
 /// Whether the node is a whole attention.
@@ -272,7 +272,7 @@ pub(super) fn is_fused_attention(node: &Node) -> bool {
 
 /// Whether the node is a nonlinear function of each element, or has one fused in.
 pub(super) fn is_nonlinear(node: &Node) -> bool {
-    NONLINEAR.iter().any(|name| is(node, name))
+    contains(NONLINEAR, name(node))
 }
 
 /// Whether the node is a projection with its activation function fused in.
@@ -282,16 +282,32 @@ pub(super) fn is_activated(node: &Node) -> bool {
 
 /// Whether the node sums over axes.
 pub(super) fn is_reduction(node: &Node) -> bool {
-    REDUCTIONS.iter().any(|name| is(node, name))
+    contains(REDUCTIONS, name(node))
 }
 
 /// Whether the node mixes neighbours along an axis.
 pub(super) fn is_mixer(node: &Node) -> bool {
-    MIXERS.iter().any(|name| is(node, name))
+    contains(MIXERS, name(node))
 }
 
 /// Whether an operator is a softmax or a fused attention: what a core is found from.
 pub(super) fn is_attention(domain: &str, operator: &str) -> bool {
     let name = (domain, operator);
-    name == ("", "Softmax") || FUSED.iter().any(|fused| fused.name == name) || NOT_YET.contains(&name)
+    name == ("", "Softmax") || FUSED.iter().any(|fused| fused.name == name) || contains(NOT_YET, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_sorted_for_their_binary_searches() {
+        for table in [SCORE_STEPS, PROBABILITY_STEPS] {
+            assert!(table.is_sorted_by(|a, b| a.0 < b.0));
+        }
+        assert!(BRANCH_STEPS.is_sorted_by(|a, b| a.0 < b.0));
+        for table in [PRODUCTS, NOT_YET, NONLINEAR, REDUCTIONS, MIXERS] {
+            assert!(table.is_sorted_by(|a, b| a < b));
+        }
+    }
 }

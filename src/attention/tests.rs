@@ -3,6 +3,7 @@
 mod architectures;
 mod exits;
 mod feed_forward;
+mod hostile;
 mod nested;
 mod spellings;
 

@@ -148,10 +148,13 @@ impl Dimension {
             .iter()
             .fold(Labels::NONE, |labels, part| labels.union(part.labels()));
         let depth = 1 + flat.iter().map(Dimension::depth).max().unwrap_or(0);
-        let within = flat.iter().flat_map(Dimension::factors).map(|factor| match &factor.origin {
-            Origin::Joined(joined) => joined.count,
-            _ => 0,
-        });
+        let within = flat
+            .iter()
+            .flat_map(Dimension::factors)
+            .map(|factor| match &factor.origin {
+                Origin::Joined(joined) => joined.count,
+                _ => 0,
+            });
         let count = within.fold(flat.len(), usize::saturating_add);
         let origin = match labels.single() {
             None if labels.is_empty() => Origin::Unlabelled,
