@@ -7,7 +7,8 @@ use crate::axes::{Dimension, Label, Labels};
 ///
 /// Keys over height and width mix space, keys over frames mix time, keys over both mix everything, where the queries
 /// count the same. Sizes may differ: keys and values may be compressed. Text keys are cross attention where the latent
-/// asks, and text attention where the text does; keys over text and latent together are joint attention.
+/// asks, alone or with the text beside it (Vchitect's blocks), and text attention where the text alone does; keys over text
+/// and latent together are joint attention.
 pub(super) fn classify(query: &Dimension, key: &Dimension) -> Result<Kind, String> {
     let space = Labels::of([Label::Height, Label::Width]);
     let time = Labels::of([Label::Frames]);
@@ -25,7 +26,7 @@ pub(super) fn classify(query: &Dimension, key: &Dimension) -> Result<Kind, Strin
     };
     match (of(asked), of(asking)) {
         ((true, true), _) if asking.is_within(latent.union(text)) => Ok(Kind::Joint),
-        ((false, true), (true, false)) if asking.is_within(latent) => Ok(Kind::Cross),
+        ((false, true), (true, _)) if asking.is_within(latent.union(text)) => Ok(Kind::Cross),
         ((false, true), _) if asking == text => Ok(Kind::Text),
         ((true, false), _) if asking == asked => Ok(match asked {
             labels if labels.is_within(space) => Kind::Spatial,
@@ -80,6 +81,7 @@ mod tests {
         assert_eq!(classify(&clip, &clip), Ok(Kind::Full));
         assert_eq!(classify(&axis(&[Tokens]), &axis(&[Tokens])), Ok(Kind::Full));
         assert_eq!(classify(&space, &text), Ok(Kind::Cross));
+        assert_eq!(classify(&joint, &text), Ok(Kind::Cross));
         assert_eq!(classify(&text, &text), Ok(Kind::Text));
         assert_eq!(classify(&joint, &joint), Ok(Kind::Joint));
         assert_eq!(classify(&text, &joint), Ok(Kind::Joint));
@@ -103,7 +105,6 @@ mod tests {
             (&axis(&[Tokens]), &space),
             (&text, &space),
             (&joint, &space),
-            (&joint, &text),
             (&axis(&[Channels]), &text),
             (&axis(&[Batch, Height]), &text),
             (&axis(&[Batch]), &joint),

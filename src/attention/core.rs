@@ -57,6 +57,9 @@ impl Search<'_> {
         if let Some(fused) = spelling::fused(node) {
             return Some(self.fused(id, fused));
         }
+        if let Some(core) = self.linear(id, node) {
+            return Some(Ok(core));
+        }
         spelling::is_not_yet_understood(node).then(|| {
             Err(self.note(
                 id,
@@ -230,7 +233,7 @@ impl Search<'_> {
 }
 
 /// Heads stand in an axis of their own, or behind the batch in the first one.
-fn heads(outer: &[Dimension]) -> Option<i64> {
+pub(super) fn heads(outer: &[Dimension]) -> Option<i64> {
     let last = outer.last()?.factors().last()?;
     let channels = last.origin == crate::axes::Origin::Axis(Label::Channels);
     last.size.as_number().filter(|_| channels)

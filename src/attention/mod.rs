@@ -1,6 +1,6 @@
 //! Finds the residual stream, its branches, what each branch is, and where it may be cut.
 //!
-//! An attention is found from its core (`core.rs`, in the spellings of `spelling.rs`), its kind from what its keys
+//! An attention is found from its core (`core.rs`, in the spellings of `spelling.rs`; without softmax, `linear.rs`), its kind from what its keys
 //! count (`classify.rs`, on the [`crate::axes`] analysis), and its branch by walking on to the residual
 //! additions (`exit.rs`): one, or one for each stream where text and latent attend together. The residual additions that
 //! no attention leads to are looked at for feed-forwards (`feed_forward.rs`). Names play no part: a graph whose every name
@@ -16,6 +16,7 @@ mod cut;
 mod exit;
 mod feed_forward;
 mod kind;
+mod linear;
 mod module;
 mod nested;
 mod residual;
