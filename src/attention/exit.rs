@@ -22,6 +22,8 @@ pub(super) struct Exit {
     pub addition: NodeId,
     /// The output projection, where the exit has one.
     pub projection: Option<NodeId>,
+    /// What else was added to it before the residual addition: other branches of the block.
+    pub beside: Vec<ValueId>,
 }
 
 /// Where a walk to the residual additions starts.
@@ -55,8 +57,10 @@ struct Walk {
     /// A part of the result, which may end in nothing: the last block of a model needs no text any more.
     part: bool,
     projection: Option<NodeId>,
-    /// The node that added it to something else than the stream.
-    beside: Option<NodeId>,
+    /// The nodes that added it to something else than the stream.
+    beside: Vec<NodeId>,
+    /// What they added.
+    companions: Vec<ValueId>,
 }
 
 impl Search<'_> {
@@ -72,11 +76,20 @@ impl Search<'_> {
             shared: false,
             part: false,
             projection: None,
-            beside: None,
+            beside: Vec::new(),
+            companions: Vec::new(),
         }];
         for _ in 0..LONGEST_BRANCH {
             let Some(walk) = pending.pop() else { break };
             let users = self.users(start, &walk)?;
+            if let Some(output) = self.normalized(&walk, &users) {
+                pending.push(Walk {
+                    value: output,
+                    gated: walk.gated || walk.cut.is_some(),
+                    ..walk
+                });
+                continue;
+            }
             let parts = users.len() > 1 || users.first().is_some_and(|(_, node)| self.takes_part(node, walk.value));
             for (id, node) in users {
                 if parts {
@@ -112,9 +125,9 @@ impl Search<'_> {
 
     /// Why a walk ended without a residual addition: an addition to something else says more than what came after it.
     fn ends(&self, start: &Start, walk: Option<&Walk>, reason: &str) -> Note {
-        match walk.and_then(|walk| walk.beside) {
+        match walk.and_then(|walk| walk.beside.first()) {
             Some(beside) => {
-                let beside = label(self.graph.node(beside));
+                let beside = label(self.graph.node(*beside));
                 let reason = format!("{beside} adds its result to something that it is not computed from");
                 self.left_as_it_is(start, reason)
             }
@@ -145,13 +158,20 @@ impl Search<'_> {
         if users.is_empty() && !walk.part {
             return Err(self.ends(start, Some(walk), "nothing uses its result"));
         }
-        if users.len() > 1 && !users.iter().all(|(_, node)| self.takes_part(node, walk.value)) {
+        let parts = users.iter().all(|(_, node)| self.takes_part(node, walk.value));
+        if users.len() > 1 && !parts && self.normalization(walk.value, &users).is_none() {
             let mut names: Vec<String> = users.iter().take(MOST_NAMED).map(|(_, node)| label(node)).collect();
             names.extend((users.len() > MOST_NAMED).then(|| format!("and {} more", users.len() - MOST_NAMED)));
             let reason = format!("its result is used in several places ({})", names.join(", "));
             return Err(self.ends(start, Some(walk), &reason));
         }
         Ok(users)
+    }
+
+    /// The value normalized, where several nodes read it and do nothing else.
+    fn normalized(&self, walk: &Walk, users: &[(NodeId, &Node)]) -> Option<ValueId> {
+        let normalization = self.normalization(walk.value, users).filter(|_| users.len() > 1)?;
+        self.graph.node(normalization).output(0)
     }
 
     /// Whether a node takes some tokens of `value`, with all their channels.
@@ -288,7 +308,8 @@ impl Search<'_> {
             // Two attentions added before one projection are one module; added behind it, they are two.
             Some(Step::Sum) if activations > 1 => {
                 (walk.settled, walk.shared) = (walk.cut.is_some(), walk.cut.is_some());
-                walk.beside.get_or_insert(id);
+                walk.beside.push(id);
+                walk.companions.extend(self.other(node, walk.value));
             }
             // Exporters write `x / 1`, which runtimes take out, but not where its result is what a branch of an `If` gives.
             Some(Step::Scale) if self.is_by_one(node) => {}
@@ -337,6 +358,7 @@ impl Search<'_> {
             stream,
             addition,
             projection: walk.projection,
+            beside: walk.companions.clone(),
         })
     }
 }

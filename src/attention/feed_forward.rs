@@ -71,6 +71,16 @@ impl Search<'_> {
         }
     }
 
+    /// The feed-forward that `branch` is, which is added to an attention's result before the residual addition to `stream`:
+    /// the branches of a parallel block. `None` where it is something else, which has a note of its own if it attends.
+    pub(super) fn beside(&self, branch: ValueId, stream: ValueId) -> Option<Result<FeedForward, Note>> {
+        let (addition, _) = self.graph.producer(branch)?;
+        if !self.has_projection(branch, stream) {
+            return None;
+        }
+        self.judge(addition, branch, &self.way(branch, stream)?)
+    }
+
     /// What the nodes on the way from a stream to a branch make of it. As [`Self::feed_forward`].
     fn judge(&self, addition: NodeId, branch: ValueId, way: &Way) -> Option<Result<FeedForward, Note>> {
         // A softmax may also be the router of a mixture: only where tokens meet, too, is it an attention.
@@ -217,6 +227,9 @@ impl Search<'_> {
                 {
                     value = *input
                 }
+                // A normalization that is written out.
+                [one, other] if passes && self.statistic(*other, *one).is_some() => value = *one,
+                [one, other] if passes && self.statistic(*one, *other).is_some() => value = *other,
                 _ => break,
             }
         }

@@ -19,6 +19,7 @@ mod kind;
 mod linear;
 mod module;
 mod nested;
+mod normalized;
 mod residual;
 mod site;
 mod spelling;

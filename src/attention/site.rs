@@ -95,6 +95,13 @@ impl Sites {
                 Some(Ok(core)) => notes.extend(found.attention(&search, *id, core).err()),
             }
         }
+        for (id, branch, stream) in std::mem::take(&mut found.beside) {
+            match search.beside(branch, stream) {
+                None => {}
+                Some(Err(note)) => notes.push(note),
+                Some(Ok(branch)) => notes.extend(found.feed_forward(&search, id, branch).err()),
+            }
+        }
         for id in order {
             if found.additions.contains(&id) {
                 continue;
@@ -139,6 +146,10 @@ struct Found {
     cuts: IdMap<ValueId, NodeId>,
     /// The residual additions of the sites.
     additions: IdSet<NodeId>,
+    /// What was added to an attention's result before the residual addition: from which node, the branch, the stream.
+    beside: Vec<(NodeId, ValueId, ValueId)>,
+    /// The branches among them, each once.
+    seen: IdSet<ValueId>,
 }
 
 impl Found {
@@ -152,6 +163,10 @@ impl Found {
             is_output: false,
             source: core.query,
         })?;
+        for exit in &exits {
+            let new = exit.beside.iter().filter(|branch| self.seen.insert(**branch));
+            self.beside.extend(new.map(|branch| (id, *branch, exit.stream)));
+        }
         let projections = exits.iter().filter_map(|exit| exit.projection);
         let named = core.nodes.iter().copied().chain(projections).collect();
         self.add(search, id, kind, exits, core.nodes, named, core.heads)

@@ -44,8 +44,8 @@ fn names(inputs: &[Input]) -> Vec<String> {
     inputs.iter().map(|input| input.name.clone()).collect()
 }
 
-/// Layouts of latents, in the order in which they are tried. One that makes a convolution sum over something else than
-/// channels is wrong, and the next one is tried.
+/// Layouts of latents, in the order in which they are tried. One that makes a convolution or projection sum
+/// over what it should not is wrong, and the next one is tried.
 static LATENTS: &[&[Label]] = &[
     &[Batch, Channels, Frames, Height, Width],
     &[Batch, Frames, Channels, Height, Width],
@@ -119,7 +119,7 @@ impl Layout {
         Some(Note::new(
             format!("input `{}`", self.input),
             format!(
-                "its axes are assumed to be {}, but no convolution tells so",
+                "its axes are assumed to be {}, but no convolution or projection tells so",
                 self.words()
             ),
             format!(

@@ -116,7 +116,7 @@ impl Axes {
         }
         axes.notes.push(Note::new(
             "the inputs",
-            format!("a convolution sums over {mistakes}, so the axes of an input are probably not what its rank says"),
+            format!("a convolution or projection sums over {mistakes}, so the axes of an input are probably not what its rank says"),
             match layout {
                 Some(layout) => format!("say what they count, in the form {}", layout.labelling()),
                 None => "say what they count with --axes, or in the rules file under `inputs`".to_owned(),
@@ -184,7 +184,7 @@ fn stored_facts(model: &ModelGraph) -> Vec<Facts> {
     facts.collect()
 }
 
-/// What a label that a convolution sums over by mistake does.
+/// What a label that a convolution or projection sums over by mistake does.
 #[derive(Clone, Copy, PartialEq)]
 enum Mistakes {
     /// It ends the analysis.

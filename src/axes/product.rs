@@ -119,14 +119,26 @@ fn is_convolution(node: &Node) -> bool {
     )
 }
 
-/// Labels that a convolution sums over and should not: a sign that the input's axes were named wrongly.
+/// Labels that a convolution or projection sums over and should not: a sign that the input's axes were named wrongly.
+///
+/// A convolution sums over channels alone. A projection may sum over a part of the rows and columns, those of a patch, but
+/// never over all of an axis.
 pub(super) fn contracted_by_mistake(call: &Call<'_>) -> Labels {
     match call.shape(0) {
         Some([_, summed, ..]) if is_convolution(call.node) => {
             summed.labels().without(Labels::of([Label::Channels, Label::Other]))
         }
+        Some([kept @ .., summed]) if call.node.is("MatMul") && is_weight(call.shape(1)) => {
+            let left = kept.iter().map(Dimension::labels).fold(Labels::NONE, Labels::union);
+            let latent = Labels::of([Label::Frames, Label::Height, Label::Width]);
+            summed.labels().intersection(latent).without(left)
+        }
         _ => Labels::NONE,
     }
+}
+
+fn is_weight(shape: Option<&[Dimension]>) -> bool {
+    shape.is_some_and(|shape| shape.len() == 2 && shape.iter().all(|dim| dim.labels().is_empty()))
 }
 
 pub(super) fn pool(call: &Call<'_>) -> Option<Shapes> {
