@@ -1,7 +1,7 @@
 //! The way from a module's core to the residual additions: output projection, parts, gate, and where it may be cut.
 
 use super::core::{Search, label};
-use super::spelling::{Step, branch_step};
+use super::spelling::{Step, branch_step, weights_of};
 use super::work::MOST_READERS;
 use crate::axes::{Dimension, Note};
 use crate::graph::{Node, NodeId, ValueId};
@@ -40,6 +40,9 @@ pub(super) struct Start {
 
 /// Longer ways to the residual additions come from no known model.
 const LONGEST_BRANCH: usize = 64;
+
+/// The scale of a product of integers is that of its input times that of its weights.
+const MOST_SCALES: usize = 4;
 
 /// As many readers of a result are named at most.
 const MOST_NAMED: usize = 4;
@@ -272,7 +275,9 @@ impl Search<'_> {
                 return Err(self.left_as_it_is(start, reason));
             }
             Some(Step::Project) => {
-                if node.input(0) != Some(walk.value) || node.input(1).is_none_or(|weight| variable.is(weight)) {
+                if node.input(0) != Some(walk.value)
+                    || node.input(weights_of(node)).is_none_or(|weight| variable.is(weight))
+                {
                     let reason = format!(
                         "its result goes into {}, a product with another activation",
                         label(node)
@@ -299,6 +304,12 @@ impl Search<'_> {
                 if walk.settled || !self.restores_rank(node, walk.value, output) {
                     walk.settled = true;
                 } else if !walk.gated {
+                    walk.cut = Some(output);
+                }
+            }
+            // What a product of integers is scaled by belongs to the product.
+            Some(Step::Scale) if activations > 1 && self.is_quantization_scale(node, walk.value) => {
+                if walk.cut.is_some() && !walk.gated && !walk.settled {
                     walk.cut = Some(output);
                 }
             }
@@ -331,6 +342,22 @@ impl Search<'_> {
             numbers.is_some_and(|numbers| numbers == [1.0])
         };
         node.input(1).is_some_and(is_one) || (node.is("Mul") && node.input(0).is_some_and(is_one))
+    }
+
+    /// Whether `node` multiplies `value` by a scale that was found while its input was quantized.
+    fn is_quantization_scale(&self, node: &Node, value: ValueId) -> bool {
+        let mut scale = self.other(node, value);
+        for _ in 0..MOST_SCALES {
+            let Some((_, node)) = scale.and_then(|scale| self.graph.producer(scale)) else {
+                return false;
+            };
+            if node.is("DynamicQuantizeLinear") {
+                return node.output(1) == scale;
+            }
+            let variable = node.inputs().flatten().find(|input| self.variable.is(*input));
+            scale = variable.filter(|_| node.is("Mul"));
+        }
+        false
     }
 
     /// Whether a `Concat` is along the last axis.

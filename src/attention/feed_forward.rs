@@ -175,11 +175,13 @@ impl Search<'_> {
             return Role::Mixing(format!("{} sums over {summed}", label(node)));
         }
         if branch_step(node) == Some(Step::Project) || spelling::is_product(node) {
-            let weighs = node.input(1).is_some_and(|weight| !self.variable.is(weight)) && way.values.contains(&input);
+            let slot = spelling::weights_of(node);
+            let weighs =
+                node.input(slot).is_some_and(|weight| !self.variable.is(weight)) && way.values.contains(&input);
             if !weighs {
                 return Role::Mixing(format!("{} is a product of activations", label(node)));
             }
-            return match node.input(1).and_then(|weight| self.kernel(node, weight)) {
+            return match node.input(slot).and_then(|weight| self.kernel(node, weight)) {
                 Some(Kernel::Depthwise) => Role::Local,
                 Some(Kernel::Neighbours) => Role::Mixing(format!("{} mixes neighbours", label(node))),
                 None => Role::Projection {
@@ -195,7 +197,7 @@ impl Search<'_> {
 
     /// What a convolution mixes beside channels; none where `node` mixes channels alone.
     fn kernel(&self, node: &Node, weight: ValueId) -> Option<Kernel> {
-        if !node.operator().ends_with("Conv") {
+        if !node.operator().contains("Conv") {
             return None;
         }
         let sizes = self.axes.sizes(weight)?;

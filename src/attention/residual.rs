@@ -1,7 +1,7 @@
 //! The residual stream: additions of a branch to what the branch is computed from.
 
 use super::core::Search;
-use super::spelling::{Step, branch_step};
+use super::spelling::{Step, addends, branch_step};
 use super::work::IdSet;
 use crate::graph::{Graph, Node, NodeId, ValueId};
 
@@ -98,9 +98,10 @@ pub(super) struct Way {
 }
 
 impl Search<'_> {
-    /// The other one of inputs 0 and 1.
+    /// The other one of the two inputs that `node` adds or multiplies.
     pub(super) fn other(&self, node: &Node, value: ValueId) -> Option<ValueId> {
-        match (node.input(0), node.input(1)) {
+        let (one, other) = addends(node);
+        match (node.input(one), node.input(other)) {
             (Some(a), Some(b)) if a == value => Some(b),
             (Some(a), Some(b)) if b == value => Some(a),
             _ => None,
@@ -112,7 +113,8 @@ impl Search<'_> {
         if !matches!(branch_step(node), Some(Step::Sum | Step::SkipNormalize)) {
             return None;
         }
-        let (one, other) = (node.input(0)?, node.input(1)?);
+        let (one, other) = addends(node);
+        let (one, other) = (node.input(one)?, node.input(other)?);
         if one == other || !self.variable.is(one) || !self.variable.is(other) {
             return None;
         }

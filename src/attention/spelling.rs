@@ -51,10 +51,12 @@ static SCORE_STEPS: &[(Name<'static>, Carrier)] = &[
     (("", "Add"), Carrier::Either),
     (("", "Cast"), Carrier::First),
     (("", "Clip"), Carrier::First),
+    (("", "DequantizeLinear"), Carrier::First),
     (("", "Div"), Carrier::First),
     (("", "Identity"), Carrier::First),
     (("", "Max"), Carrier::Either),
     (("", "Mul"), Carrier::Either),
+    (("", "QuantizeLinear"), Carrier::First),
     (("", "Reshape"), Carrier::First),
     (("", "Sub"), Carrier::First),
     (("", "Tanh"), Carrier::First),
@@ -64,9 +66,11 @@ static SCORE_STEPS: &[(Name<'static>, Carrier)] = &[
 /// Between the softmax and the product with the values: downcast, dropout, rows that are masked throughout.
 static PROBABILITY_STEPS: &[(Name<'static>, Carrier)] = &[
     (("", "Cast"), Carrier::First),
+    (("", "DequantizeLinear"), Carrier::First),
     (("", "Dropout"), Carrier::First),
     (("", "Identity"), Carrier::First),
     (("", "Mul"), Carrier::Either),
+    (("", "QuantizeLinear"), Carrier::First),
     (("", "Reshape"), Carrier::First),
     (("", "Where"), Carrier::Chosen),
 ];
@@ -94,6 +98,19 @@ static FUSED: &[Fused] = &[
         key: 1,
         heads: "q_num_heads",
     },
+    // Input 0 is what queries, keys and values are projected from.
+    Fused {
+        name: (MS, "Attention"),
+        query: 0,
+        key: 0,
+        heads: "num_heads",
+    },
+    Fused {
+        name: (MS, "QAttention"),
+        query: 0,
+        key: 0,
+        heads: "num_heads",
+    },
     Fused {
         name: (MS, "MultiHeadAttention"),
         query: 0,
@@ -110,12 +127,10 @@ static FUSED: &[Fused] = &[
 
 /// Fused operators that are known and not understood yet.
 static NOT_YET: &[Name<'static>] = &[
-    (MS, "Attention"),
     (MS, "DecoderMaskedMultiHeadAttention"),
     (MS, "LongformerAttention"),
     (MS, "PackedAttention"),
     (MS, "PackedMultiHeadAttention"),
-    (MS, "QAttention"),
     (MS, "SparseAttention"),
 ];
 
@@ -148,9 +163,11 @@ static BRANCH_STEPS: &[(Name<'static>, Step)] = &[
     (("", "Cast"), Step::Keep),
     (("", "Concat"), Step::Concatenate),
     (("", "Conv"), Step::Project),
+    (("", "ConvInteger"), Step::Project),
     (("", "DequantizeLinear"), Step::Keep),
     (("", "Div"), Step::Scale),
     (("", "Dropout"), Step::Keep),
+    (("", "DynamicQuantizeLinear"), Step::Keep),
     (("", "Flatten"), Step::Regroup),
     (("", "Gather"), Step::Part),
     (("", "Gemm"), Step::Project),
@@ -159,6 +176,7 @@ static BRANCH_STEPS: &[(Name<'static>, Step)] = &[
     (("", "MatMul"), Step::Project),
     (("", "MatMulInteger"), Step::Project),
     (("", "Mul"), Step::Scale),
+    (("", "QLinearConv"), Step::Project),
     (("", "QLinearMatMul"), Step::Project),
     (("", "QuantizeLinear"), Step::Keep),
     (("", "RMSNormalization"), Step::Normalize),
@@ -170,6 +188,7 @@ static BRANCH_STEPS: &[(Name<'static>, Step)] = &[
     (("", "Sum"), Step::Sum),
     (("", "Transpose"), Step::Regroup),
     (("", "Unsqueeze"), Step::Regroup),
+    ((MS, "BiasAdd"), Step::Sum),
     ((MS, "DynamicQuantizeMatMul"), Step::Project),
     ((MS, "FusedConv"), Step::Project),
     ((MS, "FusedGemm"), Step::Project),
@@ -202,6 +221,7 @@ static NONLINEAR: &[Name<'static>] = &[
     ("", "Tanh"),
     ("", "ThresholdedRelu"),
     (MS, "BiasGelu"),
+    (MS, "BiasSplitGelu"),
     (MS, "FastGelu"),
     (MS, "Gelu"),
     (MS, "QuickGelu"),
@@ -263,6 +283,22 @@ pub(super) fn is_not_yet_understood(node: &Node) -> bool {
 /// What the node does on the way from the core to the residual addition.
 pub(super) fn branch_step(node: &Node) -> Option<Step> {
     entry(BRANCH_STEPS, name(node)).copied()
+}
+
+/// The input of a projection that has its weights.
+pub(super) fn weights_of(node: &Node) -> usize {
+    match (node.domain(), node.operator()) {
+        ("", "QLinearMatMul" | "QLinearConv") => 3,
+        _ => 1,
+    }
+}
+
+/// The inputs that a sum adds: the second and third of `BiasAdd` are a bias and what is added with it.
+pub(super) fn addends(node: &Node) -> (usize, usize) {
+    match (node.domain(), node.operator()) {
+        (MS, "BiasAdd") if node.input(2).is_some() => (0, 2),
+        _ => (0, 1),
+    }
 }
 
 /// Whether the node is a whole attention.

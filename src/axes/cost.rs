@@ -119,7 +119,8 @@ impl Count<'_> {
             [batch, tokens, heads, _, head] => (number(batch)?, number(tokens)?, number(heads)? * number(head)?),
             _ => return None,
         };
-        let own_weights = self.node.domain() == "com.microsoft" && self.node.operator() == "Attention";
+        let own_weights =
+            self.node.domain() == "com.microsoft" && matches!(self.node.operator(), "Attention" | "QAttention");
         let keys = match self.input(1) {
             Some([_, keys, _]) => number(keys)?,
             Some([_, _, keys, _]) => number(keys)?,

@@ -54,6 +54,10 @@ static LATENTS: &[&[Label]] = &[
     &[Batch, Height, Width, Channels],
 ];
 
+/// Layouts of latents whose tokens were put together before the model. The second one, of audio, is tried where a
+/// convolution speaks against the first.
+static TOKEN_LATENTS: [&[Label]; 2] = [&[Batch, Tokens, Channels], &[Batch, Channels, Tokens]];
+
 /// Names of text inputs. They tell text from latents whose tokens were put together; where the latent has axes of its
 /// own for height and width, an input of rank 3 is taken for text whatever its name is.
 static TEXT_NAMES: &[&str] = &[
@@ -103,6 +107,8 @@ pub(super) struct Labelled {
     pub notes: Vec<Note>,
     /// The layout that was chosen, where there was a choice.
     pub layout: Option<Layout>,
+    /// Whether it is only worth a look where no choice before it fits.
+    pub is_last_resort: bool,
 }
 
 /// What the axes of an input were taken for.
@@ -151,6 +157,7 @@ pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Lab
         inputs: &inputs,
         given,
         latent,
+        tokens: TOKEN_LATENTS[0],
     };
     // A latent that was given leaves nothing to choose, and is what tells text from latents.
     let is_latent = |labels: &&Vec<Label>| labels.contains(&Channels) && labels.contains(&Height);
@@ -186,7 +193,15 @@ pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Lab
                 example,
             });
         }
-        return Ok(vec![labelled]);
+        let other = Labeller {
+            tokens: TOKEN_LATENTS[1],
+            ..labeller(None)
+        };
+        let other = Labelled {
+            is_last_resort: true,
+            ..other.label()
+        };
+        return Ok(vec![labelled, other]);
     };
     let labelled = layouts.map(|labels| Labelled {
         layout: Some(Layout {
@@ -228,11 +243,13 @@ struct Labeller<'l> {
     given: &'l InputLabels,
     /// The layout of inputs of its rank.
     latent: Option<&'l [Label]>,
+    /// The layout of a latent of tokens.
+    tokens: &'static [Label],
 }
 
 impl Labeller<'_> {
     fn label(&self) -> Labelled {
-        let mut sizes: BTreeMap<Label, Size> = BTreeMap::new();
+        let mut sizes = Sizes::default();
         let mut notes = Vec::new();
         let mut labels: Vec<Option<Vec<Label>>> = Vec::with_capacity(self.inputs.len());
         // Latents and text first: masks and embeddings are told by having their sizes.
@@ -245,7 +262,7 @@ impl Labeller<'_> {
                 .or_else(|| self.by_rank(input));
             for (place, label) in found.iter().flatten().enumerate() {
                 if let Some(size) = input.size(place) {
-                    sizes.entry(*label).or_insert_with(|| size.clone());
+                    sizes.0.push((*label, size.clone()));
                 }
             }
             labels.push(found);
@@ -283,6 +300,7 @@ impl Labeller<'_> {
             shapes,
             notes,
             layout: None,
+            is_last_resort: false,
         }
     }
 
@@ -303,25 +321,35 @@ impl Labeller<'_> {
             (4, Some(_)) if input.size(1).is_some_and(Size::is_one) => Some(vec![Batch, Other, Text, Channels]),
             (3, Some(_)) => Some(vec![Batch, Text, Channels]),
             (3, None) if input.is_named(TEXT_NAMES) => Some(vec![Batch, Text, Channels]),
-            (3, None) if input.is_named(TOKEN_NAMES) || alone => Some(vec![Batch, Tokens, Channels]),
+            (3, None) if input.is_named(TOKEN_NAMES) || alone => Some(self.tokens.to_vec()),
             _ => None,
         }
     }
 }
 
+/// Sizes of labelled axes: several of a label, where two text encoders have texts of two lengths.
+#[derive(Default)]
+struct Sizes(Vec<(Label, Size)>);
+
+impl Sizes {
+    fn has(&self, label: Label, size: &Size) -> bool {
+        self.0.iter().any(|(other, known)| *other == label && known == size)
+    }
+}
+
 /// The latent's axis that has the size of the input's second one.
-fn same_size(input: &Input, sizes: &BTreeMap<Label, Size>) -> Option<Label> {
+fn same_size(input: &Input, sizes: &Sizes) -> Option<Label> {
     let second = input.size(1)?;
     [Frames, Height, Width]
         .into_iter()
-        .find(|label| sizes.get(label) == Some(second))
+        .find(|label| sizes.has(*label, second))
 }
 
 /// Masks, position ids and embeddings are told by having the sizes of other inputs' axes.
-fn by_sizes(input: &Input, dims: &[Option<Size>], sizes: &BTreeMap<Label, Size>) -> Option<Vec<Label>> {
+fn by_sizes(input: &Input, dims: &[Option<Size>], sizes: &Sizes) -> Option<Vec<Label>> {
     let is = |place: usize, label: Label| {
         let size = dims.get(place).and_then(Option::as_ref);
-        size.is_some() && size == sizes.get(&label)
+        size.is_some_and(|size| sizes.has(label, size))
     };
     let fits = |labels: &[Label]| labels.iter().enumerate().all(|(place, label)| is(place, *label));
     let candidates: &[&[Label]] = match dims.len() {

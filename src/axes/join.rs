@@ -143,6 +143,25 @@ pub(super) fn gather(call: &Call<'_>) -> Option<Shapes> {
     Some(vec![Some(shape)])
 }
 
+/// `GatherND`: the last axis of the indices has places along the first axes of the data. Rows picked out of one axis are
+/// of that axis.
+pub(super) fn gather_nd(call: &Call<'_>) -> Option<Shapes> {
+    let (data, indices) = (call.shape(0)?, call.shape(1)?);
+    let shared = usize::try_from(call.node.int("batch_dims", 0)).ok()?;
+    let (length, rows) = indices.split_last()?;
+    let picks = usize::try_from(length.size().as_number()?).ok()?;
+    let along = data.get(shared..shared.checked_add(picks)?)?;
+    let mut shape = rows.to_vec();
+    if let ([along], [.., row]) = (along, shape.as_mut_slice())
+        && rows.len() == shared + 1
+        && row.labels().is_empty()
+    {
+        *row = along.resized(row.size());
+    }
+    shape.extend(data.get(shared + picks..)?.iter().cloned());
+    Some(vec![Some(shape)])
+}
+
 /// `GatherElements`: the shape of the indices, with the labels of the data.
 pub(super) fn gather_elements(call: &Call<'_>) -> Option<Shapes> {
     let (data, indices) = (call.shape(0)?, call.shape(1)?);

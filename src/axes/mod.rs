@@ -98,6 +98,9 @@ impl Axes {
         let mut others = Vec::new();
         let tried = std::iter::once(first.clone()).chain(choices);
         for choice in tried.filter(|_| !alone) {
+            if choice.is_last_resort && fitting.is_some() {
+                break;
+            }
             let layout = choice.layout.clone();
             match push(model, &order, choice, &start, Mistakes::End) {
                 (mistakes, _) if !mistakes.is_empty() => {}

@@ -15,6 +15,52 @@ pub(super) fn same(call: &Call<'_>) -> Option<Shapes> {
     one(call.shape(0)?.to_vec())
 }
 
+/// `DynamicQuantizeLinear`: the quantized elements, and a scale and a zero point for all of them.
+pub(super) fn dynamic_quantization(call: &Call<'_>) -> Option<Shapes> {
+    Some(vec![Some(call.shape(0)?.to_vec()), Some(Vec::new()), Some(Vec::new())])
+}
+
+/// The first half of the channels, times an activation of the second.
+pub(super) fn bias_split(call: &Call<'_>) -> Option<Shapes> {
+    let mut shape = call.shape(0)?.to_vec();
+    let last = shape.last_mut()?;
+    let half = last.size().divide_exactly(&Size::number(2))?;
+    *last = last.resized(half);
+    one(shape)
+}
+
+/// The places of what is not zero, one row for each axis: of a list, they count what the list counts.
+pub(super) fn non_zero(call: &Call<'_>) -> Option<Shapes> {
+    let shape = call.shape(0)?;
+    let rows = Dimension::unlabelled(Size::number(shape.len() as i64));
+    let mut long = shape.iter().filter(|dim| !dim.is_one());
+    let found = match (long.next(), long.next()) {
+        (Some(list), None) => list.resized(Size::unknown()),
+        _ => Dimension::unlabelled(Size::unknown()),
+    };
+    one(vec![rows, found])
+}
+
+/// Rows and columns at other sizes, from `sizes`, or `scales` that are not followed.
+pub(super) fn resize(call: &Call<'_>) -> Option<Shapes> {
+    let shape = call.shape(0)?;
+    let axes = match call.node.ints("axes") {
+        Some(axes) => axes
+            .iter()
+            .map(|place| axis(*place, shape.len()))
+            .collect::<Option<Vec<_>>>()?,
+        None => (0..shape.len()).collect(),
+    };
+    let sizes = call.integers(3).map(|sizes| sizes.elements().to_vec());
+    let mut resized = shape.to_vec();
+    for (index, place) in axes.into_iter().enumerate() {
+        let size = sizes.as_ref().and_then(|sizes| sizes.get(index).cloned().flatten());
+        let dim = resized.get_mut(place)?;
+        *dim = dim.resized(size.unwrap_or_else(Size::unknown));
+    }
+    one(resized)
+}
+
 /// Elements written into a tensor. What is written into a constant, as rotary embeddings are put together, says what the
 /// axes count that both have whole.
 pub(super) fn scatter(call: &Call<'_>) -> Option<Shapes> {

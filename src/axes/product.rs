@@ -54,6 +54,22 @@ pub(super) fn matmul(call: &Call<'_>) -> Option<Shapes> {
     one(multiply(call.shape(0)?, call.shape(1)?)?)
 }
 
+/// `QLinearMatMul`: scales and zero points stand between the operands.
+pub(super) fn quantized_matmul(call: &Call<'_>) -> Option<Shapes> {
+    one(multiply(call.shape(0)?, call.shape(3)?)?)
+}
+
+/// `com.microsoft:MatMulNBits`: a weight of few bits for each element, whose sizes stand in attributes.
+pub(super) fn packed_matmul(call: &Call<'_>) -> Option<Shapes> {
+    let columns = call.node.attribute("N")?.i?;
+    let [outer @ .., _] = call.shape(0)? else {
+        return None;
+    };
+    let mut shape = outer.to_vec();
+    shape.push(Dimension::axis(Label::Channels, Size::number(columns)));
+    one(shape)
+}
+
 pub(super) fn fused_matmul(call: &Call<'_>) -> Option<Shapes> {
     if call.node.int("transBatchA", 0) != 0 || call.node.int("transBatchB", 0) != 0 {
         return None;
@@ -101,7 +117,15 @@ fn windows(call: &Call<'_>, spatial: &[Dimension], kernel: &[Size]) -> Option<Ve
 
 /// `[batch, channels, spatial..] → [batch, new channels, spatial / stride..]`.
 pub(super) fn convolution(call: &Call<'_>) -> Option<Shapes> {
-    let (input, weight) = (call.shape(0)?, call.shape(1)?);
+    convolved(call, call.shape(0)?, call.shape(1)?)
+}
+
+/// `QLinearConv`: scales and zero points stand between image and weight.
+pub(super) fn quantized_convolution(call: &Call<'_>) -> Option<Shapes> {
+    convolved(call, call.shape(0)?, call.shape(3)?)
+}
+
+fn convolved(call: &Call<'_>, input: &[Dimension], weight: &[Dimension]) -> Option<Shapes> {
     let ([batch, _, spatial @ ..], [filters, _, kernel @ ..]) = (input, weight) else {
         return None;
     };
@@ -115,7 +139,7 @@ pub(super) fn convolution(call: &Call<'_>) -> Option<Shapes> {
 fn is_convolution(node: &Node) -> bool {
     matches!(
         (node.domain(), node.operator()),
-        ("", "Conv") | ("com.microsoft", "FusedConv")
+        ("", "Conv" | "ConvInteger" | "QLinearConv") | ("com.microsoft", "FusedConv")
     )
 }
 
@@ -165,12 +189,42 @@ pub(super) fn global_pool(call: &Call<'_>) -> Option<Shapes> {
         .collect())
 }
 
+/// What an ellipsis stands for, counted from the last axis: characters that are no letters.
+const ELLIPSIS: [char; 8] = ['7', '6', '5', '4', '3', '2', '1', '0'];
+
+/// A term with letters for its ellipsis, which stands for `axes` of them.
+fn written_out(term: &str, axes: usize) -> Option<String> {
+    let letters: String = ELLIPSIS.get(ELLIPSIS.len().checked_sub(axes)?..)?.iter().collect();
+    Some(term.replacen("...", &letters, 1))
+}
+
+/// The equation without ellipsis, for inputs of these ranks.
+fn without_ellipsis(equation: &str, ranks: &[usize]) -> Option<String> {
+    let equation: String = equation.chars().filter(|letter| !letter.is_whitespace()).collect();
+    if !equation.contains("...") {
+        return Some(equation);
+    }
+    let (inputs, output) = equation.split_once("->")?;
+    let mut most = 0;
+    let mut terms = Vec::new();
+    for (place, term) in inputs.split(',').enumerate() {
+        let letters = term.chars().filter(|letter| *letter != '.').count();
+        let axes = match term.contains("...") {
+            true => ranks.get(place)?.checked_sub(letters)?,
+            false => 0,
+        };
+        most = most.max(axes);
+        terms.push(written_out(term, axes)?);
+    }
+    Some(format!("{}->{}", terms.join(","), written_out(output, most)?))
+}
+
 /// The letters of an equation: one list for each input, and one for the output.
 pub(super) fn letters(equation: &str) -> Option<(Vec<Vec<char>>, Vec<char>)> {
-    let equation: String = equation.chars().filter(|letter| !letter.is_whitespace()).collect();
     if equation.contains('.') {
         return None;
     }
+    let equation = equation.to_owned();
     let (inputs, output) = match equation.split_once("->") {
         Some((inputs, output)) => (inputs.to_owned(), Some(output.chars().collect::<Vec<_>>())),
         None => (equation, None),
@@ -194,7 +248,9 @@ pub(super) fn einsum_dimensions(
     equation: &str,
     shape: impl Fn(usize) -> Option<Vec<Dimension>>,
 ) -> Option<(BTreeMap<char, Dimension>, Vec<char>)> {
-    let (terms, output) = letters(equation)?;
+    let count = equation.split("->").next()?.split(',').count();
+    let ranks: Option<Vec<usize>> = (0..count).map(|slot| Some(shape(slot)?.len())).collect();
+    let (terms, output) = letters(&without_ellipsis(equation, &ranks?)?)?;
     let mut dims: BTreeMap<char, Dimension> = BTreeMap::new();
     for (slot, term) in terms.iter().enumerate() {
         let shape = shape(slot)?;

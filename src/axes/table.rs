@@ -43,6 +43,7 @@ const fn row(domain: &'static str, name: &'static str, rule: Rule, element: Type
 }
 
 const BOOL: Type = Type::Is(DataType::Bool);
+const INT32: Type = Type::Is(DataType::Int32);
 const INT64: Type = Type::Is(DataType::Int64);
 const SAME: Type = Type::Of(0);
 const MS: &str = "com.microsoft";
@@ -78,11 +79,13 @@ pub(super) static RULES: &[Operator] = &[
     row("", "Constant", movement::constant, Type::Value, Free),
     row("", "ConstantOfShape", movement::constant_of_shape, Type::Value, Free),
     row("", "Conv", product::convolution, SAME, Contraction),
+    row("", "ConvInteger", product::convolution, INT32, Contraction),
     row("", "Cos", movement::same, SAME, Element),
     row("", "CumSum", movement::same, SAME, Element),
     row("", "DequantizeLinear", movement::same, Type::Of(1), Element),
     row("", "Div", movement::elementwise, SAME, Element),
     row("", "Dropout", movement::same, SAME, Free),
+    row("", "DynamicQuantizeLinear", movement::dynamic_quantization, Type::Is(DataType::Uint8), Element),
     row("", "Einsum", product::einsum, SAME, Einsum),
     row("", "Elu", movement::same, SAME, Element),
     row("", "Equal", movement::elementwise, BOOL, Element),
@@ -94,6 +97,7 @@ pub(super) static RULES: &[Operator] = &[
     row("", "Floor", movement::same, SAME, Element),
     row("", "Gather", join::gather, SAME, Free),
     row("", "GatherElements", join::gather_elements, SAME, Free),
+    row("", "GatherND", join::gather_nd, SAME, Free),
     row("", "Gelu", movement::same, SAME, Element),
     row("", "Gemm", product::gemm, SAME, Contraction),
     row("", "GlobalAveragePool", product::global_pool, SAME, Element),
@@ -114,6 +118,7 @@ pub(super) static RULES: &[Operator] = &[
     row("", "LogSoftmax", movement::same, SAME, Element),
     row("", "LpNormalization", movement::same, SAME, Element),
     row("", "MatMul", product::matmul, SAME, Contraction),
+    row("", "MatMulInteger", product::matmul, INT32, Contraction),
     row("", "Max", movement::elementwise, SAME, Element),
     row("", "MaxPool", product::pool, SAME, Window),
     row("", "Mean", movement::elementwise, SAME, Element),
@@ -122,12 +127,15 @@ pub(super) static RULES: &[Operator] = &[
     row("", "Mod", movement::elementwise, SAME, Element),
     row("", "Mul", movement::elementwise, SAME, Element),
     row("", "Neg", movement::same, SAME, Element),
+    row("", "NonZero", movement::non_zero, INT64, Free),
     row("", "Not", movement::same, BOOL, Element),
     row("", "OneHot", movement::one_hot, Type::Of(2), Free),
     row("", "Or", movement::elementwise, BOOL, Element),
     row("", "PRelu", movement::elementwise, SAME, Element),
     row("", "Pad", movement::pad, SAME, Free),
     row("", "Pow", movement::elementwise, SAME, Element),
+    row("", "QLinearConv", product::quantized_convolution, Type::Of(7), Contraction),
+    row("", "QLinearMatMul", product::quantized_matmul, Type::Of(7), Contraction),
     row("", "QuantizeLinear", movement::same, Type::Of(2), Element),
     row("", "RMSNormalization", movement::same, SAME, Element),
     row("", "RandomNormalLike", movement::same, SAME, Element),
@@ -142,6 +150,7 @@ pub(super) static RULES: &[Operator] = &[
     row("", "ReduceSumSquare", movement::reduce, SAME, Element),
     row("", "Relu", movement::same, SAME, Element),
     row("", "Reshape", movement::reshape, SAME, Free),
+    row("", "Resize", movement::resize, SAME, Element),
     row("", "RotaryEmbedding", movement::same, SAME, Element),
     row("", "Round", movement::same, SAME, Element),
     row("", "ScatterElements", movement::same, SAME, Free),
@@ -171,6 +180,8 @@ pub(super) static RULES: &[Operator] = &[
     row(MS, "Attention", product::attention_packed_weights, SAME, Attention),
     row(MS, "BiasAdd", movement::elementwise, SAME, Element),
     row(MS, "BiasGelu", movement::elementwise, SAME, Element),
+    row(MS, "BiasSplitGelu", movement::bias_split, SAME, Element),
+    row(MS, "DynamicQuantizeMatMul", product::matmul, SAME, Contraction),
     row(MS, "FastGelu", movement::same, SAME, Element),
     row(MS, "FusedConv", product::convolution, SAME, Contraction),
     row(MS, "FusedGemm", product::gemm, SAME, Contraction),
@@ -179,7 +190,10 @@ pub(super) static RULES: &[Operator] = &[
     row(MS, "GroupNorm", movement::same, SAME, Element),
     row(MS, "GroupQueryAttention", movement::same, SAME, Attention),
     row(MS, "LayerNormalization", movement::same, SAME, Element),
+    row(MS, "MatMulIntegerToFloat", product::matmul, Type::Of(2), Contraction),
+    row(MS, "MatMulNBits", product::packed_matmul, SAME, Contraction),
     row(MS, "MultiHeadAttention", product::multi_head_attention, SAME, Attention),
+    row(MS, "QAttention", product::attention_packed_weights, Type::Of(2), Attention),
     row(MS, "QuickGelu", movement::same, SAME, Element),
     row(MS, "RotaryEmbedding", movement::same, SAME, Element),
     row(MS, "SimplifiedLayerNormalization", movement::same, SAME, Element),
@@ -200,6 +214,6 @@ mod tests {
     fn operators_are_found_by_domain_and_name() {
         assert!(find("", "MatMul").is_some());
         assert!(find("com.microsoft", "MatMul").is_none());
-        assert!(find("", "NonZero").is_none());
+        assert!(find("", "Unique").is_none());
     }
 }

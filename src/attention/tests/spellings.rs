@@ -280,7 +280,7 @@ fn what_is_no_site_is_noted_with_the_reason() {
         "not over the last axis",
         &[PROJECTIONS, across, MERGE, LINEAR, RESIDUAL],
     );
-    let quantized: &[&str] = &["com.microsoft:QAttention stream square -> merged"];
+    let quantized: &[&str] = &["com.microsoft:PackedAttention stream square -> merged"];
     expect_note("not understood yet", &[&PROJECTIONS[..2], quantized]);
 }
 
