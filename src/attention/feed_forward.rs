@@ -53,11 +53,14 @@ impl Search<'_> {
     /// (the sums within activation functions), or it spans other branches, which are added by `taken` nodes or have notes of
     /// their own. A note where the branch is something else.
     pub(super) fn feed_forward(&self, addition: NodeId, taken: &IdSet<NodeId>) -> Option<Result<FeedForward, Note>> {
-        let (branch, stream) = self.sides(self.graph.node(addition))?;
-        if !self.has_projection(branch, stream) {
-            return None;
-        }
-        let way = self.way(branch, stream)?;
+        let (later, earlier) = self.sides(self.graph.node(addition))?;
+        // The stream may be computed last, where an attention was added to it since the feed-forward began.
+        let (branch, way) = [(later, earlier), (earlier, later)]
+            .into_iter()
+            .find_map(|(branch, stream)| {
+                let way = self.has_projection(branch, stream).then(|| self.way(branch, stream));
+                Some((branch, way.flatten()?))
+            })?;
         let taken = way.nodes.iter().filter(|id| taken.contains(id));
         match taken.max_by_key(|id| self.variable.place(**id)) {
             None => self.judge(addition, branch, &way),

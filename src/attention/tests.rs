@@ -4,7 +4,10 @@ mod architectures;
 mod exits;
 mod feed_forward;
 mod hostile;
+mod linear;
 mod nested;
+mod parallel;
+mod quantized;
 mod spellings;
 
 use super::*;

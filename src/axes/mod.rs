@@ -83,44 +83,30 @@ impl Axes {
     /// latent.
     pub fn analyse(model: &ModelGraph, labels: &InputLabels) -> Result<Axes, AxesError> {
         let order = model.graph.topological_order()?;
-        let mut choices = inputs::choices(model, labels)?.into_iter();
-        let Some(first) = choices.next() else {
+        let choices = inputs::choices(model, labels)?;
+        let Some(first) = choices.first() else {
             return Err(AxesError::NoLatent {
                 inputs: Vec::new(),
                 example: "latent".into(),
             });
         };
         let start = stored_facts(model);
-        let alone = choices.len() == 0;
-        // All are tried: where two of them fit, neither is certain, and that is said. A wrong one is given up at its first
-        // mistake, in the convolutions that a model begins with.
-        let mut fitting: Option<(Option<Layout>, Axes)> = None;
-        let mut others = Vec::new();
-        let tried = std::iter::once(first.clone()).chain(choices);
-        for choice in tried.filter(|_| !alone) {
-            if choice.is_last_resort && fitting.is_some() {
-                break;
-            }
-            let layout = choice.layout.clone();
-            match push(model, &order, choice, &start, Mistakes::End) {
-                (mistakes, _) if !mistakes.is_empty() => {}
-                (_, axes) if fitting.is_none() => fitting = Some((layout, axes)),
-                _ => others.extend(layout),
+        // Where every layout makes a projection sum over a whole axis, the model mixes tokens so, and that tells nothing.
+        for strictness in [Mistakes::EndAtProjections, Mistakes::EndAtConvolutions] {
+            if choices.len() > 1
+                && let Some(axes) = fitting(model, &order, &choices, &start, strictness)
+            {
+                return Ok(axes);
             }
         }
-        if let Some((layout, mut axes)) = fitting {
-            axes.notes.extend(layout.and_then(|layout| layout.assumed(&others)));
-            return Ok(axes);
-        }
-        let layout = first.layout.clone();
         let (mistakes, mut axes) = push(model, &order, first, &start, Mistakes::Collect);
         if mistakes.is_empty() {
             return Ok(axes);
         }
         axes.notes.push(Note::new(
             "the inputs",
-            format!("a convolution or projection sums over {mistakes}, so the axes of an input are probably not what its rank says"),
-            match layout {
+            format!("a convolution sums over {mistakes}, so the axes of an input are probably not what its rank says"),
+            match &first.layout {
                 Some(layout) => format!("say what they count, in the form {}", layout.labelling()),
                 None => "say what they count with --axes, or in the rules file under `inputs`".to_owned(),
             },
@@ -191,9 +177,39 @@ fn stored_facts(model: &ModelGraph) -> Vec<Facts> {
 #[derive(Clone, Copy, PartialEq)]
 enum Mistakes {
     /// It ends the analysis.
-    End,
-    /// It is put to the others.
+    EndAtProjections,
+    /// That of a convolution ends the analysis, others are none.
+    EndAtConvolutions,
+    /// That of a convolution is put to the others.
     Collect,
+}
+
+/// The axes under the first of `choices` that makes no mistake.
+///
+/// All are tried: where two of them fit, neither is certain, and that is said. A wrong one is given up at its first mistake,
+/// in the layers that a model begins with.
+fn fitting(
+    model: &ModelGraph,
+    order: &[NodeId],
+    choices: &[inputs::Labelled],
+    start: &[Facts],
+    strictness: Mistakes,
+) -> Option<Axes> {
+    let mut fitting: Option<(Option<Layout>, Axes)> = None;
+    let mut others = Vec::new();
+    for choice in choices {
+        if choice.is_last_resort && fitting.is_some() {
+            break;
+        }
+        match push(model, order, choice, start, strictness) {
+            (mistakes, _) if !mistakes.is_empty() => {}
+            (_, axes) if fitting.is_none() => fitting = Some((choice.layout.clone(), axes)),
+            _ => others.extend(choice.layout.clone()),
+        }
+    }
+    let (layout, mut axes) = fitting?;
+    axes.notes.extend(layout.and_then(|layout| layout.assumed(&others)));
+    Some(axes)
 }
 
 /// Pushes the labels of the inputs through the graph, from the facts of `start`. Gives the labels that a convolution sums
@@ -201,20 +217,20 @@ enum Mistakes {
 fn push(
     model: &ModelGraph,
     order: &[NodeId],
-    inputs: inputs::Labelled,
+    inputs: &inputs::Labelled,
     start: &[Facts],
     on_mistake: Mistakes,
 ) -> (Labels, Axes) {
     let mut facts = start.to_vec();
     let mut symbols = BTreeSet::new();
-    for (value, shape) in inputs.shapes {
-        for dim in &shape {
+    for (value, shape) in &inputs.shapes {
+        for dim in shape {
             dim.size().symbols(&mut |symbol| {
                 symbols.insert(symbol.to_owned());
             });
         }
         if let Some(fact) = facts.get_mut(value.index()) {
-            fact.shape = Some(shape);
+            fact.shape = Some(shape.clone());
         }
     }
     let mut opaque: BTreeMap<(String, String), (usize, bool)> = BTreeMap::new();
@@ -240,7 +256,10 @@ fn push(
             opaque_nodes.insert(*id);
         }
         mistakes = mistakes.union(product::contracted_by_mistake(&call));
-        if on_mistake == Mistakes::End && !mistakes.is_empty() {
+        if on_mistake == Mistakes::EndAtProjections {
+            mistakes = mistakes.union(product::projected_by_mistake(&call));
+        }
+        if on_mistake != Mistakes::Collect && !mistakes.is_empty() {
             break;
         }
         let mut shapes = shapes.unwrap_or_default();
@@ -260,7 +279,7 @@ fn push(
         }
         record(model, node, shapes, element, integers, &mut facts);
     }
-    let mut notes = inputs.notes;
+    let mut notes = inputs.notes.clone();
     notes.extend(disagreement);
     notes.extend(dispute.map(|(mut note, more)| {
         if more > 0 {

@@ -143,15 +143,20 @@ fn is_convolution(node: &Node) -> bool {
     )
 }
 
-/// Labels that a convolution or projection sums over and should not: a sign that the input's axes were named wrongly.
-///
-/// A convolution sums over channels alone. A projection may sum over a part of the rows and columns, those of a patch, but
-/// never over all of an axis.
+/// Labels that a convolution sums over and should not: a sign that the input's axes were named wrongly.
 pub(super) fn contracted_by_mistake(call: &Call<'_>) -> Labels {
     match call.shape(0) {
         Some([_, summed, ..]) if is_convolution(call.node) => {
             summed.labels().without(Labels::of([Label::Channels, Label::Other]))
         }
+        _ => Labels::NONE,
+    }
+}
+
+/// The same of a projection: it may sum over a part of the rows and columns, those of a patch, but hardly over all of an
+/// axis.
+pub(super) fn projected_by_mistake(call: &Call<'_>) -> Labels {
+    match call.shape(0) {
         Some([kept @ .., summed]) if call.node.is("MatMul") && is_weight(call.shape(1)) => {
             let left = kept.iter().map(Dimension::labels).fold(Labels::NONE, Labels::union);
             let latent = Labels::of([Label::Frames, Label::Height, Label::Width]);

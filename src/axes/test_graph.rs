@@ -8,7 +8,18 @@ use crate::onnx::messages::{
 };
 
 /// Attributes that hold one integer.
-static SCALARS: &[&str] = &["axis", "to", "transB", "num_heads", "keepdims", "start", "end", "group"];
+static SCALARS: &[&str] = &[
+    "axis",
+    "to",
+    "transB",
+    "num_heads",
+    "keepdims",
+    "start",
+    "end",
+    "group",
+    "N",
+    "K",
+];
 
 /// The size of an axis of an input.
 pub(crate) enum At {

@@ -284,18 +284,6 @@ fn residual_branches_that_are_no_feed_forwards_are_noted() {
         "Add image c2 -> next",
     ];
     expect_note("mixes neighbours", &[STREAM, convolution]);
-    let linear_attention: &[&str] = &[
-        "MatMul stream square -> q",
-        "MatMul stream square -> k",
-        "MatMul stream square -> v",
-        "Relu q -> qr",
-        "Transpose k -> kt perm=0,2,1",
-        "MatMul kt v -> kv",
-        "MatMul qr kv -> mixed",
-        "MatMul mixed square -> out",
-        "Add stream out -> next",
-    ];
-    expect_note("no feed-forward", &[STREAM, linear_attention]);
     let conditioning: &[&str] = &[
         "MatMul condition up -> h",
         "Relu h -> a",

@@ -4,7 +4,8 @@
 
 Needs torch (2.13), diffusers (0.42), onnx (1.23) and onnxscript. The weights are random. Each model gets a folder of its
 own with TorchScript (opset 17) and dynamo (opset 23) exports, the first of them once more with every name replaced by a
-random one, and `truth.json`. ONNX Runtime refuses what dynamo makes of DiT and PixArt. Sizes of axes differ, so that
+random one, and `truth.json`. ONNX Runtime refuses what dynamo makes of DiT and PixArt, and TorchScript cannot export
+Kandinsky 5. Sizes of axes differ, so that
 they can be told apart by size; none is 1, which is also the size of an axis that is broadcast.
 """
 import json
@@ -76,14 +77,64 @@ def pixart():
     return model, inputs, dict(batch=2, height=8, width=8, text=5), {}
 
 
-# For each model the kinds of its attention modules, by the end of their names.
+def sana():
+    """Linear attention without softmax, feed-forwards of convolutions."""
+    model = diffusers.SanaTransformer2DModel(
+        patch_size=1, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=4, num_attention_heads=4,
+        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=12, sample_size=8,
+    )
+    inputs = dict(hidden_states=torch.randn(2, 4, 6, 8), encoder_hidden_states=torch.randn(2, 5, 12),
+                  timestep=torch.full((2,), 500.0))
+    return model, inputs, dict(batch=2, height=6, width=8, text=5), {}
+
+
+def hunyuandit():
+    """Two texts of two lengths, skips from the first blocks to the last, a note on the pooling of the second text."""
+    model = diffusers.HunyuanDiT2DModel(
+        **HEADS, in_channels=4, patch_size=2, sample_size=8, hidden_size=16, num_layers=4, mlp_ratio=2,
+        cross_attention_dim=12, cross_attention_dim_t5=16, pooled_projection_dim=6, text_len=5, text_len_t5=7,
+        use_style_cond_and_image_meta_size=False,
+    )
+    inputs = dict(hidden_states=torch.randn(2, 4, 8, 8), timestep=torch.full((2,), 500.0),
+                  encoder_hidden_states=torch.randn(2, 5, 12), text_embedding_mask=torch.ones(2, 5),
+                  encoder_hidden_states_t5=torch.randn(2, 7, 16), text_embedding_mask_t5=torch.ones(2, 7))
+    return model, inputs, dict(batch=2, height=8, width=8, text=5), {}
+
+
+def kandinsky5():
+    """A latent whose channels come last, patched by a reshape and a projection."""
+    model = diffusers.Kandinsky5Transformer3DModel(
+        in_visual_dim=4, in_text_dim=12, in_text_dim2=10, time_dim=8, out_visual_dim=4, patch_size=(1, 2, 2), model_dim=16,
+        ff_dim=32, num_text_blocks=1, num_visual_blocks=2, axes_dims=(2, 2, 4),
+    )
+    inputs = dict(hidden_states=torch.randn(2, 3, 8, 10, 4), encoder_hidden_states=torch.randn(2, 5, 12),
+                  timestep=torch.full((2,), 500.0), pooled_projections=torch.randn(2, 10))
+    return model, inputs, dict(batch=2, frames=3, height=8, width=10, text=5), {}
+
+
+# For each model the kinds of its attention modules, by the end of their names; the first that fits.
 MODELS = {
     "cogvideox": (cogvideox, {"attn1": "joint"}),
     "flux": (flux, {"attn": "joint"}),
     "sd3": (sd3, {"attn": "joint", "attn2": "spatial"}),
     "dit": (dit, {"attn1": "spatial"}),
     "pixart": (pixart, {"attn1": "spatial", "attn2": "cross"}),
+    "sana": (sana, {"attn1": "spatial", "attn2": "cross"}),
+    "hunyuandit": (hunyuandit, {"attn1": "spatial", "attn2": "cross"}),
+    "kandinsky5": (kandinsky5, {"text_transformer_blocks.0.self_attention": "text", "self_attention": "full",
+                                "cross_attention": "cross"}),
 }
+
+# Inputs that are no tensors, or stay as they are.
+GIVEN = {
+    "PixArtTransformer2DModel": dict(added_cond_kwargs=dict(resolution=None, aspect_ratio=None)),
+    "HunyuanDiT2DModel": dict(image_rotary_emb=(torch.linspace(-1, 1, 128).reshape(16, 8),) * 2),
+    "Kandinsky5Transformer3DModel": dict(visual_rope_pos=[torch.arange(3), torch.arange(4), torch.arange(5)],
+                                         text_rope_pos=torch.arange(5)),
+}
+
+# How many notes there are beside the modules: attention poolings, whose one query counts nothing.
+NOTES = {"hunyuandit": 1}
 
 
 def rms_norm(g, values, shape, weight, eps):
@@ -98,8 +149,10 @@ def rms_norm(g, values, shape, weight, eps):
 torch.onnx.register_custom_op_symbolic("aten::rms_norm", rms_norm, 17)
 
 
-# Models whose dynamo export ONNX Runtime does not take.
-REFUSED = ("dit", "pixart")
+# Models whose dynamo export ONNX Runtime does not take, or where one exporter is enough; and one that TorchScript does not
+# export.
+NO_DYNAMO = ("dit", "pixart", "hunyuandit")
+NO_TORCHSCRIPT = ("kandinsky5",)
 
 
 class Plain(torch.nn.Module):
@@ -110,7 +163,7 @@ class Plain(torch.nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *inputs):
-        more = dict(added_cond_kwargs=dict(resolution=None, aspect_ratio=None)) if "PixArt" in type(self.model).__name__ else {}
+        more = GIVEN.get(type(self.model).__name__, {})
         return self.model(**dict(zip(self.names, inputs)), **more, return_dict=False)[0]
 
 
@@ -141,10 +194,11 @@ def anonymous(source, path):
 
 def write_truth(folder, name, model, sizes, names, kinds):
     modules = [module for module, _ in model.named_modules()]
-    end = lambda module: module.rsplit(".", 1)[-1]
-    attention = [dict(module=module, kind=kinds[end(module)]) for module in modules if end(module) in kinds]
-    feed_forward = [module for module in modules if end(module) in ("ff", "ff_context")]
-    truth = dict(model=name, sizes=sizes, inputs=names, attention=attention, mlp=feed_forward)
+    ends = lambda module, end: module == end or module.endswith("." + end)
+    kind = lambda module: next((kind for end, kind in kinds.items() if ends(module, end)), None)
+    attention = [dict(module=module, kind=kind(module)) for module in modules if kind(module)]
+    feed_forward = [module for module in modules if any(ends(module, end) for end in ("ff", "ff_context", "feed_forward"))]
+    truth = dict(model=name, sizes=sizes, inputs=names, attention=attention, mlp=feed_forward, notes=NOTES.get(name, 0))
     (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
 
 
@@ -160,17 +214,20 @@ def main():
         folder = FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
         plain, values, names = Plain(model, list(inputs)), tuple(inputs.values()), list(inputs)
-        first = folder / f"{name}.ts17.static.onnx"
-        torch.onnx.export(plain, values, first, input_names=names, output_names=["sample"], opset_version=17, dynamo=False)
-        anonymous(first, folder / f"{name}.ts17.static.anon.onnx")
-        if name in REFUSED:
-            write_truth(folder, name, model, sizes, names, kinds)
+        write_truth(folder, name, model, sizes, names, kinds)
+        if name not in NO_TORCHSCRIPT:
+            first = folder / f"{name}.ts17.static.onnx"
+            torch.onnx.export(plain, values, first, input_names=names, output_names=["sample"], opset_version=17, dynamo=False)
+            anonymous(first, folder / f"{name}.ts17.static.anon.onnx")
+        if name in NO_DYNAMO:
             continue
         shapes = (tuple(dynamic[given] for given in names),) if dynamic else None
         program = torch.onnx.export(plain, values, input_names=names, output_names=["sample"], opset_version=23,
                                     dynamo=True, dynamic_shapes=shapes, verbose=False)
-        save(program.model_proto, folder / f"{name}.dyn23.{'dynamic' if dynamic else 'static'}.onnx")
-        write_truth(folder, name, model, sizes, names, kinds)
+        second = folder / f"{name}.dyn23.{'dynamic' if dynamic else 'static'}.onnx"
+        save(program.model_proto, second)
+        if name in NO_TORCHSCRIPT:
+            anonymous(second, folder / f"{name}.dyn23.static.anon.onnx")
 
 
 if __name__ == "__main__":
