@@ -304,6 +304,17 @@ impl Labeller<'_> {
         }
     }
 
+    /// Whether axis `place` of an input has the size of the latent's axis `label`.
+    fn is_latent_sized(&self, input: &Input, place: usize, label: Label) -> bool {
+        let Some(layout) = self.latent else { return false };
+        let Some(at) = layout.iter().position(|other| *other == label) else {
+            return false;
+        };
+        let latent = self.inputs.iter().find(|input| input.rank() == Some(layout.len()));
+        let size = latent.and_then(|latent| latent.size(at));
+        size.is_some() && size == input.size(place)
+    }
+
     /// What the rank of an input says, together with its name where there is a choice.
     fn by_rank(&self, input: &Input) -> Option<Vec<Label>> {
         let rank = input.rank()?;
@@ -318,6 +329,10 @@ impl Labeller<'_> {
             == 1;
         match (rank, self.latent) {
             (_, Some(latent)) if latent.len() == rank => Some(latent.to_vec()),
+            // A mask of the latent's rows and columns, without channels.
+            (4, Some(_)) if self.is_latent_sized(input, 2, Height) && self.is_latent_sized(input, 3, Width) => {
+                Some(vec![Batch, Other, Height, Width])
+            }
             (4, Some(_)) if input.size(1).is_some_and(Size::is_one) => Some(vec![Batch, Other, Text, Channels]),
             (3, Some(_)) => Some(vec![Batch, Text, Channels]),
             (3, None) if input.is_named(TEXT_NAMES) => Some(vec![Batch, Text, Channels]),
