@@ -2,6 +2,7 @@
 
 use super::dimension::Dimension;
 use super::label::Label::{self, Batch, Channels, Frames, Height, Other, Text, Tokens, Width};
+use super::layout::{LATENTS, Layout, TOKEN_LATENTS};
 use super::note::{AxesError, Note, labelling};
 use super::size::Size;
 use crate::graph::{ModelGraph, ValueId};
@@ -43,20 +44,6 @@ fn faults(inputs: &[Input], given: &InputLabels) -> Vec<AxesError> {
 fn names(inputs: &[Input]) -> Vec<String> {
     inputs.iter().map(|input| input.name.clone()).collect()
 }
-
-/// Layouts of latents, in the order in which they are tried. One that makes a convolution or projection sum
-/// over what it should not is wrong, and the next one is tried.
-static LATENTS: &[&[Label]] = &[
-    &[Batch, Channels, Frames, Height, Width],
-    &[Batch, Frames, Channels, Height, Width],
-    &[Batch, Frames, Height, Width, Channels],
-    &[Batch, Channels, Height, Width],
-    &[Batch, Height, Width, Channels],
-];
-
-/// Layouts of latents whose tokens were put together before the model. The second one, of audio, is tried where a
-/// convolution speaks against the first.
-static TOKEN_LATENTS: [&[Label]; 2] = [&[Batch, Tokens, Channels], &[Batch, Channels, Tokens]];
 
 /// Names of text inputs. They tell text from latents whose tokens were put together; where the latent has axes of its
 /// own for height and width, an input of rank 3 is taken for text whatever its name is.
@@ -109,42 +96,6 @@ pub(super) struct Labelled {
     pub layout: Option<Layout>,
     /// Whether it is only worth a look where no choice before it fits.
     pub is_last_resort: bool,
-}
-
-/// What the axes of an input were taken for.
-#[derive(Clone, Debug)]
-pub(super) struct Layout {
-    input: String,
-    labels: &'static [Label],
-}
-
-impl Layout {
-    /// The note that nothing in the graph tells this layout from `others`; none where there are no others.
-    pub fn assumed(&self, others: &[Layout]) -> Option<Note> {
-        let other = others.first()?;
-        Some(Note::new(
-            format!("input `{}`", self.input),
-            format!(
-                "its axes are assumed to be {}, but no convolution or projection tells so",
-                self.words()
-            ),
-            format!(
-                "say what they count: {}; or else {}",
-                self.labelling(),
-                other.labelling()
-            ),
-        ))
-    }
-
-    /// How to say that the input has this layout.
-    pub fn labelling(&self) -> String {
-        labelling(&self.input, &self.words())
-    }
-
-    fn words(&self) -> String {
-        let words: Vec<&str> = self.labels.iter().map(|label| label.word()).collect();
-        words.join(",")
-    }
 }
 
 /// Every way to label the inputs that fits their ranks, the likeliest first. Never empty.

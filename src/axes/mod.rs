@@ -19,11 +19,13 @@ mod inputs;
 mod integers;
 mod join;
 mod label;
+mod layout;
 mod movement;
 mod note;
 mod polynomial;
 mod product;
 mod size;
+mod stored;
 mod table;
 
 #[cfg(test)]
@@ -38,11 +40,11 @@ pub(crate) use note::labelling;
 pub use note::{AxesError, Note};
 pub use size::{Bindings, Size};
 
-use crate::graph::{self, ModelGraph, Node, NodeId, ValueId};
-use crate::onnx::messages::{DataType, TensorProto};
+use crate::graph::{ModelGraph, Node, NodeId, ValueId};
+use crate::onnx::messages::DataType;
 use call::{Call, Facts, Shapes};
-use inputs::Layout;
 use integers::Integers;
+use layout::Layout;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use table::Type;
 
@@ -90,7 +92,7 @@ impl Axes {
                 example: "latent".into(),
             });
         };
-        let start = stored_facts(model);
+        let start = stored::facts(model);
         // Where every layout makes a projection sum over a whole axis, the model mixes tokens so, and that tells nothing.
         for strictness in [Mistakes::EndAtProjections, Mistakes::EndAtConvolutions] {
             if choices.len() > 1
@@ -148,29 +150,6 @@ impl Axes {
     pub fn symbols(&self) -> impl Iterator<Item = &str> {
         self.symbols.iter().map(String::as_str)
     }
-}
-
-/// What is known before any input is labelled: stored tensors and declared element types.
-fn stored_facts(model: &ModelGraph) -> Vec<Facts> {
-    let graph = &model.graph;
-    let facts = graph.values().map(|(value, entry)| {
-        let element = graph
-            .tensor_type(value)
-            .and_then(|tensor| DataType::try_from(tensor.elem_type?).ok());
-        let Some(tensor) = entry.initializer() else {
-            return Facts {
-                element,
-                ..Facts::default()
-            };
-        };
-        let overridable = entry.origin() == graph::Origin::Input;
-        Facts {
-            shape: Some(movement::of_tensor(tensor)),
-            element: element.or_else(|| DataType::try_from(tensor.data_type?).ok()),
-            integers: if overridable { None } else { stored(model, tensor) },
-        }
-    });
-    facts.collect()
 }
 
 /// What a label that a convolution or projection sums over by mistake does.
@@ -266,7 +245,7 @@ fn push(
         shapes.resize_with(node.outputs().len(), || None);
         let element = operator.and_then(|operator| element(&call, operator.element));
         let integers = match shapes.first() {
-            Some(shape) if node.is("Constant") => constant(&call).filter(|_| shape.is_some()),
+            Some(shape) if node.is("Constant") => stored::constant(&call).filter(|_| shape.is_some()),
             Some(shape) => integers::fold(&call, shape.as_deref()),
             None => None,
         };
@@ -368,34 +347,4 @@ fn element(call: &Call<'_>, rule: Type) -> Option<DataType> {
             None => Some(DataType::Float),
         },
     }
-}
-
-/// The elements of a small stored tensor of integers.
-fn stored(model: &ModelGraph, tensor: &TensorProto) -> Option<Integers> {
-    let element = DataType::try_from(tensor.data_type?).ok()?;
-    if !matches!(element, DataType::Int64 | DataType::Int32 | DataType::Bool) {
-        return None;
-    }
-    let dims: Option<Vec<usize>> = tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect();
-    let dims = dims?;
-    let count = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))?;
-    if count > integers::MOST_ELEMENTS {
-        return None;
-    }
-    let values = model.weights().integers(tensor).ok()?;
-    Integers::new(
-        dims,
-        values.into_iter().map(|value| Some(Size::number(value))).collect(),
-    )
-}
-
-fn constant(call: &Call<'_>) -> Option<Integers> {
-    if let Some(tensor) = call.node.attribute("value").and_then(|attribute| attribute.t.as_ref()) {
-        return stored(call.model, tensor);
-    }
-    if let Some(values) = call.node.ints("value_ints") {
-        return Integers::list(values.iter().map(|value| Some(Size::number(*value))).collect());
-    }
-    let value = call.node.attribute("value_int")?.i?;
-    Integers::new(Vec::new(), vec![Some(Size::number(value))])
 }

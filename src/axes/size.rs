@@ -310,6 +310,8 @@ mod tests {
             sum = &sum * &(&Size::symbol(&format!("s{index}")) + &Size::ONE);
         }
         assert!(sum.has_unknown());
+        let symbols: Vec<Size> = (0..100).map(|index| Size::symbol(&format!("s{index}"))).collect();
+        assert!(Size::product(&symbols).has_unknown());
     }
 
     #[test]

@@ -229,3 +229,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn joints_that_share_their_parts_come_to_an_end() {
+    // Each line doubles what it joins, and a product between them keeps the joints apart.
+    let mut lines = vec!["Concat words words -> j0 axis=1".to_owned()];
+    for at in 1..40 {
+        lines.push(format!("Concat j{} latent1 -> k{at} axis=1", at - 1));
+        lines.push(format!("Concat k{at} k{at} -> j{at} axis=1"));
+    }
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let flat = input(
+        "latent1",
+        &[At::Number(2), At::Number(7), At::Number(12)],
+        DataType::Float,
+    );
+    let model = model(vec![latent(), text(), flat], vec![], &lines);
+    let shown = shape(&model, &analysed(&model), "j39");
+    assert!(shown.len() < 200, "{shown}");
+}
