@@ -26,6 +26,8 @@ pub struct SiteCost {
     pub share: f64,
     /// Bytes of the cached values; none where a size has no number.
     pub cache_bytes: Option<u64>,
+    /// The same where the values are cached behind the gate; none where there is no gate.
+    pub gated_cache_bytes: Option<u64>,
 }
 
 impl Cut {
@@ -88,6 +90,7 @@ impl Sites {
                 flops: saved,
                 share,
                 cache_bytes: site.output.bytes(bindings),
+                gated_cache_bytes: site.gated.as_ref().and_then(|cuts| cuts.bytes(bindings)),
             }
         });
         Costs {

@@ -147,12 +147,12 @@ pub fn rules(options: &RulesOptions, terminal: &Terminal) -> Result<Rules, Failu
 pub fn patched(path: &Path, analysis: Analysis, rules: &Rules, terminal: &Terminal) -> Result<Patched, Failure> {
     let refuse = Failure::of(path, Failure::rewrite);
     let Analysis { model, sites, .. } = analysis;
-    let choices = match select(&sites, rules) {
+    let choices = match select(&sites, rules, None) {
         Ok(choices) => choices,
         Err(error) => return Err(refuse(error)),
     };
     for (index, rule) in rules.rules.iter().enumerate() {
-        if rule.broadcast.is_some() && !choices.iter().any(|choice| choice.rule == index) {
+        if rule.action.is_some() && !choices.iter().any(|choice| choice.rule == index) {
             let text = format!(
                 "rule `{}` ({}:{}) matches no site of this model",
                 rule.name, rules.file, rule.line

@@ -262,8 +262,8 @@ fn facts(
         RuleFigures {
             name: rule.name.clone(),
             kind: kinds.into_iter().collect::<Vec<_>>().join(", "),
-            range: rule.broadcast.range.get(),
-            window: rule.broadcast.window,
+            strategy: rule.strategy,
+            timing: rule.timing.clone(),
             sites: plan.sites_of(index).count(),
             steps_broadcast: schedule.share(index),
             step_share: shares.get(index).copied(),

@@ -122,7 +122,7 @@ pub fn patch(
                     "rule `{}` never broadcasts in the {} steps of this scheduler (timesteps {first} to {last}): {}",
                     rule.name,
                     timesteps.len(),
-                    rule.broadcast
+                    rule.timing
                 ));
             }
         }
@@ -215,7 +215,7 @@ fn summary(plan: &Plan) -> String {
             "rule {}: {} — {}{}",
             rule.name,
             kinds.join(", "),
-            rule.broadcast,
+            rule.action(),
             share.unwrap_or_default()
         )
     });

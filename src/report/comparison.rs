@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::ReportError;
 use super::statistics::{Distribution, mean, median_of_ratios, quantile, ratio_of_medians};
 use crate::quality::{ClipQuality, QualitySummary};
-use crate::rules::Window;
+use crate::rules::{Strategy, Timing};
 
 /// The version of the JSON that [`Comparison`] serialises to; it grows when a field changes its meaning or goes.
-const FORMAT: u32 = 1;
+///
+/// 2: a rule has a strategy and a timing.
+const FORMAT: u32 = 2;
 
 /// A comparison of original and patched model. All times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,10 +83,11 @@ pub struct RuleFigures {
     pub name: String,
     /// The kind of modules, such as `spatial`.
     pub kind: String,
-    /// Modules are computed once in so many steps inside the window.
-    pub range: u32,
-    /// Within which broadcasting is allowed.
-    pub window: Window,
+    /// What takes the place of computing.
+    #[serde(flatten)]
+    pub strategy: Strategy,
+    /// At which steps.
+    pub timing: Timing,
     /// How many modules the rule applies to.
     pub sites: usize,
     /// The share of all steps of a run in which these modules were broadcast, 0 to 1.
@@ -239,6 +242,7 @@ fn figures<'a>(measured: impl Iterator<Item = &'a Measured>) -> Result<VariantFi
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::rules::{Broadcast, Window};
 
     fn quality(psnr: Option<f64>, ssim: f64) -> ClipQuality {
         ClipQuality {
@@ -250,14 +254,12 @@ pub(super) mod tests {
     }
 
     fn facts() -> Facts {
+        let timing = |range| Broadcast::new(range, Window::timesteps(100.0, 800.0).unwrap()).unwrap();
         let rule = |name: &str, range, steps_broadcast, step_share| RuleFigures {
             name: name.to_owned(),
             kind: name.to_owned(),
-            range,
-            window: Window::Timesteps {
-                low: 100.0,
-                high: 800.0,
-            },
+            strategy: Strategy::Reuse,
+            timing: timing(range).into(),
             sites: 6,
             steps_broadcast,
             step_share: Some(step_share),

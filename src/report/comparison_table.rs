@@ -4,6 +4,7 @@ use super::comparison::{Comparison, VariantFigures};
 use super::number::{decibels, milliseconds, percent, ratio, similarity};
 use super::table::{Alignment, Table, TableStyle};
 use crate::quality::Spread;
+use crate::rules::Action;
 
 impl Comparison {
     /// The comparison as text: what was run, times, rules, quality, speed-up.
@@ -74,18 +75,20 @@ impl Comparison {
         let mut table = Table::new([
             ("rule", Alignment::Left),
             ("kind", Alignment::Left),
-            ("range", Alignment::Right),
-            ("window", Alignment::Left),
+            ("broadcast", Alignment::Left),
             ("sites", Alignment::Right),
             ("steps broadcast", Alignment::Right),
             ("share of a step", Alignment::Right),
         ]);
         for rule in &self.facts.rules {
+            let action = Action {
+                strategy: rule.strategy,
+                timing: rule.timing.clone(),
+            };
             table.row([
                 rule.name.clone(),
                 rule.kind.clone(),
-                rule.range.to_string(),
-                rule.window.to_string(),
+                action.to_string(),
                 rule.sites.to_string(),
                 percent(rule.steps_broadcast),
                 rule.step_share.map_or_else(|| "–".to_owned(), percent),
@@ -177,7 +180,7 @@ mod tests {
         comparison.facts.rules.clear();
         let text = comparison.render(TableStyle::Plain);
         assert!(
-            !text.contains("PSNR") && !text.contains("Allowed") && !text.contains("range"),
+            !text.contains("PSNR") && !text.contains("Allowed") && !text.contains("broadcast  "),
             "{text}"
         );
         assert!(text.contains("Speed-up"));

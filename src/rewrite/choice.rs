@@ -1,9 +1,9 @@
 //! Which rule each site has.
 
 use super::RewriteError;
-use crate::attention::{Cuts, Site, Sites};
-use crate::rules::{CutPoint, Rules, SiteFacts};
-use std::collections::BTreeSet;
+use crate::attention::{Costs, Cuts, Kind, Site, Sites};
+use crate::rules::{CutPoint, Rules, SiteFacts, Strategy};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A site that is broadcast by a rule.
 #[derive(Clone, Debug)]
@@ -16,22 +16,28 @@ pub struct Choice<'a> {
     pub cuts: &'a Cuts,
 }
 
-/// Gives each site the first rule that matches it. Sites without a rule, or with one that never broadcasts, are left
+/// Gives each site the first rule that matches it. `costs` are needed where rules ask what a site costs. Sites without a rule, or with one that never broadcasts, are left
 /// out. In the order of the sites.
 ///
 /// # Errors
 /// [`RewriteError::NoSites`] and [`RewriteError::NothingMatches`] where nothing would be broadcast,
 /// [`RewriteError::NoGate`] where a rule asks for a cut that is not there.
-pub fn select<'a>(sites: &'a Sites, rules: &Rules) -> Result<Vec<Choice<'a>>, RewriteError> {
+pub fn select<'a>(sites: &'a Sites, rules: &Rules, costs: Option<&Costs>) -> Result<Vec<Choice<'a>>, RewriteError> {
+    for rule in &rules.rules {
+        match rule.strategy() {
+            None | Some(Strategy::Reuse) => {}
+            Some(strategy) => {
+                return Err(RewriteError::Strategy {
+                    rule: rule.name.clone(),
+                    strategy,
+                });
+            }
+        }
+    }
     let mut choices = Vec::new();
-    for site in &sites.sites {
-        let facts = SiteFacts {
-            kind: site.kind,
-            block: site.block,
-            name: site.module.as_deref(),
-        };
+    for (site, facts) in sites.sites.iter().zip(facts(sites, costs)) {
         let Some(rule) = rules.choose(&facts) else { continue };
-        if rules.rules[rule].broadcast.is_none() {
+        if rules.rules[rule].action.is_none() {
             continue;
         }
         let cuts = match rules.rules[rule].cut {
@@ -55,4 +61,34 @@ pub fn select<'a>(sites: &'a Sites, rules: &Rules) -> Result<Vec<Choice<'a>>, Re
         });
     }
     Ok(choices)
+}
+
+/// What rules can ask of each site, in the order of the sites. `costs` are those of these sites; without them, or where
+/// sizes are open, rules cannot ask what a site costs.
+pub fn facts<'a>(sites: &'a Sites, costs: Option<&'a Costs>) -> impl Iterator<Item = SiteFacts<'a>> {
+    let blocks = blocks(sites);
+    // A share of what could not be counted would be too large.
+    let counted = costs.is_some_and(|costs| costs.uncounted == 0);
+    sites.sites.iter().enumerate().map(move |(index, site)| {
+        let cost = costs.and_then(|costs| costs.sites.get(index));
+        SiteFacts {
+            kind: site.kind,
+            block: site.block,
+            blocks: blocks.get(&site.kind).copied().unwrap_or(0),
+            name: site.module.as_deref(),
+            cache_bytes: cost.and_then(|cost| cost.cache_bytes),
+            gated_cache_bytes: cost.and_then(|cost| cost.gated_cache_bytes),
+            share: cost.filter(|_| counted).map(|cost| cost.share),
+        }
+    })
+}
+
+/// How many blocks of each kind a model has.
+fn blocks(sites: &Sites) -> BTreeMap<Kind, usize> {
+    let mut blocks = BTreeMap::new();
+    for site in &sites.sites {
+        let count = blocks.entry(site.kind).or_insert(0);
+        *count = site.block.saturating_add(1).max(*count);
+    }
+    blocks
 }

@@ -1,6 +1,7 @@
 //! Why a graph could not be rewritten.
 
 use crate::graph::GraphError;
+use crate::rules::Strategy;
 
 /// Why a graph could not be rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,14 @@ pub enum RewriteError {
         rule: String,
         /// The site.
         site: String,
+    },
+    /// A rule asks for a strategy that cannot be written yet.
+    #[error("rule `{rule}` asks for `{}`, which this version cannot patch; write `broadcast`", strategy.key())]
+    Strategy {
+        /// The rule.
+        rule: String,
+        /// What it asks for.
+        strategy: Strategy,
     },
     /// No rule matches any site.
     #[error(

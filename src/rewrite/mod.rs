@@ -12,8 +12,10 @@ mod switch;
 mod tests;
 mod without;
 
-pub use choice::{Choice, select};
+pub use choice::{Choice, facts, select};
 pub use error::RewriteError;
-pub use plan::{CachePlan, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan, SitePlan};
+pub use plan::{
+    CachePlan, CacheRole, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan, SitePlan, StatePlan,
+};
 pub use switch::{Patched, refuse_patched, switch};
 pub use without::without;

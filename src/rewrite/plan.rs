@@ -2,13 +2,13 @@
 //!
 //! It stands as JSON in the model's metadata under [`PLAN_KEY`] and in a file beside the model. A host feeds
 //! `rules[].flag` (`true` broadcasts) and every `sites[].caches[].input`, and hands each `sites[].caches[].output` to
-//! the next step. At step `i` with timestep `t` a rule broadcasts if `i % range != 0`, the window holds the step and the
-//! caches of its sites are filled. What a cache holds before it is filled is never read.
+//! the next step; the same for the state that a rule may have. At which steps a rule broadcasts, its `timing` says, in the
+//! form that it has in the rules; the first step always computes. Caches and states begin as zeros.
 
 use crate::attention::Kind;
 use crate::axes::Size;
 use crate::onnx::messages::DataType;
-use crate::rules::{Broadcast, CutPoint};
+use crate::rules::{Action, CutPoint, Strategy, Timing};
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -18,8 +18,9 @@ pub const PLAN_KEY: &str = "pab.plan";
 
 /// The version of the plan's format that this program writes and reads.
 ///
-/// 2: a site has a list of caches, since it may have several exits.
-const FORMAT: u32 = 2;
+/// 2: a site has a list of caches, since it may have several exits. 3: a rule has a strategy and a timing, and may have a
+/// state; a cache has a role, and says whether it may be written in place.
+const FORMAT: u32 = 3;
 
 /// How to drive a patched model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,8 +72,50 @@ pub struct RulePlan {
     pub name: String,
     /// The `bool` scalar input that broadcasts its sites.
     pub flag: String,
-    /// Range and window.
-    pub broadcast: Broadcast,
+    /// What takes the place of computing: `strategy`, and what belongs to it.
+    #[serde(flatten)]
+    pub strategy: Strategy,
+    /// At which steps.
+    pub timing: Timing,
+    /// What the sites of the rule share from step to step, where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StatePlan>,
+}
+
+impl RulePlan {
+    /// What the rule does, and when.
+    pub fn action(&self) -> Action {
+        Action {
+            strategy: self.strategy,
+            timing: self.timing.clone(),
+        }
+    }
+}
+
+/// A small tensor that the sites of a rule share, handed from step to step like a cache. It begins as zeros.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatePlan {
+    /// The input that takes it.
+    pub input: String,
+    /// The output that gives it for the next step.
+    pub output: String,
+}
+
+/// What a cache holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheRole {
+    /// The value that was computed last.
+    #[default]
+    Value,
+    /// How much the value changed in a step, when it was computed last.
+    FirstDifference,
+    /// How much that changed in a step.
+    SecondDifference,
+    /// What a span of blocks added to the residual stream.
+    Residual,
+    /// The difference that guidance made.
+    Guidance,
 }
 
 /// A site of a plan.
@@ -107,6 +150,10 @@ pub struct CachePlan {
     pub element_type: DataType,
     /// Sizes; those that depend on the model's inputs are written as products, such as `16*batch`.
     pub shape: Vec<PlanSize>,
+    /// What it holds.
+    pub role: CacheRole,
+    /// Whether the output may be written over the input: true where the step that computes does not read the input.
+    pub in_place: bool,
 }
 
 /// A size of a cache: a number, or a product of numbers and names of the model's dimensions.
@@ -188,14 +235,14 @@ impl Plan {
         serde_json::to_string_pretty(self).map_err(|error| PlanError::Write(error.to_string()))
     }
 
-    /// Range and window of each rule.
-    pub fn broadcasts(&self) -> Vec<Broadcast> {
-        self.rules.iter().map(|rule| rule.broadcast).collect()
+    /// When each rule broadcasts.
+    pub fn timings(&self) -> Vec<Timing> {
+        self.rules.iter().map(|rule| rule.timing.clone()).collect()
     }
 
     /// For each step of a run and each rule: compute or broadcast.
     pub fn schedule(&self, timesteps: &[f64]) -> Schedule {
-        Schedule::new(&self.broadcasts(), timesteps)
+        Schedule::new(&self.timings(), timesteps)
     }
 
     /// Every cache with its site, in the order of the sites.

@@ -4,12 +4,12 @@
 //! tensors on. Weights stay in the top-level graph and are held once. Only standard operators are used, so that every
 //! ONNX host runs the result.
 
-use super::plan::{CachePlan, Plan, PlanFormat, PlanSize, RulePlan, SitePlan, can_be_cached};
+use super::plan::{CachePlan, CacheRole, Plan, PlanFormat, PlanSize, RulePlan, SitePlan, can_be_cached};
 use super::{Choice, PLAN_KEY, RewriteError};
 use crate::attention::Part;
 use crate::graph::{Graph, ModelGraph, NewNode, ValueId};
 use crate::onnx::messages::{DataType, Dimension, TensorShapeProto, TensorType, TypeProto, ValueInfoProto};
-use crate::rules::Rules;
+use crate::rules::{Rules, Strategy};
 
 /// A patched model and how to drive it.
 #[derive(Debug)]
@@ -108,18 +108,27 @@ fn add_flags(
 ) -> Result<Vec<(usize, ValueId)>, RewriteError> {
     let mut flags = Vec::new();
     for (index, rule) in rules.rules.iter().enumerate() {
-        let Some(broadcast) = rule
-            .broadcast
+        let Some(action) = rule
+            .action
+            .as_ref()
             .filter(|_| choices.iter().any(|choice| choice.rule == index))
         else {
             continue;
         };
+        if action.strategy != Strategy::Reuse {
+            return Err(RewriteError::Strategy {
+                rule: rule.name.clone(),
+                strategy: action.strategy,
+            });
+        }
         let flag = format!("pab.broadcast.{}", rule.name);
         flags.push((index, graph.add_input(tensor_info(&flag, DataType::Bool, Vec::new()))?));
         plan.rules.push(RulePlan {
             name: rule.name.clone(),
             flag,
-            broadcast,
+            strategy: action.strategy,
+            timing: action.timing.clone(),
+            state: None,
         });
     }
     Ok(flags)
@@ -144,6 +153,8 @@ fn caches_of(choice: &Choice<'_>) -> Result<Vec<CachePlan>, RewriteError> {
             input,
             element_type,
             shape: cut.shape.iter().map(PlanSize::from).collect(),
+            role: CacheRole::Value,
+            in_place: true,
         })
     });
     caches.collect()

@@ -25,7 +25,7 @@ fn patched(name: &str, rules: &str) -> Result<(ModelGraph, Plan), RewriteError> 
     let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
     let sites = Sites::find(&model, &axes).unwrap();
     let rules = Rules::parse("test.yaml", rules).unwrap();
-    let choices = select(&sites, &rules)?;
+    let choices = select(&sites, &rules, None)?;
     let result = switch(model, &choices, &rules)?;
     Ok((result.model, result.plan))
 }
@@ -124,8 +124,8 @@ fn the_plan_survives_its_json_and_refuses_others() {
         plan.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(),
         ["spatial", "rest"]
     );
-    let newer = plan.to_json().unwrap().replace("\"format\": 2", "\"format\": 3");
-    assert!(Plan::parse(&newer).unwrap_err().to_string().contains("format 3"));
+    let newer = plan.to_json().unwrap().replace("\"format\": 3", "\"format\": 4");
+    assert!(Plan::parse(&newer).unwrap_err().to_string().contains("format 4"));
     let odd = plan.to_json().unwrap().replace("\"rule\": 1", "\"rule\": 9");
     assert!(Plan::parse(&odd).is_err());
     assert!(Plan::parse("{}").is_err());

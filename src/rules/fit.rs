@@ -249,11 +249,7 @@ mod tests {
             let rules = Rules::preset(form.preset).unwrap();
             let (Attentions::Unit(kinds) | Attentions::AllOf(kinds) | Attentions::AnyOf(kinds)) = &form.attentions;
             for kind in *kinds {
-                let facts = SiteFacts {
-                    kind: *kind,
-                    block: 0,
-                    name: None,
-                };
+                let facts = SiteFacts::new(*kind, 0, 1);
                 assert!(rules.choose(&facts).is_some(), "{} and {kind}", form.preset);
             }
         }

@@ -4,11 +4,14 @@
 //! places (`tree`) → rules (`check`, and `reach` for rules that can never apply) → [`Rules`]. All errors of a file
 //! are reported at once ([`Report`]).
 
+mod after;
 mod blocks;
 mod broadcast;
+mod bytes;
 mod check;
 mod diagnostic;
 mod fit;
+mod indices;
 mod inputs;
 mod pattern;
 mod preset;
@@ -16,21 +19,32 @@ mod reach;
 mod read;
 mod scalar;
 mod select;
+mod steps;
+mod strategy;
 mod suggest;
+mod timing;
 mod tree;
+mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{BlockRange, Blocks, BlocksError, MAX_BLOCK};
-pub use broadcast::{Broadcast, BroadcastError, Window, WindowError};
+pub use after::{AfterError, AfterTable};
+pub use blocks::{BlockEnd, BlockRange, Blocks};
+pub use broadcast::{Broadcast, BroadcastError};
 pub use diagnostic::{Diagnostic, Report, RulesError};
 pub use fit::{Medium, Proposal, propose};
+pub use indices::{IndexRange, IndexSet, IndicesError, MAX_INDEX};
 pub use inputs::InputAxes;
 pub use pattern::{Pattern, PatternError};
 pub use preset::{DEFAULT_PRESET, Preset, preset_names, presets};
 pub use select::{Match, SiteFacts};
+pub use steps::{StepSet, StepsError};
+pub use strategy::{Action, ForecastOrder, Strategy, UnknownOrder};
+pub use timing::{Timing, TimingError};
+pub use window::{Window, WindowError};
 
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::io::Read;
@@ -47,6 +61,9 @@ pub struct Rules {
     /// What the rules are for, in the author's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The most bytes that all caches together may take.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written_bytes")]
+    pub memory: Option<u64>,
     /// What the axes of the model's inputs count, where the file says so.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "inputs::as_mapping")]
     pub inputs: Vec<InputAxes>,
@@ -58,27 +75,72 @@ pub struct Rules {
 }
 
 /// One rule. Serialises to the form that it has in YAML.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Unique in its file: 1 to 64 of the characters `a-z`, `0-9`, `_` and `-`, as it becomes part of tensor names.
     pub name: String,
     /// What the rule is for, in the author's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Which sites the rule claims.
-    #[serde(rename = "match")]
+    /// What the rule is for: sites, or for [`Strategy::Residual`] spans of blocks.
     pub select: Match,
     /// Which value is cached.
     pub cut: CutPoint,
-    /// How its sites are broadcast; `None` if never (`broadcast: never`), which keeps them from the rules that follow.
-    #[serde(serialize_with = "broadcast_or_never")]
-    pub broadcast: Option<Broadcast>,
+    /// What it does with its sites; `None` if nothing (`broadcast: never`), which keeps them from the other rules.
+    pub action: Option<Action>,
     /// The line of the file in which the rule begins, from 1.
-    #[serde(skip)]
     pub line: usize,
     /// The column in which it begins, from 1.
-    #[serde(skip)]
     pub column: usize,
+}
+
+impl Rule {
+    /// What takes the place of computing; `None` for a rule that never broadcasts.
+    pub fn strategy(&self) -> Option<Strategy> {
+        self.action.as_ref().map(|action| action.strategy)
+    }
+
+    /// Whether the rule claims a site with these facts. Rules for spans and for guidance claim none by themselves.
+    pub fn claims(&self, site: &SiteFacts<'_>) -> bool {
+        self.strategy().is_none_or(Strategy::is_by_site) && self.select.claims(site)
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut rule = serializer.serialize_map(None)?;
+        rule.serialize_entry("name", &self.name)?;
+        if let Some(description) = &self.description {
+            rule.serialize_entry("description", description)?;
+        }
+        match self.strategy() {
+            Some(Strategy::Guidance) => {}
+            Some(Strategy::Residual) => rule.serialize_entry("match", &self.select.of_spans())?,
+            _ => rule.serialize_entry("match", &self.select)?,
+        }
+        match &self.action {
+            None => rule.serialize_entry("broadcast", "never")?,
+            Some(Action { strategy, timing }) => {
+                if strategy.is_by_site() {
+                    rule.serialize_entry("cut", &self.cut)?;
+                }
+                let order = match strategy {
+                    Strategy::Forecast { order } => Some(*order),
+                    _ => None,
+                };
+                rule.serialize_entry(strategy.key(), &ActionForm { order, timing })?;
+            }
+        }
+        rule.end()
+    }
+}
+
+/// What stands under the key of a strategy.
+#[derive(Serialize)]
+struct ActionForm<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<ForecastOrder>,
+    #[serde(flatten)]
+    timing: &'a Timing,
 }
 
 /// Which value of a residual branch is cached.
@@ -154,6 +216,7 @@ impl Rules {
             Some(checked) if findings.diagnostics.is_empty() => Ok(Rules {
                 file: file.to_owned(),
                 description: checked.description,
+                memory: checked.memory,
                 inputs: checked.inputs,
                 rules: checked.rules,
                 text: text.to_owned(),
@@ -211,12 +274,12 @@ impl Rules {
     /// if that rule never broadcasts.
     pub fn choose(&self, site: &SiteFacts<'_>) -> Option<usize> {
         let index = self.claim(site)?;
-        self.rules.get(index)?.broadcast.map(|_| index)
+        self.rules.get(index)?.strategy().map(|_| index)
     }
 
     /// The index of the rule that has a site, the first that matches it, be it one that never broadcasts.
     pub fn claim(&self, site: &SiteFacts<'_>) -> Option<usize> {
-        self.rules.iter().position(|rule| rule.select.claims(site))
+        self.rules.iter().position(|rule| rule.claims(site))
     }
 }
 
@@ -242,9 +305,9 @@ fn not_utf8(file: String, error: &std::string::FromUtf8Error) -> Report {
     }
 }
 
-fn broadcast_or_never<S: Serializer>(broadcast: &Option<Broadcast>, serializer: S) -> Result<S::Ok, S::Error> {
-    match broadcast {
-        Some(broadcast) => broadcast.serialize(serializer),
-        None => serializer.serialize_str("never"),
+fn written_bytes<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => serializer.collect_str(&bytes::Bytes(*bytes)),
+        None => serializer.serialize_none(),
     }
 }

@@ -1,8 +1,8 @@
 //! Rules that can never apply, because earlier rules claim all that they match.
 
 use super::Rule;
-use super::blocks::Blocks;
 use super::check::File;
+use super::indices::{IndexSet, MAX_INDEX};
 use super::tree::Findings;
 use crate::attention::Kind;
 
@@ -28,7 +28,7 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         }
         let hiding: Vec<&Rule> = earlier.into_iter().filter(|other| shares_kind(other, rule)).collect();
         if let Some(same) = hiding.iter().find(|other| same_sites(other, rule)) {
-            let differ = same.broadcast != rule.broadcast || same.cut != rule.cut;
+            let differ = same.action != rule.action || same.cut != rule.cut;
             let message = match differ {
                 true => format!(
                     "rule `{}` contradicts rule `{}` in line {}: both match the same sites and treat them differently",
@@ -68,13 +68,16 @@ fn shares_kind(one: &Rule, other: &Rule) -> bool {
     one.select.kinds.iter().any(|kind| other.select.kinds.contains(kind))
 }
 
-/// The blocks of a rule that no earlier rule takes for this kind.
-fn left(rule: &Rule, kind: Kind, earlier: &[&Rule]) -> Blocks {
+/// A number of blocks that is far above what may be written, so that ranges from either end are apart.
+const MANY: usize = 4 * MAX_INDEX;
+
+/// The blocks of a rule that no earlier rule takes for this kind, in a model of many blocks.
+fn left(rule: &Rule, kind: Kind, earlier: &[&Rule]) -> IndexSet {
     earlier
         .iter()
         .filter(|other| other.select.kinds.contains(&kind))
-        .fold(rule.select.blocks.clone(), |left, other| {
-            left.without(&other.select.blocks)
+        .fold(rule.select.blocks.of(MANY), |left, other| {
+            left.without(&other.select.blocks.of(MANY))
         })
 }
 

@@ -32,6 +32,11 @@ impl Fields {
         let index = self.shape.keys.iter().position(|known| *known == key)?;
         self.values.get(index).cloned().flatten()
     }
+
+    /// Whether a key is there in a wrong spelling.
+    pub fn means(&self, key: &str) -> bool {
+        self.meant.contains(&key)
+    }
 }
 
 /// Reads nodes, and notes what is wrong with them.

@@ -3,13 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use crate::rules::Broadcast;
+use crate::rules::Timing;
 
 /// For each step of a run and each rule, whether the rule's sites compute or broadcast.
 ///
-/// At step `i` (from 0) with timestep `t`, the sites of a rule broadcast if `i % range != 0`, the window holds the step,
-/// and their cache is filled, that is, they were computed at an earlier step of this run. The first step of a run
-/// therefore always computes. VideoSys and diffusers decide the same way (see [`Broadcast::allows`]).
+/// The sites of a rule broadcast at a step that its [`Timing`] allows, if their cache is filled, that is, if they were
+/// computed at an earlier step of this run. The first step of a run therefore always computes. VideoSys and diffusers
+/// decide the same way (see [`crate::rules::Broadcast::allows`] and [`crate::rules::AfterTable`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     rules: usize,
@@ -34,15 +34,14 @@ impl Schedule {
     ///
     /// Samplers that evaluate the model several times a step (PNDM's warm-up, Heun) give one timestep for each
     /// evaluation: that is what VideoSys and diffusers count.
-    pub fn new(rules: &[Broadcast], timesteps: &[f64]) -> Schedule {
+    pub fn new(rules: &[Timing], timesteps: &[f64]) -> Schedule {
+        let allowed: Vec<Vec<bool>> = rules.iter().map(|rule| rule.over(timesteps)).collect();
         let mut flags = Vec::with_capacity(rules.len() * timesteps.len());
-        let mut filled = vec![false; rules.len()];
-        for (step, &timestep) in timesteps.iter().enumerate() {
-            for (rule, filled) in rules.iter().zip(&mut filled) {
-                flags.push(*filled && rule.allows(step, timesteps.len(), timestep));
-                // A step that does not broadcast computes, and a broadcast keeps the cache as it is.
-                *filled = true;
-            }
+        for step in 0..timesteps.len() {
+            // Every step computes or leaves the cache as it is, so that after the first it is filled.
+            let filled = step > 0;
+            let broadcasts = |over: &Vec<bool>| filled && over.get(step).copied().unwrap_or(false);
+            flags.extend(allowed.iter().map(broadcasts));
         }
         Schedule {
             rules: rules.len(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::rules::Window;
+use crate::rules::{Broadcast, Timing, Window};
 use proptest::prelude::*;
 
 /// Where attention modules really ran (1: computed, 0: broadcast) under Pyramid Attention Broadcast of diffusers 0.42.1
@@ -19,8 +19,8 @@ mod recorded {
     ];
 }
 
-fn broadcast(range: u32, window: Window) -> Broadcast {
-    Broadcast::new(range, window).unwrap()
+fn broadcast(range: u32, window: Window) -> Timing {
+    Broadcast::new(range, window).unwrap().into()
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn without_a_window_only_the_first_step_and_every_range_compute() {
 #[test]
 fn empty_runs_and_places_outside() {
     let rule = broadcast(2, Window::Whole);
-    let empty = Schedule::new(&[rule], &[]);
+    let empty = Schedule::new(std::slice::from_ref(&rule), &[]);
     assert_eq!((empty.steps(), empty.rules(), empty.share(0)), (0, 1, 0.0));
     assert!(empty.distinct_sets().is_empty());
     let schedule = Schedule::new(&[rule], &[1.0, 0.0]);
@@ -144,7 +144,7 @@ proptest! {
 
     #[test]
     fn parts_agree(ranges in proptest::collection::vec(2u32..8, 0..4), window in windows(), timesteps in timesteps()) {
-        let rules: Vec<Broadcast> = ranges.iter().map(|&range| broadcast(range, window)).collect();
+        let rules: Vec<Timing> = ranges.iter().map(|&range| broadcast(range, window)).collect();
         let schedule = Schedule::new(&rules, &timesteps);
         prop_assert_eq!((schedule.steps(), schedule.rules()), (timesteps.len(), rules.len()));
         let sets = schedule.distinct_sets();
@@ -154,7 +154,7 @@ proptest! {
         }
         for (rule, alone) in rules.iter().enumerate() {
             // Rules do not touch one another.
-            prop_assert_eq!(schedule.pattern(rule), Schedule::new(&[*alone], &timesteps).pattern(0));
+            prop_assert_eq!(schedule.pattern(rule), Schedule::new(std::slice::from_ref(alone), &timesteps).pattern(0));
             let broadcast = schedule.pattern(rule).matches('0').count();
             prop_assert_eq!(schedule.share(rule), broadcast as f64 / timesteps.len() as f64);
         }

@@ -100,7 +100,7 @@ fn the_plan_stands_in_the_model_and_beside_it() {
     // Timesteps 781 to 101 are inside (100, 800): steps 10 to 44.
     let expected = |range: usize| (10..=44).filter(|step| step % range != 0).count();
     for (rule, range) in [(0, 2), (1, 3), (2, 6)] {
-        assert_eq!(rules[rule]["broadcast"]["range"], range);
+        assert_eq!(rules[rule]["timing"]["range"], range);
         assert_eq!(broadcast(rule), expected(range), "range {range}");
     }
 }

@@ -11,8 +11,8 @@ use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
 use crate::report::{FilePath, Pending, Stack};
-use crate::rewrite::PlanSize;
-use crate::rules::{Proposal, Rules, SiteFacts};
+use crate::rewrite::{PlanSize, facts};
+use crate::rules::{Proposal, Rules};
 use serde::Serialize;
 use std::path::Path;
 
@@ -212,7 +212,12 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
         .iter()
         .zip(&costs.sites)
         .zip(layers::layers(&kinds))
-        .map(|((site, cost), layer)| row(site, cost, layer, analysis, rules, bindings));
+        .zip(facts(sites, Some(&costs)))
+        .map(|(((site, cost), layer), facts)| {
+            let rule = rules.choose(&facts).and_then(|rule| rules.rules.get(rule));
+            let rule = rule.map(|rule| rule.name.clone());
+            row(site, cost, layer, analysis, rule, bindings)
+        });
     let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
     Report {
         model: options.model.clone().into(),
@@ -243,12 +248,14 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
     }
 }
 
-fn row(site: &Site, cost: &SiteCost, layer: usize, analysis: &Analysis, rules: &Rules, bindings: &Bindings) -> Row {
-    let facts = SiteFacts {
-        kind: site.kind,
-        block: site.block,
-        name: site.module.as_deref(),
-    };
+fn row(
+    site: &Site,
+    cost: &SiteCost,
+    layer: usize,
+    analysis: &Analysis,
+    rule: Option<String>,
+    bindings: &Bindings,
+) -> Row {
     Row {
         name: site.name.clone(),
         kind: site.kind,
@@ -272,9 +279,6 @@ fn row(site: &Site, cost: &SiteCost, layer: usize, analysis: &Analysis, rules: &
         cache_bytes: cost.cache_bytes,
         flops: cost.flops,
         share: cost.share,
-        rule: rules
-            .choose(&facts)
-            .and_then(|rule| rules.rules.get(rule))
-            .map(|rule| rule.name.clone()),
+        rule,
     }
 }

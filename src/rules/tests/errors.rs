@@ -43,7 +43,7 @@ rules:
       |
     2 | rule: []
       | ^^^^
-      = help: did you mean `rules`? Keys here are version, description, inputs, rules
+      = help: did you mean `rules`? Keys here are version, description, memory, inputs, rules
 
     error: `Spatial` is no name for a rule
      --> rules.yaml:4:11
@@ -71,21 +71,21 @@ rules:
       |
     6 |     broadcast: { rnage: 2, window: [100, 800] }
       |                  ^^^^^
-      = help: did you mean `range`? Keys here are range, window
+      = help: did you mean `range`? Keys here are range, window, windows, steps, after, skip
 
     error: `window` is keys and values, but here is a list of 2
      --> rules.yaml:6:36
       |
     6 |     broadcast: { rnage: 2, window: [100, 800] }
       |                                    ^^^^^^^^^^
-      = help: write `{ timesteps: [100, 800] }` or `{ fraction: [0.15, 0.85] }`; without a window it is the whole run
+      = help: write `{ timesteps: [100, 800] }`, `{ fraction: [0.15, 0.85] }` or `{ steps: [8, 42] }`; without a window it is the whole run
 
-    error: the range `6..2` is empty: its first block has to stand before its end
+    error: the range `6..2` is empty: its first number has to stand before its end
      --> rules.yaml:8:35
       |
     8 |     match: { kind: cross, blocks: 6..2 }
       |                                   ^^^^
-      = help: blocks count from 0: `3`, `0..6` (without 6), `0..=5` (with 5), `4..`, `..4`, or a list
+      = help: blocks count from 0, or from the last as -1: `3`, `0..6` (without 6), `0..=5` (with 5), `4..`, `..4`, `-1`, `1..-1`, or a list
 
     error: `outptu` is no place to cut
      --> rules.yaml:9:10
@@ -273,7 +273,7 @@ const BROKEN: [(&str, &str); 25] = [
         "expected a kind, found `3`",
     ),
     (
-        "match: { kind: mlp, blocks: §-1 }\n    broadcast: never",
+        "match: { kind: mlp, blocks: §-0 }\n    broadcast: never",
         "names no blocks",
     ),
     (
@@ -332,7 +332,7 @@ const BROKEN: [(&str, &str); 25] = [
     ),
     (
         "match: { kind: mlp }\n    broadcast: { range: 2, window: { timesteps: [1, 2], fraction: §[0, 1] } }",
-        "this is both",
+        "this is several",
     ),
     (
         "match: { kind: mlp }\n    cut: §gated\n    broadcast: never",

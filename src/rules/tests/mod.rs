@@ -22,6 +22,13 @@ rules:
     broadcast: { range: 6, window: { timesteps: [100, 800] } }
 ";
 
+fn reuse(range: u32, window: Window) -> Action {
+    Action {
+        strategy: crate::rules::Strategy::Reuse,
+        timing: Broadcast::new(range, window).unwrap().into(),
+    }
+}
+
 #[test]
 fn the_example() {
     let rules = Rules::parse("rules.yaml", EXAMPLE).unwrap();
@@ -32,14 +39,8 @@ fn the_example() {
     assert_eq!(spatial.select.kinds, [Kind::Spatial]);
     assert!(spatial.select.blocks.is_all());
     assert_eq!(temporal.select.blocks.to_string(), "0..6");
-    assert_eq!(
-        temporal.broadcast,
-        Some(Broadcast::new(3, Window::fraction(0.15, 0.85).unwrap()).unwrap())
-    );
-    assert_eq!(
-        cross.broadcast,
-        Some(Broadcast::new(6, Window::timesteps(100.0, 800.0).unwrap()).unwrap())
-    );
+    assert_eq!(temporal.action, Some(reuse(3, Window::fraction(0.15, 0.85).unwrap())));
+    assert_eq!(cross.action, Some(reuse(6, Window::timesteps(100.0, 800.0).unwrap())));
     assert_eq!(cross.cut, CutPoint::Output);
 }
 
@@ -102,7 +103,6 @@ rules:
               "11.."
             ]
           },
-          "cut": "output",
           "broadcast": "never"
         },
         {
@@ -136,17 +136,19 @@ rules:
   - { name: rest, match: { kind: [spatial, cross] }, broadcast: { range: 4 } }
 ";
     let rules = Rules::parse("rules.yaml", text).unwrap();
-    let choose = |kind, block, name| rules.choose(&SiteFacts { kind, block, name });
+    let choose = |kind, block, name| {
+        rules.choose(&SiteFacts {
+            name,
+            ..SiteFacts::new(kind, block, 12)
+        })
+    };
     assert_eq!(choose(Kind::Spatial, 0, Some("blocks.0.attn1")), None);
     assert_eq!(choose(Kind::Spatial, 3, Some("blocks.3.attn1")), Some(1));
     assert_eq!(choose(Kind::Spatial, 3, Some("blocks.3.other")), Some(2));
     assert_eq!(choose(Kind::Spatial, 3, None), Some(2));
     assert_eq!(choose(Kind::Cross, 0, None), Some(2));
     assert_eq!(choose(Kind::Temporal, 3, None), None);
-    let claim = |kind| {
-        let name = None;
-        rules.claim(&SiteFacts { kind, block: 0, name })
-    };
+    let claim = |kind| rules.claim(&SiteFacts::new(kind, 0, 12));
     assert_eq!([Kind::Spatial, Kind::Temporal].map(claim), [Some(0), None]);
 }
 
@@ -159,7 +161,7 @@ rules:
   - { name: b, match: { kind: cross }, broadcast: *b }
 ";
     let rules = Rules::parse("rules.yaml", text).unwrap();
-    assert_eq!(rules.rules[0].broadcast, rules.rules[1].broadcast);
+    assert_eq!(rules.rules[0].action, rules.rules[1].action);
     let json = r#"{"version": 1, "rules": [{"name": "a", "match": {"kind": "full"}, "broadcast": {"range": 2}}]}"#;
     assert!(Rules::parse("rules.json", json).is_ok());
     assert!(Rules::parse("rules.yaml", &EXAMPLE.replace('\n', "\r\n")).is_ok());
@@ -183,7 +185,7 @@ fn presets_are_what_was_published() {
         let rules = Rules::preset(name).unwrap().rules;
         rules
             .into_iter()
-            .map(|rule| (rule.name, rule.select.kinds, rule.broadcast.unwrap().to_string()))
+            .map(|rule| (rule.name, rule.select.kinds, rule.action.unwrap().to_string()))
             .collect()
     };
     let row = |name: &str, kind, broadcast: &str| (name.to_owned(), vec![kind], broadcast.to_owned());
@@ -217,11 +219,14 @@ proptest! {
             description: None,
             select: Match {
                 kinds,
-                blocks: Blocks::union([BlockRange { start, end: width.map(|width| start + width) }]),
+                blocks: Blocks::union([BlockRange {
+                    start: BlockEnd::FromFirst(start),
+                    end: width.map_or(BlockEnd::FromLast(0), |width| BlockEnd::FromFirst(start + width)),
+                }]),
                 name: "*.attn?".parse().ok(),
             },
             cut: CutPoint::Gated,
-            broadcast: Broadcast::new(range, Window::timesteps(f64::from(low), 1000.0).unwrap()).ok(),
+            action: Some(reuse(range, Window::timesteps(f64::from(low), 1000.0).unwrap())),
             line: 1,
             column: 26,
         };

@@ -1,7 +1,10 @@
 //! A tree → rules, or all that is wrong with it.
 
-use super::blocks::{BlockRange, Blocks, BlocksError};
-use super::broadcast::{Broadcast, Window, WindowError};
+mod timing;
+
+use super::blocks::{BlockRange, Blocks};
+use super::bytes::{self, Bytes};
+use super::indices::IndicesError;
 use super::read::{Fields, Reader, Shape, did_you_mean};
 use super::scalar::describe;
 use super::select::Match;
@@ -19,6 +22,7 @@ const LONGEST_NAME: usize = 64;
 /// The whole file.
 pub(super) struct File {
     pub description: Option<String>,
+    pub memory: Option<u64>,
     pub inputs: Vec<InputAxes>,
     pub rules: Vec<Rule>,
     /// Where each rule says what it matches.
@@ -27,24 +31,27 @@ pub(super) struct File {
 
 const FILE: Shape = Shape {
     what: "a rules file",
-    keys: &["version", "description", "inputs", "rules"],
+    keys: &["version", "description", "memory", "inputs", "rules"],
 };
 const RULE: Shape = Shape {
     what: "a rule",
-    keys: &["name", "description", "match", "cut", "broadcast"],
+    keys: &[
+        "name",
+        "description",
+        "match",
+        "cut",
+        "broadcast",
+        "forecast",
+        "residual",
+        "guidance",
+    ],
 };
 const MATCH: Shape = Shape {
     what: "`match`",
     keys: &["kind", "blocks", "name"],
 };
-const BROADCAST: Shape = Shape {
-    what: "`broadcast`",
-    keys: &["range", "window"],
-};
-const WINDOW: Shape = Shape {
-    what: "`window`",
-    keys: &["timesteps", "fraction"],
-};
+/// The keys of a rule of which it has exactly one.
+const ACTIONS: [&str; 4] = ["broadcast", "forecast", "residual", "guidance"];
 
 impl Reader<'_> {
     /// The file's rules, as far as they can be read. Only to be used where nothing was found.
@@ -54,6 +61,7 @@ impl Reader<'_> {
         let description = fields
             .get("description")
             .and_then(|node| self.text(&node, "a description"));
+        let memory = fields.get("memory").and_then(|node| self.memory(&node));
         let inputs = fields.get("inputs").map_or_else(Vec::new, |node| self.inputs(&node));
         let list = self.required(&fields, "rules", "add `rules:` with at least one rule below it")?;
         let nodes = self.list(&list, "`rules`", "write one `- name: …` for each rule")?;
@@ -72,6 +80,7 @@ impl Reader<'_> {
         }
         Some(File {
             description,
+            memory,
             inputs,
             rules,
             matches,
@@ -98,29 +107,92 @@ impl Reader<'_> {
         let description = fields
             .get("description")
             .and_then(|node| self.text(&node, "a description"));
-        let select = self.required(&fields, "match", "say what the rule is for: `match: { kind: spatial }`");
-        let place = select.as_ref().map_or(fields.place, |node| node.place);
-        let select = select.and_then(|node| self.select(&node));
-        let help = "say how: `broadcast: { range: 2 }`, or `broadcast: never` to leave these sites alone";
-        let broadcast = self
-            .required(&fields, "broadcast", help)
-            .and_then(|node| self.broadcast(&node));
+        let (key, value) = self.action_key(&fields)?;
+        let action = self.action(key, &value);
+        let selected = fields.get("match");
+        let place = selected.as_ref().map_or(fields.place, |node| node.place);
+        let select = match (key, selected) {
+            ("guidance", Some(node)) => {
+                let message = "guidance is of the whole model, and matches no sites";
+                self.findings.add(node.place, message, "remove `match`");
+                None
+            }
+            ("guidance", None) => Some(Match::nothing()),
+            ("residual", None) => Some(Match::inner_blocks()),
+            ("residual", Some(node)) => self.select(&node, true),
+            (_, Some(node)) => self.select(&node, false),
+            (_, None) => {
+                let help = "say what the rule is for: `match: { kind: spatial }`";
+                self.required(&fields, "match", help);
+                None
+            }
+        };
         let cut = fields.get("cut").map(|node| (node.place, self.cut(&node)));
-        if let (Some((place, _)), Some(None)) = (&cut, &broadcast) {
-            let help = "remove `cut`";
-            self.findings
-                .add(*place, "a rule that never broadcasts has nothing to cut", help);
+        if let (Some((place, _)), Some(action)) = (&cut, &action) {
+            let by_site = action.as_ref().map(|action| action.strategy.is_by_site());
+            let message = match by_site {
+                None => "a rule that never broadcasts has nothing to cut",
+                Some(false) => "only rules with `broadcast` or `forecast` cut sites",
+                Some(true) => "",
+            };
+            if !message.is_empty() {
+                self.findings.add(*place, message, "remove `cut`");
+            }
         }
         let rule = Rule {
             name: name?,
             description,
             select: select?,
             cut: cut.map_or(Some(CutPoint::default()), |(_, cut)| cut)?,
-            broadcast: broadcast?,
+            action: action?,
             line: node.place.line,
             column: node.place.column,
         };
         Some((rule, place))
+    }
+
+    /// The key that says what the rule does, and its value.
+    fn action_key(&mut self, fields: &Fields) -> Option<(&'static str, Rc<Node>)> {
+        let mut found = ACTIONS.into_iter().filter_map(|key| Some((key, fields.get(key)?)));
+        let Some((key, node)) = found.next() else {
+            let help = "say how: `broadcast: { range: 2 }`, or `broadcast: never` to leave these sites alone; other ways \
+                        are `forecast`, `residual` and `guidance`";
+            if !ACTIONS.iter().any(|key| fields.means(key)) {
+                self.required(fields, "broadcast", help);
+            }
+            return None;
+        };
+        if let Some((other, second)) = found.next() {
+            let message = format!("a rule has one of {}, and this has `{key}` too", words(&ACTIONS));
+            let help = format!("keep one of the two, or make `{other}` a rule of its own");
+            self.findings.add(second.place, message, help);
+            return None;
+        }
+        Some((key, node))
+    }
+
+    fn memory(&mut self, node: &Node) -> Option<u64> {
+        let Content::Scalar { text, .. } = &node.content else {
+            self.wrong(node, "an amount of memory", bytes::FORMS);
+            return None;
+        };
+        match text.parse::<Bytes>() {
+            Ok(Bytes(0)) => {
+                let help = "use the original model, or remove `memory`";
+                self.findings
+                    .add(node.place, "without memory nothing can be broadcast", help);
+                None
+            }
+            Ok(Bytes(memory)) => Some(memory),
+            Err(()) => {
+                self.findings.add(
+                    node.place,
+                    format!("{} is no amount of memory", describe(node)),
+                    bytes::FORMS,
+                );
+                None
+            }
+        }
     }
 
     fn name(&mut self, fields: &Fields, names: &mut Vec<(String, usize)>) -> Option<String> {
@@ -149,16 +221,19 @@ impl Reader<'_> {
         Some(name)
     }
 
-    fn select(&mut self, node: &Rc<Node>) -> Option<Match> {
+    /// What a rule matches; `spans` where it is for whole blocks, whose kinds and ends need not be named.
+    fn select(&mut self, node: &Rc<Node>, spans: bool) -> Option<Match> {
         let fields = self.fields(node, &MATCH, "write `match: { kind: spatial }`")?;
         let help = format!(
             "say which kind of site, `kind: spatial` for example; kinds are {}",
             kinds()
         );
-        let kinds = self.required(&fields, "kind", &help).and_then(|node| self.kinds(&node));
-        let blocks = fields
-            .get("blocks")
-            .map_or(Some(Blocks::all()), |node| self.blocks(&node));
+        let kinds = match fields.get("kind") {
+            None if spans => Some(Vec::new()),
+            _ => self.required(&fields, "kind", &help).and_then(|node| self.kinds(&node)),
+        };
+        let without = if spans { Blocks::inner() } else { Blocks::all() };
+        let blocks = fields.get("blocks").map_or(Some(without), |node| self.blocks(&node));
         let name = match fields.get("name") {
             Some(node) => Some(self.pattern(&node)?),
             None => None,
@@ -196,7 +271,8 @@ impl Reader<'_> {
     }
 
     fn blocks(&mut self, node: &Rc<Node>) -> Option<Blocks> {
-        const FORMS: &str = "blocks count from 0: `3`, `0..6` (without 6), `0..=5` (with 5), `4..`, `..4`, or a list";
+        const FORMS: &str = "blocks count from 0, or from the last as -1: `3`, `0..6` (without 6), `0..=5` (with 5), `4..`, \
+                             `..4`, `-1`, `1..-1`, or a list";
         let mut ranges = Vec::new();
         for item in self.one_or_more(node, "`blocks`", "leave `blocks` out to mean all blocks")? {
             let Content::Scalar { text, .. } = &item.content else {
@@ -207,7 +283,7 @@ impl Reader<'_> {
                 Ok(range) => ranges.push(range),
                 Err(error) => {
                     let message = match error {
-                        BlocksError::Form(_) => format!("{} names no blocks", describe(&item)),
+                        IndicesError::Form(_) => format!("{} names no blocks", describe(&item)),
                         other => other.to_string(),
                     };
                     self.findings.add(item.place, message, FORMS);
@@ -242,112 +318,15 @@ impl Reader<'_> {
         }
         cut
     }
-
-    /// `Some(None)` where the rule never broadcasts.
-    fn broadcast(&mut self, node: &Node) -> Option<Option<Broadcast>> {
-        const FORMS: &str = "write `broadcast: { range: 2, window: { timesteps: [100, 800] } }` or `broadcast: never`";
-        if let Content::Scalar { text, .. } = &node.content {
-            if text == "never" {
-                return Some(None);
-            }
-            self.wrong(node, "how to broadcast", FORMS);
-            return None;
-        }
-        let fields = self.fields(node, &BROADCAST, FORMS)?;
-        let help = "say how often to compute, `range: 2` for every second step";
-        let range = self.required(&fields, "range", help).and_then(|node| self.range(&node));
-        let window = fields
-            .get("window")
-            .map_or(Some(Window::Whole), |node| self.window(&node));
-        Some(Some(Broadcast::new(range?, window?).ok()?))
-    }
-
-    fn range(&mut self, node: &Node) -> Option<u32> {
-        let range = self.integer(node, "a range")?;
-        match u32::try_from(range) {
-            Ok(1) => {
-                let help = "write `broadcast: never` to leave these sites alone, or a range of 2 or more";
-                self.findings.add(
-                    node.place,
-                    "range 1 computes at every step and broadcasts nothing",
-                    help,
-                );
-                None
-            }
-            Ok(range) if range >= 2 => Some(range),
-            _ => {
-                let help = "a range is a whole number from 2 on: compute every so many steps, reuse in between";
-                self.findings.add(node.place, format!("{range} is no range"), help);
-                None
-            }
-        }
-    }
-
-    fn window(&mut self, node: &Node) -> Option<Window> {
-        const FORMS: &str =
-            "write `{ timesteps: [100, 800] }` or `{ fraction: [0.15, 0.85] }`; without a window it is the whole run";
-        if matches!(&node.content, Content::Scalar { text, .. } if text == "whole") {
-            return Some(Window::Whole);
-        }
-        let fields = self.fields(node, &WINDOW, FORMS)?;
-        match (fields.get("timesteps"), fields.get("fraction")) {
-            (Some(timesteps), None) => self.ends(&timesteps, "`timesteps`", Window::timesteps),
-            (None, Some(fraction)) => self.ends(&fraction, "`fraction`", Window::fraction),
-            (Some(_), Some(fraction)) => {
-                let message = "a window is either in timesteps or a fraction of the run, and this is both";
-                self.findings.add(fraction.place, message, "keep one of the two");
-                None
-            }
-            (None, None) => {
-                self.findings.add(fields.place, "this window has no ends", FORMS);
-                None
-            }
-        }
-    }
-
-    /// Reads the two ends of a window, and makes it.
-    fn ends(&mut self, node: &Node, what: &str, make: fn(f64, f64) -> Result<Window, WindowError>) -> Option<Window> {
-        let help = "write two numbers, the lower first: `[100, 800]` for timesteps, `[0.15, 0.85]` for a fraction";
-        let [low, high] = self.list(node, what, help)? else {
-            self.findings.add(
-                node.place,
-                format!("{what} has two ends, but {} stands here", describe(node)),
-                help,
-            );
-            return None;
-        };
-        let (low_value, high_value) = (
-            self.number(low, "an end of a window"),
-            self.number(high, "an end of a window"),
-        );
-        let (first, second) = (low_value?, high_value?);
-        match make(first, second) {
-            Ok(window) => Some(window),
-            Err(error) => {
-                let (place, help) = match error {
-                    WindowError::OutsideUnit(outside) => {
-                        let place = if outside == first { low.place } else { high.place };
-                        (
-                            place,
-                            "write 0.15 for 15 %; ends in the scheduler's unit belong under `timesteps`".to_owned(),
-                        )
-                    }
-                    WindowError::Empty { .. } if first > second => {
-                        (node.place, format!("did you mean `[{second}, {first}]`?"))
-                    }
-                    WindowError::Empty { .. } => {
-                        (node.place, "widen the window, or write `broadcast: never`".to_owned())
-                    }
-                    WindowError::NotFinite(_) => (node.place, help.to_owned()),
-                };
-                self.findings.add(place, error.to_string(), help);
-                None
-            }
-        }
-    }
 }
 
 /// All kinds, for messages.
 fn kinds() -> String {
     Kind::ALL.map(Kind::word).join(", ")
+}
+
+/// Keys, for messages: "`a`, `b`".
+fn words(keys: &[&str]) -> String {
+    let quoted: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    quoted.join(", ")
 }
