@@ -4,7 +4,7 @@ use super::Failure;
 use super::args::RulesOptions;
 use super::terminal::Terminal;
 use crate::attention::Sites;
-use crate::axes::{Axes, Dimension, InputLabels, Label, Labels};
+use crate::axes::{Axes, Bindings, Dimension, InputLabels, Label, Labels};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::rewrite::{Patched, refuse_patched, select, switch};
@@ -144,10 +144,24 @@ pub fn rules(options: &RulesOptions, terminal: &Terminal) -> Result<Rules, Failu
 }
 
 /// Patches an analysed model in memory.
-pub fn patched(path: &Path, analysis: Analysis, rules: &Rules, terminal: &Terminal) -> Result<Patched, Failure> {
+///
+/// `sizes` are those of open dimensions, for rules that ask what a site costs.
+pub fn patched(
+    path: &Path,
+    analysis: Analysis,
+    rules: &Rules,
+    sizes: &[(String, usize)],
+    terminal: &Terminal,
+) -> Result<Patched, Failure> {
     let refuse = Failure::of(path, Failure::rewrite);
-    let Analysis { model, sites, .. } = analysis;
-    let choices = match select(&sites, rules, None) {
+    let Analysis { model, sites, axes, .. } = analysis;
+    let sizes = sizes
+        .iter()
+        .filter_map(|(name, size)| Some((name.as_str(), i64::try_from(*size).ok()?)));
+    let costs = rules
+        .ask_costs()
+        .then(|| sites.costs(&model, &axes, &Bindings::of(sizes)));
+    let choices = match select(&sites, rules, costs.as_ref()) {
         Ok(choices) => choices,
         Err(error) => return Err(refuse(error)),
     };

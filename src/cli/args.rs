@@ -88,6 +88,9 @@ pub struct PatchOptions {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub rules: RulesOptions,
+    /// Size of an open dimension, for rules that ask what a site costs, such as batch=2 (may be given several times)
+    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
+    pub sizes: Vec<(String, usize)>,
     /// Let data files be hard links to the original's instead of copies, where the file system cannot clone them. The
     /// official onnx package then refuses to load both
     #[arg(long)]

@@ -55,7 +55,15 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
                 source,
             })
         })?;
-    let written = patch(&options.model, &options.rules, folder.path(), None, true, terminal)?;
+    let written = patch(
+        &options.model,
+        &options.rules,
+        &options.sizes,
+        folder.path(),
+        None,
+        true,
+        terminal,
+    )?;
     let library = library(&options.session, terminal)?;
     let mut sizes = sizes(&options.sizes);
     sizes.entry("batch".to_owned()).or_insert(2);

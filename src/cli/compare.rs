@@ -62,6 +62,7 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let written = patch(
         &options.model,
         &options.rules,
+        &sampling.sizes,
         &options.output,
         Some(&timesteps),
         false,

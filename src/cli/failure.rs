@@ -94,9 +94,12 @@ impl Failure {
         Failure::Axes { model, error }
     }
 
-    /// [`Failure::Rewrite`].
+    /// [`Failure::Rewrite`]; errors of the rules name their own file.
     pub fn rewrite(model: PathBuf, error: RewriteError) -> Failure {
-        Failure::Rewrite { model, error }
+        match error {
+            RewriteError::Rules(error) => Failure::Rules(error),
+            error => Failure::Rewrite { model, error },
+        }
     }
 
     /// [`Failure::Generation`]; errors of ONNX Runtime name the model themselves.
@@ -120,7 +123,7 @@ impl Failure {
             Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } => ExitStatus::Model,
             Failure::Rewrite { error, .. } => match error {
                 RewriteError::NoSites | RewriteError::NothingMatches { .. } => ExitStatus::Nothing,
-                RewriteError::NoGate { .. } => ExitStatus::Rules,
+                RewriteError::NoGate { .. } | RewriteError::Strategy { .. } => ExitStatus::Rules,
                 _ => ExitStatus::Model,
             },
             Failure::Rules(_) => ExitStatus::Rules,

@@ -53,6 +53,7 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
     let written = patch(
         model,
         &options.rules,
+        &options.sizes,
         &output,
         timesteps.as_deref(),
         options.hard_links,
@@ -100,10 +101,11 @@ fn timesteps(model: &Path, options: &PatchOptions, terminal: &Terminal) -> Resul
     }
 }
 
-/// Patches `model` into folder `output`.
+/// Patches `model` into folder `output`. `sizes` are those of open dimensions, for rules that ask what a site costs.
 pub fn patch(
     model: &Path,
     options: &RulesOptions,
+    sizes: &[(String, usize)],
     output: &Path,
     timesteps: Option<&[f64]>,
     hard_links: bool,
@@ -112,7 +114,7 @@ pub fn patch(
     let rules = rules(options, terminal)?;
     let analysis = analyse(model, options, &rules, terminal)?;
     suggest_preset(&analysis, options, terminal);
-    let mut result = patched(model, analysis, &rules, terminal)?;
+    let mut result = patched(model, analysis, &rules, sizes, terminal)?;
     if let Some(timesteps) = timesteps {
         result.plan.schedule = Some(SchedulePlan::new(&result.plan, timesteps));
         for (index, rule) in result.plan.rules.iter().enumerate() {

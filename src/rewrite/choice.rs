@@ -2,7 +2,7 @@
 
 use super::RewriteError;
 use crate::attention::{Costs, Cuts, Kind, Site, Sites};
-use crate::rules::{CutPoint, Rules, SiteFacts, Strategy};
+use crate::rules::{CutPoint, NamedSite, Rules, SiteFacts, Strategy};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A site that is broadcast by a rule.
@@ -16,12 +16,12 @@ pub struct Choice<'a> {
     pub cuts: &'a Cuts,
 }
 
-/// Gives each site the first rule that matches it. `costs` are needed where rules ask what a site costs. Sites without a rule, or with one that never broadcasts, are left
+/// Gives each site the rule that claims it. `costs` are needed where rules ask what a site costs. Sites without a rule, or with one that never broadcasts, are left
 /// out. In the order of the sites.
 ///
 /// # Errors
 /// [`RewriteError::NoSites`] and [`RewriteError::NothingMatches`] where nothing would be broadcast,
-/// [`RewriteError::NoGate`] where a rule asks for a cut that is not there.
+/// [`RewriteError::Rules`] where two rules claim one site, or ask for costs that are not known; [`RewriteError::NoGate`] where a rule asks for a cut that is not there.
 pub fn select<'a>(sites: &'a Sites, rules: &Rules, costs: Option<&Costs>) -> Result<Vec<Choice<'a>>, RewriteError> {
     for rule in &rules.rules {
         match rule.strategy() {
@@ -34,12 +34,11 @@ pub fn select<'a>(sites: &'a Sites, rules: &Rules, costs: Option<&Costs>) -> Res
             }
         }
     }
+    let named: Vec<NamedSite<'_>> = facts(sites, costs).collect();
+    let assigned = rules.assign(&named, &[])?;
     let mut choices = Vec::new();
-    for (site, facts) in sites.sites.iter().zip(facts(sites, costs)) {
-        let Some(rule) = rules.choose(&facts) else { continue };
-        if rules.rules[rule].action.is_none() {
-            continue;
-        }
+    for (site, rule) in sites.sites.iter().zip(assigned) {
+        let Some(rule) = rule else { continue };
         let cuts = match rules.rules[rule].cut {
             CutPoint::Output => &site.output,
             CutPoint::Gated => site.gated.as_ref().ok_or_else(|| RewriteError::NoGate {
@@ -65,13 +64,13 @@ pub fn select<'a>(sites: &'a Sites, rules: &Rules, costs: Option<&Costs>) -> Res
 
 /// What rules can ask of each site, in the order of the sites. `costs` are those of these sites; without them, or where
 /// sizes are open, rules cannot ask what a site costs.
-pub fn facts<'a>(sites: &'a Sites, costs: Option<&'a Costs>) -> impl Iterator<Item = SiteFacts<'a>> {
+pub fn facts<'a>(sites: &'a Sites, costs: Option<&'a Costs>) -> impl Iterator<Item = NamedSite<'a>> {
     let blocks = blocks(sites);
     // A share of what could not be counted would be too large.
     let counted = costs.is_some_and(|costs| costs.uncounted == 0);
     sites.sites.iter().enumerate().map(move |(index, site)| {
         let cost = costs.and_then(|costs| costs.sites.get(index));
-        SiteFacts {
+        let facts = SiteFacts {
             kind: site.kind,
             block: site.block,
             blocks: blocks.get(&site.kind).copied().unwrap_or(0),
@@ -79,6 +78,10 @@ pub fn facts<'a>(sites: &'a Sites, costs: Option<&'a Costs>) -> impl Iterator<It
             cache_bytes: cost.and_then(|cost| cost.cache_bytes),
             gated_cache_bytes: cost.and_then(|cost| cost.gated_cache_bytes),
             share: cost.filter(|_| counted).map(|cost| cost.share),
+        };
+        NamedSite {
+            name: &site.name,
+            facts,
         }
     })
 }

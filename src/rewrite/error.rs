@@ -1,7 +1,7 @@
 //! Why a graph could not be rewritten.
 
 use crate::graph::GraphError;
-use crate::rules::Strategy;
+use crate::rules::{RulesError, Strategy};
 
 /// Why a graph could not be rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,9 @@ pub enum RewriteError {
         /// The type.
         element_type: String,
     },
+    /// The rules do not fit the model's sites.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The graph itself.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -24,13 +24,14 @@ pub(super) struct Bytes(pub u64);
 impl FromStr for Bytes {
     type Err = ();
 
-    /// Reads `2GiB`, `1.5 GiB`, `300kB`.
+    /// Reads `2GiB`, `1.5 GiB`, `300kB`, `4096`.
     fn from_str(text: &str) -> Result<Self, ()> {
         let text = text.trim();
         let found = UNITS
             .iter()
             .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim_end(), *bytes)));
-        let (digits, unit) = found.ok_or(())?;
+        // A number alone is bytes.
+        let (digits, unit) = found.unwrap_or((text, 1));
         let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
         if !digits.starts_with(|first: char| first.is_ascii_digit()) || !digits.bytes().all(plain) {
             return Err(());
@@ -72,7 +73,8 @@ mod tests {
             ("1.5 KiB", Some(1536)),
             (" 7kB ", Some(7000)),
             ("0B", Some(0)),
-            ("12", None),
+            ("12", Some(12)),
+            ("1.5x", None),
             ("GiB", None),
             ("-1B", None),
             ("1e3B", None),

@@ -190,7 +190,7 @@ pub fn propose(medium: Option<Medium>, kinds: impl IntoIterator<Item = Kind>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Rules, SiteFacts, presets};
+    use super::super::{NamedSite, Rules, SiteFacts, presets};
     use super::*;
     use Kind::{Cross, Full, Joint, Mlp, Spatial, Temporal, Text};
 
@@ -249,8 +249,12 @@ mod tests {
             let rules = Rules::preset(form.preset).unwrap();
             let (Attentions::Unit(kinds) | Attentions::AllOf(kinds) | Attentions::AnyOf(kinds)) = &form.attentions;
             for kind in *kinds {
-                let facts = SiteFacts::new(*kind, 0, 1);
-                assert!(rules.choose(&facts).is_some(), "{} and {kind}", form.preset);
+                let site = NamedSite {
+                    name: "site",
+                    facts: SiteFacts::new(*kind, 0, 1),
+                };
+                let assigned = rules.assign(&[site], &[]).unwrap();
+                assert!(assigned[0].is_some(), "{} and {kind}", form.preset);
             }
         }
         for preset in presets() {

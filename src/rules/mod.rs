@@ -5,6 +5,7 @@
 //! are reported at once ([`Report`]).
 
 mod after;
+mod assign;
 mod blocks;
 mod broadcast;
 mod bytes;
@@ -13,6 +14,7 @@ mod diagnostic;
 mod fit;
 mod indices;
 mod inputs;
+mod limit;
 mod pattern;
 mod preset;
 mod reach;
@@ -30,15 +32,17 @@ mod window;
 mod tests;
 
 pub use after::{AfterError, AfterTable};
+pub use assign::NamedSite;
 pub use blocks::{BlockEnd, BlockRange, Blocks};
 pub use broadcast::{Broadcast, BroadcastError};
 pub use diagnostic::{Diagnostic, Report, RulesError};
 pub use fit::{Medium, Proposal, propose};
 pub use indices::{IndexRange, IndexSet, IndicesError, MAX_INDEX};
 pub use inputs::InputAxes;
+pub use limit::{CacheLimit, Limit, LimitError, Limits, Order, ShareLimit};
 pub use pattern::{Pattern, PatternError};
 pub use preset::{DEFAULT_PRESET, Preset, preset_names, presets};
-pub use select::{Match, SiteFacts};
+pub use select::{Match, SiteFacts, Unknown};
 pub use steps::{StepSet, StepsError};
 pub use strategy::{Action, ForecastOrder, Strategy, UnknownOrder};
 pub use timing::{Timing, TimingError};
@@ -53,7 +57,7 @@ use std::path::Path;
 /// The most bytes of a rules file.
 const LARGEST: usize = 256 * 1024;
 
-/// Checked rules, in the order of the file: the first that matches a site has it.
+/// Checked rules, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rules {
     /// The file that the rules are from, or `preset` and its name.
@@ -100,8 +104,14 @@ impl Rule {
     }
 
     /// Whether the rule claims a site with these facts. Rules for spans and for guidance claim none by themselves.
-    pub fn claims(&self, site: &SiteFacts<'_>) -> bool {
-        self.strategy().is_none_or(Strategy::is_by_site) && self.select.claims(site)
+    ///
+    /// # Errors
+    /// What is not known of the site, where that decides.
+    pub fn claims(&self, site: &SiteFacts<'_>) -> Result<bool, Unknown> {
+        match self.strategy().is_none_or(Strategy::is_by_site) {
+            true => self.select.claims(site, self.cut),
+            false => Ok(false),
+        }
     }
 }
 
@@ -268,18 +278,6 @@ impl Rules {
         } else {
             Rules::load(path)
         }
-    }
-
-    /// The index of the rule by which a site is broadcast: the one that has it. `None` if no rule matches the site, or
-    /// if that rule never broadcasts.
-    pub fn choose(&self, site: &SiteFacts<'_>) -> Option<usize> {
-        let index = self.claim(site)?;
-        self.rules.get(index)?.strategy().map(|_| index)
-    }
-
-    /// The index of the rule that has a site, the first that matches it, be it one that never broadcasts.
-    pub fn claim(&self, site: &SiteFacts<'_>) -> Option<usize> {
-        self.rules.iter().position(|rule| rule.claims(site))
     }
 }
 

@@ -1,12 +1,15 @@
 //! What a rule applies to.
 
+use super::CutPoint;
 use super::blocks::Blocks;
+use super::limit::Limits;
 use super::pattern::Pattern;
 use crate::attention::Kind;
 use serde::Serialize;
+use std::fmt;
 
 /// Which sites a rule claims: those of one of its kinds, in its blocks, whose name its pattern matches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Match {
     /// The kinds, in the order written, each once. At least one, but for spans of blocks, which may name none.
     #[serde(rename = "kind", skip_serializing_if = "Vec::is_empty")]
@@ -17,6 +20,12 @@ pub struct Match {
     /// What the exporter's module name has to look like, if that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Pattern>,
+    /// How many bytes caching the site may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Limits<u64>>,
+    /// What share of a step's operations broadcasting the site has to save, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Limits<f64>>,
 }
 
 /// The facts about a site that rules can ask for.
@@ -60,6 +69,8 @@ impl Match {
             kinds: Vec::new(),
             blocks: Blocks::all(),
             name: None,
+            cache: None,
+            share: None,
         }
     }
 
@@ -91,13 +102,48 @@ impl Match {
         }
     }
 
-    /// Whether the rule claims a site with these facts.
-    pub fn claims(&self, site: &SiteFacts<'_>) -> bool {
-        self.kinds.contains(&site.kind)
-            && self.blocks.contains(site.block, site.blocks)
-            && self
-                .name
-                .as_ref()
-                .is_none_or(|pattern| site.name.is_some_and(|name| pattern.matches(name)))
+    /// Whether a rule that cuts at `cut` claims a site with these facts.
+    ///
+    /// # Errors
+    /// What is not known of the site, where that decides.
+    pub fn claims(&self, site: &SiteFacts<'_>, cut: CutPoint) -> Result<bool, Unknown> {
+        let named = self
+            .name
+            .as_ref()
+            .is_none_or(|pattern| site.name.is_some_and(|name| pattern.matches(name)));
+        if !named || !self.kinds.contains(&site.kind) || !self.blocks.contains(site.block, site.blocks) {
+            return Ok(false);
+        }
+        if let Some(limits) = &self.cache {
+            let bytes = match cut {
+                CutPoint::Output => site.cache_bytes,
+                CutPoint::Gated => site.gated_cache_bytes,
+            };
+            if !limits.hold(bytes.ok_or(Unknown::Cache)?) {
+                return Ok(false);
+            }
+        }
+        if let Some(limits) = &self.share {
+            return Ok(limits.hold(site.share.ok_or(Unknown::Share)?));
+        }
+        Ok(true)
+    }
+}
+
+/// What a rule asks of a site and is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// The bytes of its cache.
+    Cache,
+    /// Its share of a step.
+    Share,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unknown::Cache => "the cache",
+            Unknown::Share => "the share",
+        })
     }
 }

@@ -116,7 +116,7 @@ pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure>
         otherwise: Some(OPEN_SIZE),
         ..Bindings::of(sizes)
     };
-    let report = report(options, &analysis, &rules, &bindings);
+    let report = report(options, &analysis, &rules, &bindings)?;
     match write(options, &analysis, &report, &bindings, terminal)? {
         Printed::Nothing => terminal.result(&report, || table::text(&report)),
         Printed::View => Ok(()),
@@ -197,7 +197,12 @@ fn qualified(domain: &str, operator: &str) -> String {
     }
 }
 
-fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings: &Bindings) -> Report {
+fn report(
+    options: &InspectOptions,
+    analysis: &Analysis,
+    rules: &Rules,
+    bindings: &Bindings,
+) -> Result<Report, Failure> {
     let Analysis {
         model,
         axes,
@@ -206,20 +211,22 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
         ..
     } = analysis;
     let costs = sites.costs(model, axes, bindings);
+    let named: Vec<_> = facts(sites, Some(&costs)).collect();
+    let assigned = rules.assign(&named, &[])?;
     let kinds: Vec<Kind> = sites.sites.iter().map(|site| site.kind).collect();
     let rows = sites
         .sites
         .iter()
         .zip(&costs.sites)
         .zip(layers::layers(&kinds))
-        .zip(facts(sites, Some(&costs)))
-        .map(|(((site, cost), layer), facts)| {
-            let rule = rules.choose(&facts).and_then(|rule| rules.rules.get(rule));
+        .zip(assigned)
+        .map(|(((site, cost), layer), rule)| {
+            let rule = rule.and_then(|rule| rules.rules.get(rule));
             let rule = rule.map(|rule| rule.name.clone());
             row(site, cost, layer, analysis, rule, bindings)
         });
     let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
-    Report {
+    Ok(Report {
         model: options.model.clone().into(),
         flops: costs.flops,
         open_size: OPEN_SIZE,
@@ -245,7 +252,7 @@ fn report(options: &InspectOptions, analysis: &Analysis, rules: &Rules, bindings
                 nodes: operator.count,
             })
             .collect(),
-    }
+    })
 }
 
 fn row(

@@ -5,6 +5,7 @@ mod timing;
 use super::blocks::{BlockRange, Blocks};
 use super::bytes::{self, Bytes};
 use super::indices::IndicesError;
+use super::limit::{Limit, LimitError, Limits};
 use super::read::{Fields, Reader, Shape, did_you_mean};
 use super::scalar::describe;
 use super::select::Match;
@@ -13,6 +14,7 @@ use super::tree::{Content, Node, Place};
 use super::{CutPoint, InputAxes, Rule};
 use crate::attention::Kind;
 use std::rc::Rc;
+use std::str::FromStr;
 
 /// The version of the language that this program reads.
 const VERSION: i64 = 1;
@@ -48,7 +50,7 @@ const RULE: Shape = Shape {
 };
 const MATCH: Shape = Shape {
     what: "`match`",
-    keys: &["kind", "blocks", "name"],
+    keys: &["kind", "blocks", "name", "cache", "share"],
 };
 /// The keys of a rule of which it has exactly one.
 const ACTIONS: [&str; 4] = ["broadcast", "forecast", "residual", "guidance"];
@@ -238,10 +240,24 @@ impl Reader<'_> {
             Some(node) => Some(self.pattern(&node)?),
             None => None,
         };
+        let costs: Vec<Rc<Node>> = ["cache", "share"].iter().filter_map(|key| fields.get(key)).collect();
+        if let (Some(node), true) = (costs.first(), spans) {
+            let message = "rules for spans of blocks cannot ask what a site costs";
+            self.findings.add(node.place, message, "match blocks, kinds and names");
+            return None;
+        }
+        let cache = self.limits(&fields, "cache", "write a bound such as `<= 8MiB`, or a list of bounds");
+        let share = self.limits(
+            &fields,
+            "share",
+            "write a bound from 0 to 1 such as `>= 0.01`, or a list of bounds",
+        );
         Some(Match {
             kinds: kinds?,
             blocks: blocks?,
             name,
+            cache: cache?,
+            share: share?,
         })
     }
 
@@ -304,6 +320,37 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// Bounds on what a site costs; `Some(None)` where there are none.
+    fn limits<T: PartialOrd + Copy>(&mut self, fields: &Fields, key: &str, help: &str) -> Option<Option<Limits<T>>>
+    where
+        Limit<T>: FromStr<Err = LimitError>,
+    {
+        let Some(node) = fields.get(key) else {
+            return Some(None);
+        };
+        let mut limits: Vec<Limit<T>> = Vec::new();
+        for item in self.one_or_more(&node, &format!("`{key}`"), help)? {
+            // A bare `> 0.1` is a block scalar's head in YAML, so that bounds stand in quotes.
+            let Content::Scalar { text, .. } = &item.content else {
+                self.wrong(&item, "a bound", help);
+                return None;
+            };
+            let message = match text.parse::<Limit<T>>() {
+                Ok(limit) if limits.iter().any(|other| other.excludes(&limit)) => {
+                    format!("no number keeps this bound and the one before: {}", describe(&item))
+                }
+                Ok(limit) => {
+                    limits.push(limit);
+                    continue;
+                }
+                Err(error) => format!("{} is no bound: {error}", describe(&item)),
+            };
+            self.findings.add(item.place, message, help);
+            return None;
+        }
+        Some(Some(Limits::new(limits)))
     }
 
     fn cut(&mut self, node: &Node) -> Option<CutPoint> {

@@ -64,7 +64,7 @@ rules:
       |
     5 |     match: { kind: spacial, block: 0..6 }
       |                             ^^^^^
-      = help: did you mean `blocks`? Keys here are kind, blocks, name
+      = help: did you mean `blocks`? Keys here are kind, blocks, name, cache, share
 
     error: unknown key `rnage` in `broadcast`
      --> rules.yaml:6:18
@@ -228,12 +228,12 @@ rules:
   - { name: late, match: { kind: cross, name: \"*.attn3\" }, broadcast: { range: 6 } }
 ";
     insta::assert_snapshot!(errors(text), @r#"
-    error: rule `covered` can never apply: all its sites are matched before, by `low` (line 3), `high` (line 4)
+    error: rule `covered` in line 5 matches sites that are claimed by `low` (line 3), `high` (line 4)
      --> rules.yaml:5:29
       |
     5 |   - { name: covered, match: { kind: spatial, blocks: 3..9 }, broadcast: { range: 4 } }
       |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      = help: the first rule that matches a site has it: move this rule up, or narrow the earlier ones
+      = help: let them match different kinds, blocks or names; `broadcast: never` before both takes sites out
 
     error: rule `contradiction` contradicts rule `low` in line 3: both match the same sites and treat them differently
      --> rules.yaml:6:35
@@ -249,14 +249,21 @@ rules:
       |                            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
       = help: keep one of the two, or let them match different kinds, blocks or names
 
-    error: rule `late` can never apply: all its sites are matched before, by `fine` (line 9)
+    error: rule `fine` in line 9 matches sites that are claimed by `named` (line 8)
+     --> rules.yaml:9:26
+      |
+    9 |   - { name: fine, match: { kind: cross }, broadcast: { range: 5 } }
+      |                          ^^^^^^^^^^^^^^^
+      = help: let them match different kinds, blocks or names; `broadcast: never` before both takes sites out
+
+    error: rule `late` in line 10 matches sites that are claimed by `fine` (line 9)
       --> rules.yaml:10:26
        |
     10 |   - { name: late, match: { kind: cross, name: "*.attn3" }, broadcast: { range: 6 } }
        |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-       = help: the first rule that matches a site has it: move this rule up, or narrow the earlier ones
+       = help: let them match different kinds, blocks or names; `broadcast: never` before both takes sites out
 
-    4 errors in rules.yaml
+    5 errors in rules.yaml
     "#);
 }
 

@@ -127,32 +127,6 @@ rules:
 }
 
 #[test]
-fn the_first_rule_that_matches_has_the_site() {
-    let text = "\
-version: 1
-rules:
-  - { name: ends, match: { kind: spatial, blocks: [0, 11] }, broadcast: never }
-  - { name: named, match: { kind: spatial, name: \"*attn1\" }, broadcast: { range: 2 } }
-  - { name: rest, match: { kind: [spatial, cross] }, broadcast: { range: 4 } }
-";
-    let rules = Rules::parse("rules.yaml", text).unwrap();
-    let choose = |kind, block, name| {
-        rules.choose(&SiteFacts {
-            name,
-            ..SiteFacts::new(kind, block, 12)
-        })
-    };
-    assert_eq!(choose(Kind::Spatial, 0, Some("blocks.0.attn1")), None);
-    assert_eq!(choose(Kind::Spatial, 3, Some("blocks.3.attn1")), Some(1));
-    assert_eq!(choose(Kind::Spatial, 3, Some("blocks.3.other")), Some(2));
-    assert_eq!(choose(Kind::Spatial, 3, None), Some(2));
-    assert_eq!(choose(Kind::Cross, 0, None), Some(2));
-    assert_eq!(choose(Kind::Temporal, 3, None), None);
-    let claim = |kind| rules.claim(&SiteFacts::new(kind, 0, 12));
-    assert_eq!([Kind::Spatial, Kind::Temporal].map(claim), [Some(0), None]);
-}
-
-#[test]
 fn anchors_and_json() {
     let text = "\
 version: 1
@@ -224,6 +198,8 @@ proptest! {
                     end: width.map_or(BlockEnd::FromLast(0), |width| BlockEnd::FromFirst(start + width)),
                 }]),
                 name: "*.attn?".parse().ok(),
+                cache: Some(Limits::new(vec!["<= 3MiB".parse().unwrap()])),
+                share: Some(Limits::new(vec![">= 0.25".parse().unwrap(), "< 1".parse().unwrap()])),
             },
             cut: CutPoint::Gated,
             action: Some(reuse(range, Window::timesteps(f64::from(low), 1000.0).unwrap())),
