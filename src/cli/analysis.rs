@@ -8,7 +8,8 @@ use crate::axes::{Axes, Bindings, Dimension, InputLabels, Label, Labels};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::rewrite::{Patched, refuse_patched, select, switch};
-use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rules, propose};
+use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rule, Rules, propose};
+use crate::schedule::Schedule;
 use std::path::Path;
 
 /// A model and what was found in it.
@@ -145,12 +146,15 @@ pub fn rules(options: &RulesOptions, terminal: &Terminal) -> Result<Rules, Failu
 
 /// Patches an analysed model in memory.
 ///
-/// `sizes` are those of open dimensions, for rules that ask what a site costs.
+/// `sizes` are those of open dimensions, for rules that ask what a site costs. `timesteps` are those of the run, where
+/// they are known: rules of a preset that never broadcast in it, such as tables for another scheduler, are left out, since
+/// nobody wrote them for this model.
 pub fn patched(
     path: &Path,
     analysis: Analysis,
     rules: &Rules,
     sizes: &[(String, usize)],
+    timesteps: Option<&[f64]>,
     terminal: &Terminal,
 ) -> Result<Patched, Failure> {
     let refuse = Failure::of(path, Failure::rewrite);
@@ -161,16 +165,24 @@ pub fn patched(
     let costs = rules
         .ask_costs()
         .then(|| sites.costs(&model, &axes, &Bindings::of(sizes)));
-    let choices = match select(&sites, rules, costs.as_ref()) {
+    let mut choices = match select(&sites, rules, costs.as_ref()) {
         Ok(choices) => choices,
         Err(error) => return Err(refuse(error)),
     };
+    let idle = match timesteps {
+        Some(timesteps) if rules.is_preset() => idle(rules, timesteps),
+        _ => Vec::new(),
+    };
+    if choices.iter().any(|choice| !idle.contains(&choice.rule)) {
+        choices.retain(|choice| !idle.contains(&choice.rule));
+    }
     for (index, rule) in rules.rules.iter().enumerate() {
         if rule.action.is_some() && !choices.iter().any(|choice| choice.rule == index) {
-            let text = format!(
-                "rule `{}` ({}:{}) matches no site of this model",
-                rule.name, rules.file, rule.line
-            );
+            let why = match idle.contains(&index) {
+                true => "never broadcasts in this run and is left out",
+                false => "matches no site of this model",
+            };
+            let text = format!("rule `{}` ({}:{}) {why}", rule.name, rules.file, rule.line);
             match rules.is_preset() {
                 true => terminal.detail(text),
                 false => terminal.warning(text),
@@ -178,4 +190,17 @@ pub fn patched(
         }
     }
     switch(model, &choices, rules).map_err(refuse)
+}
+
+/// The rules that never broadcast in a run through `timesteps`, as indices.
+fn idle(rules: &Rules, timesteps: &[f64]) -> Vec<usize> {
+    let broadcasts = |rule: &Rule| {
+        let timing = rule.action.as_ref().map(|action| action.timing.clone());
+        Schedule::new(timing.as_slice(), timesteps).share(0) > 0.0
+    };
+    let rules = rules.rules.iter().enumerate();
+    rules
+        .filter(|(_, rule)| !broadcasts(rule))
+        .map(|(index, _)| index)
+        .collect()
 }

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::args::{BenchOptions, sizes};
-use super::patch::patch;
+use super::patch::{patch, timesteps};
 use super::session::{inputs, library};
 use super::terminal::Terminal;
 use super::variants::{Times, Values, Variants};
@@ -55,12 +55,15 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
                 source,
             })
         })?;
+    // The steps of the scheduler beside the model; those that the plan is made for unless others are asked for.
+    const STEPS: usize = 50;
+    let timesteps = timesteps(&options.model, None, STEPS, terminal)?;
     let written = patch(
         &options.model,
         &options.rules,
         &options.sizes,
         folder.path(),
-        None,
+        timesteps.as_deref(),
         true,
         terminal,
     )?;

@@ -49,7 +49,7 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
         Some(folder) => folder.clone(),
         None => model.with_file_name("patched"),
     };
-    let timesteps = timesteps(model, options, terminal)?;
+    let timesteps = timesteps(model, options.scheduler.as_deref(), options.steps, terminal)?;
     let written = patch(
         model,
         &options.rules,
@@ -85,14 +85,20 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
 }
 
 /// The timesteps of the run for which the plan says which steps broadcast; `None` where no scheduler is known.
-fn timesteps(model: &Path, options: &PatchOptions, terminal: &Terminal) -> Result<Option<Vec<f64>>, Failure> {
-    let Some(path) = scheduler_beside(model, options.scheduler.as_deref()) else {
+pub fn timesteps(
+    model: &Path,
+    scheduler: Option<&Path>,
+    steps: usize,
+    terminal: &Terminal,
+) -> Result<Option<Vec<f64>>, Failure> {
+    let Some(path) = scheduler_beside(model, scheduler) else {
         return Ok(None);
     };
-    let scheduler = SchedulerConfig::load(&path).and_then(|config| config.scheduler(options.steps));
+    let given = scheduler.is_some();
+    let scheduler = SchedulerConfig::load(&path).and_then(|config| config.scheduler(steps));
     match scheduler {
         Ok(scheduler) => Ok(Some(scheduler.timesteps().to_vec())),
-        Err(error) if options.scheduler.is_some() => Err(error.into()),
+        Err(error) if given => Err(error.into()),
         // Nobody asked for this file, and the plan does without.
         Err(error) => {
             terminal.warning(format!("the plan does not say which steps broadcast: {error}"));
@@ -114,7 +120,7 @@ pub fn patch(
     let rules = rules(options, terminal)?;
     let analysis = analyse(model, options, &rules, terminal)?;
     suggest_preset(&analysis, options, terminal);
-    let mut result = patched(model, analysis, &rules, sizes, terminal)?;
+    let mut result = patched(model, analysis, &rules, sizes, timesteps, terminal)?;
     if let Some(timesteps) = timesteps {
         result.plan.schedule = Some(SchedulePlan::new(&result.plan, timesteps));
         for (index, rule) in result.plan.rules.iter().enumerate() {

@@ -1,3 +1,5 @@
+mod videosys;
+
 use super::*;
 use crate::rules::{Broadcast, Timing, Window};
 use proptest::prelude::*;

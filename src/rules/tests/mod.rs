@@ -169,6 +169,7 @@ fn presets_are_what_was_published() {
             row("spatial", Kind::Spatial, "range 2, timesteps 100 to 800"),
             row("temporal", Kind::Temporal, "range 3, timesteps 100 to 800"),
             row("cross", Kind::Cross, "range 6, timesteps 100 to 800"),
+            row("mlp", Kind::Mlp, "2 steps after timesteps 720, 640, 560, 480, 400"),
         ]
     );
     assert_eq!(
