@@ -214,3 +214,50 @@ fn a_plan_without_a_cache_is_refused() {
     let error = Plan::parse(&json.to_string()).unwrap_err().to_string();
     assert!(error.contains("has no cache"), "{error}");
 }
+
+#[test]
+fn the_published_feed_forwards_of_latte_are_sites() {
+    let text = include_str!("../../rules/latte.yaml");
+    let (_, plan) = patched(TORCHSCRIPT, text).unwrap();
+    let rule = plan.rules.iter().position(|rule| rule.name == "mlp").unwrap();
+    let sites: Vec<&str> = plan.sites_of(rule).map(|site| site.name.as_str()).collect();
+    assert_eq!(sites, ["mlp.0", "mlp.1", "mlp.2", "mlp.3"]);
+    let json = serde_json::to_value(&plan.rules[rule]).unwrap();
+    assert_eq!(json["strategy"], "reuse");
+    assert_eq!(json["timing"]["skip"], 2);
+}
+
+#[test]
+fn strategies_that_cannot_be_patched_are_refused() {
+    for key in ["forecast", "residual", "guidance"] {
+        let select = if key == "forecast" {
+            "match: { kind: spatial }, "
+        } else {
+            ""
+        };
+        let rules = format!("version: 1\nrules: [{{ name: r, {select}{key}: {{ range: 2 }} }}]");
+        let error = patched(TORCHSCRIPT, &rules).unwrap_err();
+        assert!(
+            matches!(error, RewriteError::Strategy { .. }) && error.to_string().contains(key),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn rules_that_ask_costs_need_sizes() {
+    let rules = "version: 1\nrules: [{ name: r, match: { kind: mlp, share: '>= 0.01' }, broadcast: { range: 2 } }]";
+    let error = patched(TORCHSCRIPT, rules).unwrap_err().to_string();
+    assert!(
+        error.contains("asks for the share of site `mlp.0`") && error.contains("--size"),
+        "{error}"
+    );
+    let model = load(TORCHSCRIPT);
+    let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
+    let sites = Sites::find(&model, &axes).unwrap();
+    let sizes = axes.symbols().map(|symbol| (symbol, 4)).collect::<Vec<_>>();
+    let costs = sites.costs(&model, &axes, &crate::axes::Bindings::of(sizes));
+    let rules = Rules::parse("test.yaml", rules).unwrap();
+    let choices = select(&sites, &rules, Some(&costs)).unwrap();
+    assert!(!choices.is_empty() && choices.iter().all(|choice| choice.site.kind.word() == "mlp"));
+}

@@ -1,6 +1,6 @@
 //! A tree → rules, or all that is wrong with it.
 
-mod timing;
+pub(super) mod timing;
 
 use super::blocks::{BlockRange, Blocks};
 use super::bytes::{self, Bytes};
@@ -17,9 +17,9 @@ use std::rc::Rc;
 use std::str::FromStr;
 
 /// The version of the language that this program reads.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 1;
 /// The most characters of a rule's name: it becomes part of tensor names.
-const LONGEST_NAME: usize = 64;
+pub(super) const LONGEST_NAME: usize = 64;
 
 /// The whole file.
 pub(super) struct File {
@@ -31,11 +31,11 @@ pub(super) struct File {
     pub matches: Vec<Place>,
 }
 
-const FILE: Shape = Shape {
+pub(super) const FILE: Shape = Shape {
     what: "a rules file",
     keys: &["version", "description", "memory", "inputs", "rules"],
 };
-const RULE: Shape = Shape {
+pub(super) const RULE: Shape = Shape {
     what: "a rule",
     keys: &[
         "name",
@@ -48,12 +48,12 @@ const RULE: Shape = Shape {
         "guidance",
     ],
 };
-const MATCH: Shape = Shape {
+pub(super) const MATCH: Shape = Shape {
     what: "`match`",
     keys: &["kind", "blocks", "name", "cache", "share"],
 };
 /// The keys of a rule of which it has exactly one.
-const ACTIONS: [&str; 4] = ["broadcast", "forecast", "residual", "guidance"];
+pub(super) const ACTIONS: [&str; 4] = ["broadcast", "forecast", "residual", "guidance"];
 
 impl Reader<'_> {
     /// The file's rules, as far as they can be read. Only to be used where nothing was found.

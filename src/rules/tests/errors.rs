@@ -4,7 +4,7 @@ use super::EXAMPLE;
 use crate::rules::{LARGEST, Rules, RulesError};
 
 /// A file with one rule of the given lines.
-fn one(rule: &str) -> String {
+pub(super) fn one(rule: &str) -> String {
     format!("version: 1\nrules:\n  - name: r\n{rule}")
 }
 
@@ -267,110 +267,61 @@ rules:
     "#);
 }
 
-/// Rules of one error each, with `§` before the place that is meant, and a part of what is said.
-const BROKEN: [(&str, &str); 25] = [
-    ("match: §{}\n    broadcast: never", "`match` has no `kind`"),
-    (
-        "match: { kind: [spatial, §spatial] }\n    broadcast: never",
-        "named twice",
-    ),
-    ("match: { kind: §[] }\n    broadcast: never", "is empty"),
-    (
-        "match: { kind: §3 }\n    broadcast: never",
-        "expected a kind, found `3`",
-    ),
-    (
-        "match: { kind: mlp, blocks: §-0 }\n    broadcast: never",
-        "names no blocks",
-    ),
-    (
-        "match: { kind: mlp, blocks: §{ a: 1 } }\n    broadcast: never",
-        "expected blocks, found a mapping",
-    ),
-    (
-        "match: { kind: mlp, name: §'' }\n    broadcast: never",
-        "an empty pattern",
-    ),
-    (
-        "match: { kind: mlp, name: §'a[0]' }\n    broadcast: never",
-        "`[` has no meaning",
-    ),
-    (
-        "match: §spatial\n    broadcast: never",
-        "`match` is keys and values, but here is `spatial`",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: §2",
-        "expected how to broadcast, found `2`",
-    ),
-    ("match: { kind: mlp }\n    broadcast§:", "found nothing"),
-    ("match: { kind: mlp }\n    broadcast: { range: §-2 }", "-2 is no range"),
-    (
-        "match: { kind: mlp }\n    broadcast: { range: §99999999999 }",
-        "99999999999 is no range",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: { range: §1e999 }",
-        "expected a range",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: §{ window: whole }",
-        "has no `range`",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: { range: 2, window: §{} }",
-        "no ends",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: { range: 2, window: { timesteps: §[1] } }",
-        "two ends",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: { range: 2, window: { timesteps: §[5, 5] } }",
-        "is empty",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: { range: 2, window: { timesteps: [§.inf, 5] } }",
-        "expected an end",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: { range: 2, window: { fraction: [§-0.1, 1] } }",
-        "-0.1 is no fraction",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: { range: 2, window: { timesteps: [1, 2], fraction: §[0, 1] } }",
-        "this is several",
-    ),
-    (
-        "match: { kind: mlp }\n    cut: §gated\n    broadcast: never",
-        "nothing to cut",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: never\n    §<<: { cut: gated }",
-        "merge keys",
-    ),
-    (
-        "match: { kind: mlp }\n    broadcast: never\n    §[1, 2]: 3",
-        "cannot be a key",
-    ),
-    ("match: { kind: mlp }\n    broadcast: §!never x", "no tags"),
-];
-
 #[test]
-fn single_errors() {
-    for (rule, said) in BROKEN {
-        let marked = one(&format!("    {rule}\n"));
-        let place = marked.lines().zip(1..).find_map(|(text, line)| {
-            let before = text.split_once('§')?.0;
-            Some((line, before.chars().count() + 1))
-        });
-        let error = Rules::parse("rules.yaml", &marked.replace('§', "")).unwrap_err();
-        let [found, ..] = error.diagnostics() else {
-            panic!("{rule}: {error}")
-        };
-        assert!(found.message.contains(said), "{rule}: {error}");
-        assert_eq!(Some((found.line, found.column)), place, "{rule}: {error}");
-    }
+fn rules_that_can_never_apply_and_second_rules_for_one_thing() {
+    let text = "\
+version: 1
+memory: 0B
+rules:
+  - { name: ends, match: { kind: spatial, blocks: [0, -1] }, broadcast: never }
+  - { name: last, match: { kind: spatial, blocks: -1 }, broadcast: { range: 2 } }
+  - { name: middle, match: { kind: spatial, blocks: 0..6 }, forecast: { range: 2 } }
+  - { name: late, match: { kind: spatial, blocks: 3 }, broadcast: never }
+  - { name: small, match: { kind: cross, cache: \"< 1MiB\" }, broadcast: { range: 2 } }
+  - { name: large, match: { kind: cross, cache: \">= 1MiB\" }, broadcast: { range: 3 } }
+  - { name: span, residual: { range: 2 } }
+  - { name: more, match: { kind: mlp, blocks: 5..9 }, residual: { range: 2 } }
+  - { name: guidance, guidance: { range: 2 } }
+  - { name: again, guidance: { range: 3 } }
+";
+    insta::assert_snapshot!(errors(text), @r#"
+    error: without memory nothing can be broadcast
+     --> rules.yaml:2:9
+      |
+    2 | memory: 0B
+      |         ^^
+      = help: use the original model, or remove `memory`
+
+    error: rule `last` can never apply: all its sites are taken out before, by `ends` (line 4)
+     --> rules.yaml:5:26
+      |
+    5 |   - { name: last, match: { kind: spatial, blocks: -1 }, broadcast: { range: 2 } }
+      |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = help: a rule with `broadcast: never` keeps its sites from those that follow: narrow it, or remove this rule
+
+    error: rule `late` in line 7 matches sites that are claimed by `middle` (line 6)
+     --> rules.yaml:7:26
+      |
+    7 |   - { name: late, match: { kind: spatial, blocks: 3 }, broadcast: never }
+      |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = help: move this rule up: `broadcast: never` takes sites out for the rules that follow it
+
+    error: rule `more` in line 11 matches sites that are claimed by `span` (line 10)
+      --> rules.yaml:11:26
+       |
+    11 |   - { name: more, match: { kind: mlp, blocks: 5..9 }, residual: { range: 2 } }
+       |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+       = help: let them match different kinds, blocks or names; `broadcast: never` before both takes sites out
+
+    error: rule `guidance` in line 12 and rule `again` in line 13 are both for guidance, of which a model has one
+      --> rules.yaml:13:5
+       |
+    13 |   - { name: again, guidance: { range: 3 } }
+       |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+       = help: write one rule, with several `windows` where they differ
+
+    5 errors in rules.yaml
+    "#);
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 mod errors;
 mod hostile;
+mod schema;
+mod single;
+mod timings;
 
 use super::*;
 use crate::attention::Kind;
