@@ -12,7 +12,7 @@ use pab_patch::onnx::messages::{
     DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorType, TypeProto, ValueInfoProto,
 };
 use pab_patch::onnx::{Model, SaveOptions};
-use pab_patch::rewrite::{Choice, switch};
+use pab_patch::rewrite::{Choice, SwitchOptions, switch};
 use pab_patch::rules::Rules;
 use std::path::Path;
 
@@ -114,7 +114,7 @@ fn patch(model: ModelGraph, sites: &[Site], rules: &Rules) -> ModelGraph {
             cuts: &site.output,
         })
         .collect();
-    switch(model, &choices, rules).unwrap().model
+    switch(model, &choices, rules, &SwitchOptions::default()).unwrap().model
 }
 
 fn load(path: &Path) -> ModelGraph {

@@ -2,9 +2,10 @@
 
 use super::Failure;
 use super::args::RulesOptions;
+use super::caches::{CacheReport, CacheSettings};
 use super::terminal::Terminal;
 use crate::attention::Sites;
-use crate::axes::{Axes, Bindings, Dimension, InputLabels, Label, Labels};
+use crate::axes::{Axes, Dimension, InputLabels, Label, Labels};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::rewrite::{Patched, refuse_patched, select, switch};
@@ -144,31 +145,24 @@ pub fn rules(options: &RulesOptions, terminal: &Terminal) -> Result<Rules, Failu
     }
 }
 
-/// Patches an analysed model in memory.
+/// Patches an analysed model in memory, and says first what memory the caches take.
 ///
-/// `sizes` are those of open dimensions, for rules that ask what a site costs. `timesteps` are those of the run, where
-/// they are known: rules of a preset that never broadcast in it, such as tables for another scheduler, are left out, since
-/// nobody wrote them for this model.
+/// `timesteps` are those of the run, where they are known: rules of a preset that never broadcast in it, such as tables
+/// for another scheduler, are left out, since nobody wrote them for this model.
 pub fn patched(
     path: &Path,
     analysis: Analysis,
     rules: &Rules,
-    sizes: &[(String, usize)],
+    caches: &CacheSettings<'_>,
     timesteps: Option<&[f64]>,
     terminal: &Terminal,
-) -> Result<Patched, Failure> {
-    let refuse = Failure::of(path, Failure::rewrite);
-    let Analysis { model, sites, axes, .. } = analysis;
-    let sizes = sizes
-        .iter()
-        .filter_map(|(name, size)| Some((name.as_str(), i64::try_from(*size).ok()?)));
-    let costs = rules
-        .ask_costs()
-        .then(|| sites.costs(&model, &axes, &Bindings::of(sizes)));
-    let mut choices = match select(&sites, rules, costs.as_ref()) {
-        Ok(choices) => choices,
-        Err(error) => return Err(refuse(error)),
-    };
+) -> Result<(Patched, CacheReport), Failure> {
+    let costs = rules.ask_costs().then(|| {
+        let sizes = caches.bindings();
+        analysis.sites.costs(&analysis.model, &analysis.axes, &sizes)
+    });
+    let choices = select(&analysis.sites, rules, costs.as_ref());
+    let mut choices = choices.map_err(Failure::of(path, Failure::rewrite))?;
     let idle = match timesteps {
         Some(timesteps) if rules.is_preset() => idle(rules, timesteps),
         _ => Vec::new(),
@@ -189,7 +183,11 @@ pub fn patched(
             }
         }
     }
-    switch(model, &choices, rules).map_err(refuse)
+    let report = caches.fit(&mut choices, &analysis, rules, terminal)?;
+    let mut result = switch(analysis.model, &choices, rules, &caches.switch_options())
+        .map_err(Failure::of(path, Failure::rewrite))?;
+    result.plan.dropped = report.dropped().to_vec();
+    Ok((result, report))
 }
 
 /// The rules that never broadcast in a run through `timesteps`, as indices.

@@ -1,6 +1,7 @@
 //! The arguments of the command line.
 
-use crate::rules::{DEFAULT_PRESET, preset_names};
+use crate::rewrite::CacheType;
+use crate::rules::{Bytes, DEFAULT_PRESET, preset_names};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,6 +82,38 @@ pub struct RulesOptions {
     pub axes: Vec<(String, String)>,
 }
 
+#[derive(Clone, Debug, Default, Args)]
+pub struct CacheOptions {
+    /// Element type of caches, where that is narrower than the values': half the memory, and what is reused is rounded.
+    /// f16 overflows beyond 65504
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub cache_dtype: Option<CacheTypeChoice>,
+    /// Ceiling for the memory of all caches, such as 2GiB: sites that save the least for a byte are always computed;
+    /// goes before what the rules say under `memory`
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub memory: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CacheTypeChoice {
+    /// 16 bits, 11 of them significant
+    F16,
+    /// 16 bits, 8 of them significant, with the range of f32
+    Bf16,
+    /// 32 bits, for models in float64
+    F32,
+}
+
+impl From<CacheTypeChoice> for CacheType {
+    fn from(choice: CacheTypeChoice) -> CacheType {
+        match choice {
+            CacheTypeChoice::F16 => CacheType::F16,
+            CacheTypeChoice::Bf16 => CacheType::Bf16,
+            CacheTypeChoice::F32 => CacheType::F32,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct PatchOptions {
     /// The exported model
@@ -88,7 +121,10 @@ pub struct PatchOptions {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub rules: RulesOptions,
-    /// Size of an open dimension, for rules that ask what a site costs, such as batch=2 (may be given several times)
+    #[command(flatten)]
+    pub caches: CacheOptions,
+    /// Size of an open dimension, for the memory of the caches and for rules that ask what a site costs, such as batch=2
+    /// (may be given several times)
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
     /// Let data files be hard links to the original's instead of copies, where the file system cannot clone them. The
@@ -203,6 +239,8 @@ pub struct CompareOptions {
     #[command(flatten)]
     pub rules: RulesOptions,
     #[command(flatten)]
+    pub caches: CacheOptions,
+    #[command(flatten)]
     pub session: SessionOptions,
     #[command(flatten)]
     pub sampling: SamplingOptions,
@@ -226,6 +264,8 @@ pub struct BenchOptions {
     pub model: PathBuf,
     #[command(flatten)]
     pub rules: RulesOptions,
+    #[command(flatten)]
+    pub caches: CacheOptions,
     #[command(flatten)]
     pub session: SessionOptions,
     /// Timed rounds; each runs every variant once, in alternating order
@@ -289,6 +329,14 @@ fn size(text: &str) -> Result<(String, usize), String> {
     }
 }
 
+/// A number of bytes, as rules write it: `2GiB`, `512 MiB`, `1048576`.
+fn bytes(text: &str) -> Result<u64, String> {
+    match text.parse::<Bytes>() {
+        Ok(Bytes(bytes)) => Ok(bytes),
+        Err(()) => Err("expected a number and a unit, such as `512MiB` or `2GiB`".to_owned()),
+    }
+}
+
 /// A number that can be computed with.
 fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
@@ -328,6 +376,12 @@ mod tests {
         assert_eq!(assignment::<usize>("batch=2"), Ok(("batch".to_owned(), 2)));
         for wrong in ["batch", "=2", "batch=two", "batch=0", "batch=99999999999"] {
             assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(bytes("2GiB"), Ok(2 << 30));
+        assert_eq!(bytes("1.5 KiB"), Ok(1536));
+        assert_eq!(bytes("10"), Ok(10));
+        for wrong in ["", "GiB", "-1", "2 gib", "1e3", "99999999999GiB", "1..2"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
         assert!(finite("nan").is_err() && finite("inf").is_err() && finite("-1.5") == Ok(-1.5));
     }

@@ -2,7 +2,8 @@
 
 use super::Failure;
 use super::args::{BenchOptions, sizes};
-use super::patch::{patch, timesteps};
+use super::caches::{CacheReport, CacheSettings};
+use super::patch::{Request, patch, timesteps};
 use super::session::{inputs, library};
 use super::terminal::Terminal;
 use super::variants::{Times, Values, Variants};
@@ -13,6 +14,8 @@ use serde::Serialize;
 #[derive(Serialize)]
 struct Report {
     model: FilePath,
+    /// The memory of the caches.
+    caches: CacheReport,
     runtime: String,
     rounds: usize,
     /// How often the models were opened anew for them.
@@ -58,18 +61,21 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     // The steps of the scheduler beside the model; those that the plan is made for unless others are asked for.
     const STEPS: usize = 50;
     let timesteps = timesteps(&options.model, None, STEPS, terminal)?;
-    let written = patch(
-        &options.model,
-        &options.rules,
-        &options.sizes,
-        folder.path(),
-        timesteps.as_deref(),
-        true,
-        terminal,
-    )?;
-    let library = library(&options.session, terminal)?;
     let mut sizes = sizes(&options.sizes);
     sizes.entry("batch".to_owned()).or_insert(2);
+    let request = Request {
+        model: &options.model,
+        rules: &options.rules,
+        caches: CacheSettings {
+            options: &options.caches,
+            sizes: sizes.clone().into_iter().collect(),
+        },
+        output: folder.path(),
+        timesteps: timesteps.as_deref(),
+        hard_links: true,
+    };
+    let written = patch(&request, terminal)?;
+    let library = library(&options.session, terminal)?;
     let values = Values {
         sizes,
         given: inputs(&options.inputs)?,
@@ -101,6 +107,7 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     ];
     let report = Report {
         model: options.model.as_path().into(),
+        caches: written.caches,
         runtime: format!("ONNX Runtime {}", library.version),
         rounds: options.rounds,
         openings,

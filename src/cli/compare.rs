@@ -2,7 +2,8 @@
 
 use super::Failure;
 use super::args::CompareOptions;
-use super::patch::{Written, patch};
+use super::caches::{CacheReport, CacheSettings};
+use super::patch::{Request, Written, patch};
 use super::run::picture;
 use super::session::{Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler};
 use super::terminal::Terminal;
@@ -25,6 +26,8 @@ use std::path::PathBuf;
 struct Report<'a> {
     #[serde(flatten)]
     comparison: &'a Comparison,
+    /// The memory of the caches.
+    caches: &'a CacheReport,
     /// The patched model.
     patched_file: FilePath,
     /// Original beside patched, where clips are pictures.
@@ -59,15 +62,22 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
             sampling,
         )?;
     }
-    let written = patch(
-        &options.model,
-        &options.rules,
-        &sampling.sizes,
-        &options.output,
-        Some(&timesteps),
-        false,
-        terminal,
-    )?;
+    let mut sizes = super::args::sizes(&sampling.sizes);
+    sizes
+        .entry("batch".to_owned())
+        .or_insert(if sampling.guidance == 1.0 { 1 } else { 2 });
+    let request = Request {
+        model: &options.model,
+        rules: &options.rules,
+        caches: CacheSettings {
+            options: &options.caches,
+            sizes: sizes.into_iter().collect(),
+        },
+        output: &options.output,
+        timesteps: Some(&timesteps),
+        hard_links: false,
+    };
+    let written = patch(&request, terminal)?;
     let library = library(&options.session, terminal)?;
     let mut original = generator(&options.model, &options.session, sampling, terminal)?;
     let mut patched = generator(&written.model, &options.session, sampling, terminal)?;
@@ -82,7 +92,8 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let animation = animation(options, &pictures, rate)?;
     let report = Report {
         comparison: &comparison,
-        patched_file: written.model.into(),
+        caches: &written.caches,
+        patched_file: written.model.as_path().into(),
         animation: animation.map(FilePath::from),
         figures: figures.into(),
     };

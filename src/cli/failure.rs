@@ -70,6 +70,12 @@ pub enum Failure {
     /// There is no ONNX Runtime that could be used.
     #[error("{0}")]
     NoRuntime(String),
+    /// No site's caches are small enough for the ceiling.
+    #[error(
+        "no site fits below a ceiling of {ceiling} bytes: the smallest takes {least} bytes of caches; raise --memory, or \
+         narrow the caches with --cache-dtype"
+    )]
+    NothingFits { ceiling: u64, least: u64 },
     /// Wrong arguments that only show when they are used.
     #[error("{0}")]
     Usage(String),
@@ -141,6 +147,7 @@ impl Failure {
                 ExitStatus::Output
             }
             Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
+            Failure::NothingFits { .. } => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
         }

@@ -6,6 +6,7 @@
 mod analysis;
 mod args;
 mod bench;
+mod caches;
 mod compare;
 mod completions;
 mod doctor;

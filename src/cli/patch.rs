@@ -3,6 +3,7 @@
 use super::Failure;
 use super::analysis::{analyse, patched, rules, suggest_preset};
 use super::args::{PatchOptions, RulesOptions};
+use super::caches::{CacheReport, CacheSettings};
 use super::folder::OutputFolder;
 use super::session::scheduler_beside;
 use super::terminal::Terminal;
@@ -23,6 +24,8 @@ struct Report<'a> {
     plan_file: FilePath,
     /// Every file that belongs to the model.
     files: Vec<FilePath>,
+    /// The memory of the caches.
+    caches: &'a CacheReport,
     /// The plan.
     plan: &'a Plan,
 }
@@ -36,6 +39,8 @@ pub struct Written {
     pub plan_file: PathBuf,
     /// The plan.
     pub plan: Plan,
+    /// The memory of its caches.
+    pub caches: CacheReport,
     /// What was saved.
     pub saved: Saved,
 }
@@ -50,15 +55,18 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
         None => model.with_file_name("patched"),
     };
     let timesteps = timesteps(model, options.scheduler.as_deref(), options.steps, terminal)?;
-    let written = patch(
+    let request = Request {
         model,
-        &options.rules,
-        &options.sizes,
-        &output,
-        timesteps.as_deref(),
-        options.hard_links,
-        terminal,
-    )?;
+        rules: &options.rules,
+        caches: CacheSettings {
+            options: &options.caches,
+            sizes: options.sizes.clone(),
+        },
+        output: &output,
+        timesteps: timesteps.as_deref(),
+        hard_links: options.hard_links,
+    };
+    let written = patch(&request, terminal)?;
     terminal.note(summary(&written.plan));
     for file in &written.saved.files {
         let how = match file.how {
@@ -79,6 +87,7 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
             .iter()
             .map(|file| file.path.as_path().into())
             .collect(),
+        caches: &written.caches,
         plan: &written.plan,
     };
     terminal.result(&report, || written.model.display().to_string())
@@ -107,21 +116,31 @@ pub fn timesteps(
     }
 }
 
-/// Patches `model` into folder `output`. `sizes` are those of open dimensions, for rules that ask what a site costs.
-pub fn patch(
-    model: &Path,
-    options: &RulesOptions,
-    sizes: &[(String, usize)],
-    output: &Path,
-    timesteps: Option<&[f64]>,
-    hard_links: bool,
-    terminal: &Terminal,
-) -> Result<Written, Failure> {
-    let rules = rules(options, terminal)?;
-    let analysis = analyse(model, options, &rules, terminal)?;
-    suggest_preset(&analysis, options, terminal);
-    let mut result = patched(model, analysis, &rules, sizes, timesteps, terminal)?;
-    if let Some(timesteps) = timesteps {
+/// What is to be patched, and how.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The original.
+    pub model: &'a Path,
+    /// Its rules.
+    pub rules: &'a RulesOptions,
+    /// Its caches.
+    pub caches: CacheSettings<'a>,
+    /// The folder for the result.
+    pub output: &'a Path,
+    /// The timesteps of the run for which the plan says which steps broadcast.
+    pub timesteps: Option<&'a [f64]>,
+    /// Whether data files may be hard links.
+    pub hard_links: bool,
+}
+
+/// Patches a model into a folder.
+pub fn patch(request: &Request<'_>, terminal: &Terminal) -> Result<Written, Failure> {
+    let Request { model, output, .. } = *request;
+    let rules = rules(request.rules, terminal)?;
+    let analysis = analyse(model, request.rules, &rules, terminal)?;
+    suggest_preset(&analysis, request.rules, terminal);
+    let (mut result, caches) = patched(model, analysis, &rules, &request.caches, request.timesteps, terminal)?;
+    if let Some(timesteps) = request.timesteps {
         result.plan.schedule = Some(SchedulePlan::new(&result.plan, timesteps));
         for (index, rule) in result.plan.rules.iter().enumerate() {
             if !timesteps.is_empty() && result.plan.schedule(timesteps).share(index) == 0.0 {
@@ -138,7 +157,7 @@ pub fn patch(
     let folder = OutputFolder::make(output)?;
     result.plan.original = relative(model, output);
     result.model.set_metadata(PLAN_KEY, result.plan.to_json()?);
-    let written = write(model, result, output, hard_links, terminal)?;
+    let written = write(model, result, caches, output, request.hard_links, terminal)?;
     folder.keep();
     Ok(written)
 }
@@ -164,6 +183,7 @@ fn relative(model: &Path, folder: &Path) -> Option<String> {
 fn write(
     original: &Path,
     result: Patched,
+    caches: CacheReport,
     output: &Path,
     hard_links: bool,
     terminal: &Terminal,
@@ -196,6 +216,7 @@ fn write(
         model: target,
         plan_file,
         plan,
+        caches,
         saved,
     })
 }

@@ -2,8 +2,8 @@
 
 use super::roles::{known_sizes, sizes_of};
 use super::{GenerationError, Roles};
-use crate::rewrite::{PLAN_KEY, Plan, PlanSize};
-use crate::runtime::{CachePort, Denoiser, ElementType, Feedback, Port, Session, Tensor};
+use crate::rewrite::{CacheRole, PLAN_KEY, Plan, PlanSize};
+use crate::runtime::{CachePort, Denoiser, ElementType, Extent, Feedback, Port, Session, StatePort, Tensor};
 use crate::sampler::{CHANNEL_AXIS, Scheduler, first_channels, guide, repeat_batch};
 use crate::schedule::Schedule;
 use ndarray::{Array2, ArrayD, Axis};
@@ -73,7 +73,7 @@ impl Generator {
         let mut without_role = given.to_vec();
         if let Some(plan) = &plan {
             without_role.extend(plan.rules.iter().map(|rule| rule.flag.as_str()));
-            without_role.extend(plan.caches().map(|(_, cache)| cache.input.as_str()));
+            without_role.extend(plan.fed_back().map(|(input, _)| input));
         }
         let roles = Roles::of(session.inputs(), &without_role)?;
         let denoiser = match &plan {
@@ -96,6 +96,11 @@ impl Generator {
     /// The open model.
     pub fn session(&self) -> &Session {
         self.denoiser.session()
+    }
+
+    /// Bytes of the caches that are held now: see [`Denoiser::held_bytes`].
+    pub fn held_bytes(&self) -> usize {
+        self.denoiser.held_bytes()
     }
 
     /// The shape of one clip, `[1, channels, frames, height, width]`; open sizes by the name of their dimension.
@@ -135,7 +140,7 @@ impl Generator {
         let fixed = self.fixed_inputs(conditioning)?;
         let mut sample = noise * scheduler.initial_noise_sigma();
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());
-        self.denoiser.reset();
+        self.denoiser.begin(&schedule)?;
         for (index, timestep) in timesteps.iter().enumerate() {
             let begun = Instant::now();
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
@@ -278,8 +283,8 @@ impl TryFrom<&Plan> for Feedback {
                     element_type: format!("{:?}", cache.element_type),
                 })?;
             let shape = cache.shape.iter().map(|size| match size {
-                PlanSize::Number(number) => Some(*number),
-                PlanSize::Symbol(_) => None,
+                PlanSize::Number(number) => Extent::Number(*number),
+                PlanSize::Symbol(symbol) => Extent::Formula(symbol.clone()),
             });
             let (input, output) = (cache.input.clone(), cache.output.clone());
             Ok(CachePort {
@@ -288,12 +293,27 @@ impl TryFrom<&Plan> for Feedback {
                 rule: site.rule,
                 element_type,
                 shape: shape.collect(),
+                difference: match cache.role {
+                    CacheRole::Value | CacheRole::Residual | CacheRole::Guidance => 0,
+                    CacheRole::FirstDifference => 1,
+                    CacheRole::SecondDifference => 2,
+                },
+                in_place: cache.in_place,
             })
         });
         let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();
         Ok(Feedback {
             flags,
             caches: caches.collect::<Result<_, GenerationError>>()?,
+            states: plan
+                .rules
+                .iter()
+                .filter_map(|rule| rule.state.as_ref())
+                .map(|state| StatePort {
+                    input: state.input.clone(),
+                    output: state.output.clone(),
+                })
+                .collect(),
         })
     }
 }

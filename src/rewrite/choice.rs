@@ -25,7 +25,7 @@ pub struct Choice<'a> {
 pub fn select<'a>(sites: &'a Sites, rules: &Rules, costs: Option<&Costs>) -> Result<Vec<Choice<'a>>, RewriteError> {
     for rule in &rules.rules {
         match rule.strategy() {
-            None | Some(Strategy::Reuse) => {}
+            None | Some(Strategy::Reuse | Strategy::Forecast { .. }) => {}
             Some(strategy) => {
                 return Err(RewriteError::Strategy {
                     rule: rule.name.clone(),

@@ -77,6 +77,19 @@ pub enum RewriteError {
     /// The rules do not fit the model's sites.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// The model's operator set cannot give caches of the type that is wanted.
+    #[error(
+        "caches of type {cache_type} need operator set {needed}, and the model has {opset}; use --cache-dtype f16, or \
+         export the model with a newer operator set"
+    )]
+    CacheType {
+        /// The type.
+        cache_type: super::CacheType,
+        /// The model's operator set.
+        opset: i64,
+        /// The first operator set that has it.
+        needed: i64,
+    },
     /// The graph itself.
     #[error(transparent)]
     Graph(#[from] GraphError),

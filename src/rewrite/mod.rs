@@ -1,21 +1,32 @@
 //! Graph, sites and rules make a patched graph.
 //!
 //! [`select`] gives each site its rule; [`switch`] wraps the chosen modules in `If`s, so that one graph
-//! holds the computing and the broadcasting half (the switch form); [`without`] takes modules out for good, which is
-//! what a step costs when they are broadcast (a variant). [`Plan`] tells a host how to drive the result.
+//! holds the computing and the broadcasting half (the switch form); [`variant`] makes the static graph of one set of
+//! flags, and [`without`] what is least of it: what a step costs when modules are broadcast. [`Plan`] tells a host how to drive the result.
 
+mod build;
+mod cache_type;
+mod ceiling;
 mod choice;
 mod error;
+mod forecast;
+mod memory;
+mod module;
 mod plan;
+mod reuse;
 mod switch;
 #[cfg(test)]
 mod tests;
 mod without;
 
+pub use cache_type::CacheType;
+pub use ceiling::{Weight, over_ceiling};
 pub use choice::{Choice, facts, select};
 pub use error::RewriteError;
+pub use memory::{CacheMemory, RuleMemory};
 pub use plan::{
-    CachePlan, CacheRole, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan, SitePlan, StatePlan,
+    CachePlan, CacheRole, DroppedSite, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan,
+    SitePlan, StatePlan,
 };
-pub use switch::{Patched, refuse_patched, switch};
-pub use without::without;
+pub use switch::{Patched, SwitchOptions, refuse_patched, switch};
+pub use without::{variant, without};

@@ -38,6 +38,9 @@ pub struct Plan {
     pub rules: Vec<RulePlan>,
     /// One entry a site that is broadcast.
     pub sites: Vec<SitePlan>,
+    /// Sites that rules match, and that were given up so that the caches stay below a ceiling, the worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<DroppedSite>,
     /// For the scheduler that was known when the model was patched: which steps broadcast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<SchedulePlan>,
@@ -136,6 +139,19 @@ pub struct SitePlan {
     pub cut: CutPoint,
     /// Its caches: one, or one for each exit of a module whose streams part.
     pub caches: Vec<CachePlan>,
+}
+
+/// A site that was given up because its caches take too much memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DroppedSite {
+    /// The site's name.
+    pub site: String,
+    /// The name of its rule.
+    pub rule: String,
+    /// Bytes of its caches.
+    pub bytes: u64,
+    /// The share of a step's operations that broadcasting it would save, 0 to 1.
+    pub share: f64,
 }
 
 /// A cache of a site.
@@ -250,6 +266,15 @@ impl Plan {
         self.sites
             .iter()
             .flat_map(|site| site.caches.iter().map(move |cache| (site, cache)))
+    }
+
+    /// Every input that is fed back from the step before with the output that gives it: caches and states.
+    pub fn fed_back(&self) -> impl Iterator<Item = (&str, &str)> + '_ {
+        let caches = self
+            .caches()
+            .map(|(_, cache)| (cache.input.as_str(), cache.output.as_str()));
+        let states = self.rules.iter().filter_map(|rule| rule.state.as_ref());
+        caches.chain(states.map(|state| (state.input.as_str(), state.output.as_str())))
     }
 
     /// The sites of rule `rule`.

@@ -4,12 +4,28 @@
 //! tensors on. Weights stay in the top-level graph and are held once. Only standard operators are used, so that every
 //! ONNX host runs the result.
 
+use super::build::described;
+use super::forecast::{self, Shared};
 use super::plan::{CachePlan, CacheRole, Plan, PlanFormat, PlanSize, RulePlan, SitePlan, can_be_cached};
-use super::{Choice, PLAN_KEY, RewriteError};
+use super::{CacheType, Choice, PLAN_KEY, RewriteError, reuse};
 use crate::attention::Part;
-use crate::graph::{Graph, ModelGraph, NewNode, ValueId};
-use crate::onnx::messages::{DataType, Dimension, TensorShapeProto, TensorType, TypeProto, ValueInfoProto};
-use crate::rules::{Rules, Strategy};
+use crate::graph::{Graph, ModelGraph, ValueId};
+use crate::onnx::messages::DataType;
+use crate::rules::{ForecastOrder, Rules, Strategy};
+
+/// How caches are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwitchOptions {
+    /// The element type of caches; `None` is that of their values. Never wider than the value.
+    pub cache_type: Option<CacheType>,
+}
+
+impl SwitchOptions {
+    /// The type in which a value of type `value` is cached.
+    pub fn element_type(&self, value: DataType) -> DataType {
+        self.cache_type.map_or(value, |cache_type| cache_type.narrow(value))
+    }
+}
 
 /// A patched model and how to drive it.
 #[derive(Debug)]
@@ -23,15 +39,26 @@ pub struct Patched {
 /// Wraps every chosen site in an `If` on its rule's flag.
 ///
 /// New inputs: the flags (`pab.broadcast.<rule>`, `bool` scalars) and the caches (`pab.cache.<site>`; with
-/// several cuts `pab.cache.<site>.<part>`); new outputs: the caches for the next step (the input's name and `.next`). The original's inputs and outputs keep their places in front.
+/// several cuts `pab.cache.<site>.<part>`); new outputs: the caches for the next step (the input's name and `.next`).
+/// Forecasts also have caches of the finite differences (`.d1`, `.d2`) and a state for each rule (`pab.state.<rule>`).
+/// The original's inputs and outputs keep their places in front.
 ///
 /// # Errors
-/// [`RewriteError::AlreadyPatched`]; [`RewriteError::ElementType`] for caches that no host can hold;
+/// [`RewriteError::AlreadyPatched`]; [`RewriteError::CacheType`] for caches that the model's operator set cannot give;
+/// [`RewriteError::ElementType`] for caches that no host can hold;
 /// [`RewriteError::Entangled`] for sites whose modules are not apart; [`RewriteError::NoSuchRule`] for choices that were
 /// not made by [`super::select`] with these rules;
 /// [`RewriteError::Graph`] where names of the new values are taken.
-pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> Result<Patched, RewriteError> {
+pub fn switch(
+    mut model: ModelGraph,
+    choices: &[Choice<'_>],
+    rules: &Rules,
+    options: &SwitchOptions,
+) -> Result<Patched, RewriteError> {
     refuse_patched(&model)?;
+    if let Some(cache_type) = options.cache_type {
+        refuse_old(&model, choices, cache_type)?;
+    }
     let mut plan = Plan {
         format: PlanFormat::default(),
         generator: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -39,45 +66,66 @@ pub fn switch(mut model: ModelGraph, choices: &[Choice<'_>], rules: &Rules) -> R
         original: None,
         rules: Vec::new(),
         sites: Vec::new(),
+        dropped: Vec::new(),
         schedule: None,
     };
-    let flags = add_flags(&mut model.graph, choices, rules, &mut plan)?;
+    let driven = add_rules(&mut model.graph, choices, rules, &mut plan)?;
     let mut inputs = Vec::with_capacity(choices.len());
     for choice in choices {
-        let caches = caches_of(choice)?;
-        let added = caches
-            .iter()
-            .map(|cache| model.graph.add_input(described(&cache.input, cache)))
-            .collect::<Result<Vec<ValueId>, _>>()?;
-        inputs.push(added);
         let refuse = || RewriteError::NoSuchRule {
             site: choice.site.name.clone(),
             rule: choice.rule,
         };
-        let rule = flags
-            .iter()
-            .position(|(rule, _)| *rule == choice.rule)
-            .ok_or_else(refuse)?;
-        let cut = rules.rules.get(choice.rule).ok_or_else(refuse)?.cut;
+        let driven_by = driven.iter().position(|driven| driven.rule == choice.rule);
+        let driven_by = driven_by.ok_or_else(refuse)?;
+        let rule = rules.rules.get(choice.rule).ok_or_else(refuse)?;
+        let caches = caches_of(choice, rule.strategy().unwrap_or_default(), options)?;
+        let added = caches.iter().map(|cache| {
+            let info = described(&cache.input, cache.element_type, &cache.shape);
+            model.graph.add_input(info)
+        });
+        inputs.push(added.collect::<Result<Vec<ValueId>, _>>()?);
         plan.sites.push(SitePlan {
             name: choice.site.name.clone(),
             kind: choice.site.kind,
             block: choice.site.block,
             module: choice.site.module.clone(),
-            rule,
-            cut,
+            rule: driven_by,
+            cut: rule.cut,
             caches,
         });
     }
-    for ((choice, site), caches) in choices.iter().zip(&plan.sites).zip(inputs) {
-        if let Some((_, flag)) = flags.get(site.rule) {
-            wrap(&mut model.graph, choice, site, *flag, &caches)?;
+    for ((choice, site), inputs) in choices.iter().zip(&plan.sites).zip(inputs) {
+        let Some(Driven { flag, shared, .. }) = driven.get(site.rule) else {
+            continue;
+        };
+        match shared {
+            None => reuse::wrap(&mut model.graph, choice, &site.caches, &inputs, *flag)?,
+            Some(shared) => forecast::wrap(&mut model.graph, choice, &site.caches, &inputs, *flag, shared)?,
         }
     }
     model.graph.eliminate_dead_code();
     let json = plan.to_json()?;
     model.set_metadata(PLAN_KEY, json);
     Ok(Patched { model, plan })
+}
+
+/// Refuses bfloat16 where the operator set has no `If` for it.
+fn refuse_old(model: &ModelGraph, choices: &[Choice<'_>], cache_type: CacheType) -> Result<(), RewriteError> {
+    /// The first operator set whose `If` gives bfloat16.
+    const NEEDED: i64 = 16;
+    let mut types = choices
+        .iter()
+        .flat_map(|choice| choice.cuts.iter().map(|cut| cut.element_type));
+    let narrowed = types.any(|value| value != DataType::Bfloat16 && cache_type.narrow(value) == DataType::Bfloat16);
+    match model.opset("") {
+        Some(opset) if narrowed && opset < NEEDED => Err(RewriteError::CacheType {
+            cache_type,
+            opset,
+            needed: NEEDED,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a model that holds a plan: its modules stand in branches, where they are not found again.
@@ -99,14 +147,24 @@ pub fn refuse_patched(model: &ModelGraph) -> Result<(), RewriteError> {
     Err(RewriteError::AlreadyPatched { by })
 }
 
-/// One flag input for each rule that has a site, in the order of the rules.
-fn add_flags(
+/// What drives the sites of a rule.
+struct Driven {
+    /// The rule, as an index of [`Rules::rules`].
+    rule: usize,
+    /// True broadcasts.
+    flag: ValueId,
+    /// What its sites share, where it forecasts.
+    shared: Option<Shared>,
+}
+
+/// A flag input for each rule that has a site, in the order of the rules, and what the sites of forecasts share.
+fn add_rules(
     graph: &mut Graph,
     choices: &[Choice<'_>],
     rules: &Rules,
     plan: &mut Plan,
-) -> Result<Vec<(usize, ValueId)>, RewriteError> {
-    let mut flags = Vec::new();
+) -> Result<Vec<Driven>, RewriteError> {
+    let mut driven = Vec::new();
     for (index, rule) in rules.rules.iter().enumerate() {
         let Some(action) = rule
             .action
@@ -115,138 +173,82 @@ fn add_flags(
         else {
             continue;
         };
-        if action.strategy != Strategy::Reuse {
+        if !action.strategy.is_by_site() {
             return Err(RewriteError::Strategy {
                 rule: rule.name.clone(),
                 strategy: action.strategy,
             });
         }
-        let flag = format!("pab.broadcast.{}", rule.name);
-        flags.push((index, graph.add_input(tensor_info(&flag, DataType::Bool, Vec::new()))?));
+        let name = format!("pab.broadcast.{}", rule.name);
+        let flag = graph.add_input(described(&name, DataType::Bool, &[]))?;
+        let (shared, state) = match differences(action.strategy) {
+            0 => (None, None),
+            order => {
+                let (shared, state) = Shared::add(graph, &rule.name, order, flag)?;
+                (Some(shared), Some(state))
+            }
+        };
+        driven.push(Driven {
+            rule: index,
+            flag,
+            shared,
+        });
         plan.rules.push(RulePlan {
             name: rule.name.clone(),
-            flag,
+            flag: name,
             strategy: action.strategy,
             timing: action.timing.clone(),
-            state: None,
+            state,
         });
     }
-    Ok(flags)
+    Ok(driven)
 }
 
-/// A cache for each cut, named by the site, and by the part of its result where there are several.
-fn caches_of(choice: &Choice<'_>) -> Result<Vec<CachePlan>, RewriteError> {
-    let caches = choice.cuts.iter().map(|cut| {
-        let input = match cut.part {
+/// How many finite differences a strategy caches beside each value.
+pub(super) fn differences(strategy: Strategy) -> usize {
+    match strategy {
+        Strategy::Reuse | Strategy::Residual | Strategy::Guidance => 0,
+        Strategy::Forecast {
+            order: ForecastOrder::First,
+        } => 1,
+        Strategy::Forecast {
+            order: ForecastOrder::Second,
+        } => 2,
+    }
+}
+
+/// The caches for each cut: the value, named by the site, and by the part of its result where there are several; and
+/// its finite differences where it is forecast.
+fn caches_of(choice: &Choice<'_>, strategy: Strategy, options: &SwitchOptions) -> Result<Vec<CachePlan>, RewriteError> {
+    const ROLES: [(CacheRole, &str); 3] = [
+        (CacheRole::Value, ""),
+        (CacheRole::FirstDifference, ".d1"),
+        (CacheRole::SecondDifference, ".d2"),
+    ];
+    let mut caches = Vec::new();
+    for cut in choice.cuts.iter() {
+        if !can_be_cached(cut.element_type) {
+            return Err(RewriteError::ElementType {
+                site: choice.site.name.clone(),
+                element_type: format!("{:?}", cut.element_type),
+            });
+        }
+        let name = match cut.part {
             Part::Whole => format!("pab.cache.{}", choice.site.name),
             part => format!("pab.cache.{}.{part}", choice.site.name),
         };
-        let element_type = cut.element_type;
-        if !can_be_cached(element_type) {
-            return Err(RewriteError::ElementType {
-                site: choice.site.name.clone(),
-                element_type: format!("{element_type:?}"),
+        for (role, ending) in ROLES.iter().take(1 + differences(strategy)) {
+            let input = format!("{name}{ending}");
+            caches.push(CachePlan {
+                output: format!("{input}.next"),
+                input,
+                element_type: options.element_type(cut.element_type),
+                shape: cut.shape.iter().map(PlanSize::from).collect(),
+                role: *role,
+                // A step that computes differences reads what was there.
+                in_place: differences(strategy) == 0,
             });
         }
-        Ok(CachePlan {
-            output: format!("{input}.next"),
-            input,
-            element_type,
-            shape: cut.shape.iter().map(PlanSize::from).collect(),
-            role: CacheRole::Value,
-            in_place: true,
-        })
-    });
-    caches.collect()
-}
-
-/// Moves the module of one site into an `If` with an output for each cut.
-fn wrap(
-    graph: &mut Graph,
-    choice: &Choice<'_>,
-    site: &SitePlan,
-    flag: ValueId,
-    caches: &[ValueId],
-) -> Result<(), RewriteError> {
-    let values = choice.cuts.values();
-    let nodes = graph.exclusive_to(&values);
-    let is_apart = |value: &ValueId| {
-        let producer = graph.producer(*value);
-        producer.is_some_and(|(producer, _)| nodes.contains(&producer))
-    };
-    if !values.iter().all(is_apart) {
-        return Err(RewriteError::Entangled {
-            site: site.name.clone(),
-        });
     }
-    let after = nodes.last().map(|node| graph.position(*node));
-    let name = &site.name;
-    let outputs = values.iter().zip(&site.caches);
-    let outputs: Vec<(ValueId, ValueInfoProto)> =
-        outputs.map(|(value, cache)| (*value, described("", cache))).collect();
-    let compute = graph.extract(&nodes, &outputs, &format!("pab.compute.{name}"))?;
-    let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
-    for (input, cache) in caches.iter().zip(&site.caches) {
-        let cached = broadcast.capture(*input, &cache.input);
-        let kept = broadcast.add_node(NewNode {
-            operator: "Identity".to_owned(),
-            name: cache.input.replacen("pab.cache.", "pab.reuse.", 1),
-            inputs: vec![Some(cached)],
-            outputs: vec![format!("{}.reuse", cache.input)],
-            ..NewNode::default()
-        })?;
-        if let Some(kept) = broadcast.node(kept).output(0) {
-            broadcast.add_output(kept, described("", cache));
-        }
-    }
-    let choice = graph.add_node(NewNode {
-        operator: "If".to_owned(),
-        name: format!("pab.{name}"),
-        inputs: vec![Some(flag)],
-        outputs: site.caches.iter().map(|cache| cache.output.clone()).collect(),
-        bodies: vec![
-            ("then_branch".to_owned(), broadcast),
-            ("else_branch".to_owned(), compute),
-        ],
-        after,
-        ..NewNode::default()
-    })?;
-    let next = graph.node(choice).outputs().to_vec();
-    for ((value, next), cache) in values.into_iter().zip(next).zip(&site.caches) {
-        if let Some(next) = next {
-            graph.replace_uses(value, next);
-            graph.add_output(next, described("", cache));
-        }
-    }
-    Ok(())
-}
-
-/// Name and type of a cache.
-fn described(name: &str, cache: &CachePlan) -> ValueInfoProto {
-    let shape = cache.shape.iter().map(|size| match size {
-        PlanSize::Number(number) => Dimension {
-            dim_value: Some(*number),
-            ..Dimension::default()
-        },
-        PlanSize::Symbol(symbol) => Dimension {
-            dim_param: Some(symbol.clone()),
-            ..Dimension::default()
-        },
-    });
-    tensor_info(name, cache.element_type, shape.collect())
-}
-
-fn tensor_info(name: &str, element_type: DataType, dim: Vec<Dimension>) -> ValueInfoProto {
-    let tensor_type = Some(TensorType {
-        elem_type: Some(element_type as i32),
-        shape: Some(TensorShapeProto { dim }),
-    });
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto {
-            tensor_type,
-            ..TypeProto::default()
-        }),
-        ..ValueInfoProto::default()
-    }
+    Ok(caches)
 }

@@ -1,6 +1,8 @@
 //! What is written, on real exports.
 
-use super::{Plan, RewriteError, refuse_patched, select, switch, without};
+use super::{
+    CacheRole, CacheType, Plan, RewriteError, SwitchOptions, refuse_patched, select, switch, variant, without,
+};
 use crate::attention::Sites;
 use crate::axes::{Axes, InputLabels};
 use crate::graph::{Graph, ModelGraph};
@@ -21,12 +23,16 @@ fn load(name: &str) -> ModelGraph {
 }
 
 fn patched(name: &str, rules: &str) -> Result<(ModelGraph, Plan), RewriteError> {
+    patched_as(name, rules, &SwitchOptions::default())
+}
+
+fn patched_as(name: &str, rules: &str, options: &SwitchOptions) -> Result<(ModelGraph, Plan), RewriteError> {
     let model = load(name);
     let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
     let sites = Sites::find(&model, &axes).unwrap();
     let rules = Rules::parse("test.yaml", rules).unwrap();
     let choices = select(&sites, &rules, None)?;
-    let result = switch(model, &choices, &rules)?;
+    let result = switch(model, &choices, &rules, options)?;
     Ok((result.model, result.plan))
 }
 
@@ -204,6 +210,156 @@ rules:
     let broadcast = without(model, &plan, &[true, true]).unwrap();
     assert!(broadcast.graph.nodes().all(|(_, node)| !node.is("Attention")));
     validate(&broadcast.into_model().unwrap().proto).unwrap();
+}
+
+/// Inputs and outputs of the rewrite, and its nodes: those of the rule, and those of the switches around the modules.
+fn shown_in_full(model: &ModelGraph) -> String {
+    let mut text = shown(model);
+    let graph = &model.graph;
+    for (_, node) in graph.nodes() {
+        let name = |value: Option<crate::graph::ValueId>| value.map_or("", |value| graph.value(value).name());
+        if node.name().starts_with("pab.forecast.") || node.name().starts_with("pab.state.") {
+            let inputs: Vec<_> = node.inputs().map(name).collect();
+            writeln!(
+                text,
+                "{} = {}({})",
+                name(node.output(0)),
+                node.operator(),
+                inputs.join(", ")
+            )
+            .unwrap();
+        }
+        let Some(branch) = node.body("then_branch") else {
+            continue;
+        };
+        let outputs: Vec<_> = node.outputs().iter().map(|output| name(*output)).collect();
+        writeln!(text, "{}, as {}:", node.name(), outputs.join(", ")).unwrap();
+        for (branch, all) in [(branch, true), (node.body("else_branch").unwrap(), false)] {
+            let name = |value: Option<crate::graph::ValueId>| value.map_or("", |value| branch.value(value).name());
+            let nodes = branch.nodes().map(|(_, node)| node);
+            for node in nodes.filter(|node| all || node.name().starts_with("pab.")) {
+                let inputs: Vec<_> = node.inputs().map(name).collect();
+                let (output, operator) = (name(node.output(0)), node.operator());
+                writeln!(text, "  {output} = {operator}({})", inputs.join(", ")).unwrap();
+            }
+            let outputs: Vec<_> = branch.outputs().map(|output| name(Some(output))).collect();
+            writeln!(text, "  gives {}", outputs.join(", ")).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn the_switch_form_of_forecasts() {
+    let rules = "
+version: 1
+rules:
+  - { name: line, match: { kind: temporal, blocks: 0 }, forecast: { order: 1, range: 2 } }
+  - { name: parabola, match: { kind: spatial, blocks: 1 }, forecast: { order: 2, range: 3 } }
+";
+    let (model, plan) = patched(TORCHSCRIPT, rules).unwrap();
+    insta::assert_snapshot!("forecast", shown_in_full(&model));
+    validate(&model.into_model().unwrap().proto).unwrap();
+    let roles: Vec<_> = plan
+        .caches()
+        .map(|(_, cache)| (cache.input.as_str(), cache.role, cache.in_place))
+        .collect();
+    assert_eq!(
+        roles,
+        [
+            ("pab.cache.temporal.0", CacheRole::Value, false),
+            ("pab.cache.temporal.0.d1", CacheRole::FirstDifference, false),
+            ("pab.cache.spatial.1", CacheRole::Value, false),
+            ("pab.cache.spatial.1.d1", CacheRole::FirstDifference, false),
+            ("pab.cache.spatial.1.d2", CacheRole::SecondDifference, false),
+        ]
+    );
+    // Narrowed, each value is rounded on its way into the cache.
+    let options = SwitchOptions {
+        cache_type: Some(CacheType::F16),
+    };
+    let (model, _) = patched_as("flux/flux.dyn23.dynamic.onnx", ONE_OF_FLUX, &options).unwrap();
+    insta::assert_snapshot!("forecast_narrowed", shown_in_full(&model));
+    validate(&model.into_model().unwrap().proto).unwrap();
+}
+
+const ONE_OF_FLUX: &str =
+    "{ version: 1, rules: [{ name: joint, match: { kind: joint, blocks: 0 }, forecast: { order: 1, range: 2 } }] }";
+
+#[test]
+fn the_switch_form_of_narrowed_caches() {
+    let rules = ONE_OF_FLUX.replace("forecast: { order: 1, ", "broadcast: { ");
+    let options = SwitchOptions {
+        cache_type: Some(CacheType::Bf16),
+    };
+    let (model, _) = patched_as("flux/flux.dyn23.dynamic.onnx", &rules, &options).unwrap();
+    insta::assert_snapshot!("narrowed", shown_in_full(&model));
+    validate(&model.into_model().unwrap().proto).unwrap();
+}
+
+#[test]
+fn static_graphs_of_forecasts_take_and_give_what_they_need() {
+    let rules = "
+version: 1
+rules:
+  - { name: line, match: { kind: temporal }, forecast: { order: 1, range: 2 } }
+  - { name: rest, match: { kind: [spatial, cross] }, broadcast: { range: 3 } }
+";
+    for flags in [[false, false], [true, false], [false, true], [true, true]] {
+        for chained in [false, true] {
+            let (model, plan) = patched(TORCHSCRIPT, rules).unwrap();
+            let model = if chained {
+                variant(model, &plan, &flags).unwrap()
+            } else {
+                without(model, &plan, &flags).unwrap()
+            };
+            assert!(model.graph.nodes().all(|(_, node)| !node.is("If")));
+            let named = |values: Vec<crate::graph::ValueId>| {
+                let names = values
+                    .into_iter()
+                    .map(|value| model.graph.value(value).name().to_owned());
+                names.filter(|name| name.starts_with("pab.")).collect::<Vec<_>>()
+            };
+            let (inputs, outputs) = (
+                named(model.graph.inputs().collect()),
+                named(model.graph.outputs().collect()),
+            );
+            let state = inputs.iter().any(|name| name == "pab.state.line");
+            if chained {
+                assert_eq!(outputs.len(), plan.fed_back().count());
+                assert!(state);
+                // What a forecast computes is made from the values before it; what is reused only when it is broadcast.
+                let forecast = plan.sites_of(0).count() * if flags[0] { 2 } else { 1 };
+                let reused = if flags[1] { plan.sites_of(1).count() } else { 0 };
+                assert_eq!(inputs.len(), 1 + forecast + reused, "{inputs:?}");
+            } else {
+                assert!(outputs.is_empty());
+                assert_eq!(state, flags[0]);
+            }
+            validate(&model.into_model().unwrap().proto).unwrap();
+        }
+    }
+}
+
+#[test]
+fn bfloat16_needs_an_operator_set_that_has_it() {
+    let model = load(TORCHSCRIPT);
+    let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
+    let sites = Sites::find(&model, &axes).unwrap();
+    let rules = Rules::parse("test.yaml", RULES).unwrap();
+    let choices = select(&sites, &rules, None).unwrap();
+    let mut proto = model.clone().into_model().unwrap().proto;
+    proto.opset_import[0].version = Some(15);
+    let old = ModelGraph::new(Model::from_proto(proto)).unwrap();
+    let patch = |cache_type| {
+        let options = SwitchOptions {
+            cache_type: Some(cache_type),
+        };
+        switch(old.clone(), &choices, &rules, &options)
+    };
+    let error = patch(CacheType::Bf16).unwrap_err().to_string();
+    assert!(error.contains("need operator set 16, and the model has 15"), "{error}");
+    patch(CacheType::F16).unwrap();
 }
 
 #[test]

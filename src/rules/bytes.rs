@@ -19,7 +19,10 @@ pub(super) const FORMS: &str = "write a number and a unit, such as `512MiB` or `
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Bytes(pub u64);
+pub struct Bytes(
+    /// How many.
+    pub u64,
+);
 
 impl FromStr for Bytes {
     type Err = ();

@@ -36,6 +36,7 @@ pub use after::{AfterError, AfterTable};
 pub use assign::NamedSite;
 pub use blocks::{BlockEnd, BlockRange, Blocks};
 pub use broadcast::{Broadcast, BroadcastError};
+pub use bytes::Bytes;
 pub use diagnostic::{Diagnostic, Report, RulesError};
 pub use fit::{Medium, Proposal, propose};
 pub use indices::{IndexRange, IndexSet, IndicesError, MAX_INDEX};

@@ -74,6 +74,17 @@ pub(super) const TYPES: &[TypeRow] = &[
 ];
 
 impl ElementType {
+    /// Bytes of one element.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Float64 | Self::Int64 => 8,
+            Self::Float32 | Self::Int32 => 4,
+            Self::Float16 | Self::Bfloat16 => 2,
+            Self::Bool => 1,
+        }
+    }
+
     /// The type of an ONNX tensor; `None` for types that steps do not handle.
     #[must_use]
     pub fn from_onnx(data_type: DataType) -> Option<Self> {

@@ -11,9 +11,12 @@ pub mod doctor;
 mod download;
 mod element;
 mod error;
+mod extent;
 mod fetch;
+mod held;
 mod index;
 mod library;
+mod lifetime;
 mod load;
 mod python;
 mod session;
@@ -27,11 +30,12 @@ pub use self::{
     download::Progress,
     element::{Element, ElementType, Elements},
     error::RuntimeError,
+    extent::Extent,
     fetch::{Setup, setup},
     library::{Discovery, Library, MINIMUM_VERSION, Origin, Places, Skipped, discover},
     load::{load, loaded},
     session::{Optimization, Options, Port, Provider, Session},
-    step::{CachePort, Denoiser, Feedback},
+    step::{CachePort, Denoiser, Feedback, StatePort},
     tensor::Tensor,
     wheels::VERSION,
 };

@@ -1,20 +1,23 @@
 //! Runs a model step by step and hands the caches of a patched model from each step to the next.
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use ort::{
-    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::SessionInputValue,
-    value::{DynTensor, DynValue, TensorElementType},
+    value::DynValue,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     element::ElementType,
     error::RuntimeError,
+    extent::Extent,
+    held::{Coming, Held},
     session::{Port, Provider, Session},
     tensor::Tensor,
 };
+use crate::schedule::Schedule;
 
 /// How a patched model is to be driven: its flags and its caches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +26,32 @@ pub struct Feedback {
     pub flags: Vec<String>,
     /// The caches, one for each site.
     pub caches: Vec<CachePort>,
+    /// The states of rules that forecast.
+    #[serde(default)]
+    pub states: Vec<StatePort>,
+}
+
+impl Feedback {
+    /// Whether the model's input `name` is a flag, a cache or a state.
+    fn takes(&self, name: &str) -> bool {
+        self.flags.iter().any(|flag| flag == name)
+            || self.caches.iter().any(|cache| cache.input == name)
+            || self.states.iter().any(|state| state.input == name)
+    }
+
+    /// Whether the model's output `name` is a cache or a state.
+    fn gives(&self, name: &str) -> bool {
+        self.caches.iter().any(|cache| cache.output == name) || self.states.iter().any(|state| state.output == name)
+    }
+}
+
+/// The state of a rule that forecasts: three float32 numbers, zeros before the first step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatePort {
+    /// The name of the input that takes it.
+    pub input: String,
+    /// The name of the output that gives it for the next step.
+    pub output: String,
 }
 
 /// A cache: the output of one step that is an input of the next.
@@ -36,8 +65,13 @@ pub struct CachePort {
     pub rule: usize,
     /// The type of its elements.
     pub element_type: ElementType,
-    /// The sizes of its dimensions; `None` for those that depend on the inputs.
-    pub shape: Vec<Option<i64>>,
+    /// The sizes of its dimensions.
+    pub shape: Vec<Extent>,
+    /// Which finite difference of the value it holds, 0 for the value itself. A step that computes a difference reads
+    /// the caches of lower order of its rule.
+    pub difference: usize,
+    /// Whether its output may be bound to the memory of its input, because the branch that computes it does not read it.
+    pub in_place: bool,
 }
 
 /// A model that denoises a clip step by step.
@@ -45,18 +79,9 @@ pub struct CachePort {
 pub struct Denoiser {
     session: Session,
     feedback: Feedback,
-    /// For each cache what the last step gave, or a placeholder.
-    caches: Vec<Slot>,
-    /// The shapes of the inputs of the last step that went well: for these the caches have the right memory.
-    shapes: Vec<(String, Vec<usize>)>,
+    held: Held,
     /// Where caches live and steps are bound to; `None` runs a model without caches, on the host's memory.
     device: Option<AllocationDevice<'static>>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    value: DynValue,
-    filled: bool,
 }
 
 impl Denoiser {
@@ -66,8 +91,7 @@ impl Denoiser {
         Self {
             session,
             feedback: Feedback::default(),
-            caches: Vec::new(),
-            shapes: Vec::new(),
+            held: Held::default(),
             device: None,
         }
     }
@@ -114,12 +138,18 @@ impl Denoiser {
                 return Err(inputs(&session, reason));
             }
         }
-        let caches = feedback.caches.iter().map(placeholder).collect::<Result<_, _>>()?;
+        for state in &feedback.states {
+            find(&session, "output", session.outputs(), &state.output)?;
+            let port = find(&session, "input", session.inputs(), &state.input)?;
+            if port.element_type != Some(ElementType::Float32) {
+                let reason = format!("state `{}` is {} instead of float32", state.input, port.description);
+                return Err(inputs(&session, reason));
+            }
+        }
         Ok(Self {
+            held: Held::new(&feedback)?,
             session,
             feedback,
-            caches,
-            shapes: Vec::new(),
             device: Some(device),
         })
     }
@@ -137,25 +167,39 @@ impl Denoiser {
     }
 
     /// Forgets the caches: the next step begins another clip. Their memory is kept until it is overwritten.
-    pub fn reset(&mut self) {
-        for slot in &mut self.caches {
-            slot.filled = false;
-        }
+    ///
+    /// # Errors
+    /// [`RuntimeError::Value`] where the states of forecasts cannot be set to zero.
+    pub fn reset(&mut self) -> Result<(), RuntimeError> {
+        self.held.forget(&self.feedback)
     }
 
-    /// Copies of the filled caches by the name of their input, on the host.
+    /// Forgets the caches and begins a clip with this schedule: the memory of each cache is held only from the step that
+    /// computes it for a broadcast to the last broadcast that reads it. In between, its output is not even fetched.
+    ///
+    /// A step with other flags ends that: from there on, everything is held.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Value`] where the states of forecasts cannot be set to zero.
+    pub fn begin(&mut self, schedule: &Schedule) -> Result<(), RuntimeError> {
+        self.held.begin(&self.feedback, schedule)
+    }
+
+    /// Bytes of the caches that are held now, between two steps. What stands in for caches that are not held is not
+    /// counted: one tensor for each type and shape.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.bytes(&self.feedback)
+    }
+
+    /// Copies of the filled caches and of the states by the names of their inputs, on the host.
     ///
     /// # Errors
     /// [`RuntimeError::Value`] for a cache that cannot be read.
     pub fn caches(&self) -> Result<Vec<(String, Tensor)>, RuntimeError> {
-        let filled = self
-            .feedback
-            .caches
-            .iter()
-            .zip(&self.caches)
-            .filter(|(_, slot)| slot.filled);
+        let filled = self.held.filled(&self.feedback);
         filled
-            .map(|(port, slot)| Ok((port.input.clone(), Tensor::from_value(&port.input, &slot.value)?)))
+            .map(|(name, value)| Ok((name.to_owned(), Tensor::from_value(name, value)?)))
             .collect()
     }
 
@@ -175,6 +219,8 @@ impl Denoiser {
     pub fn step(&mut self, inputs: &[(&str, &Tensor)], flags: &[bool]) -> Result<Vec<(String, Tensor)>, RuntimeError> {
         self.check_flags(flags)?;
         self.check_inputs(inputs)?;
+        self.held.compare(flags);
+        let given_flags = flags;
         let flags: Vec<(String, Tensor)> = self
             .feedback
             .flags
@@ -186,23 +232,11 @@ impl Denoiser {
         given.extend(flags.iter().map(|(name, tensor)| (name.as_str(), tensor)));
         let outputs = match self.device.clone() {
             None => self.run_plain(&given)?,
-            Some(device) => self.run_bound(&given, device)?,
+            Some(device) => self.run_bound(&given, given_flags, device)?,
         };
-        let mut results = Vec::new();
-        for (name, value) in outputs {
-            match self.feedback.caches.iter().position(|cache| cache.output == name) {
-                Some(position) => {
-                    if let Some(slot) = self.caches.get_mut(position) {
-                        *slot = Slot { value, filled: true };
-                    }
-                }
-                None => {
-                    let tensor = Tensor::from_value(&name, &value)?;
-                    results.push((name, tensor));
-                }
-            }
-        }
-        Ok(results)
+        let own = outputs.into_iter();
+        own.map(|(name, value)| Ok((name.clone(), Tensor::from_value(&name, &value)?)))
+            .collect()
     }
 
     /// A step of a model without caches, on the host.
@@ -216,55 +250,66 @@ impl Denoiser {
         Ok(owned(outputs.into_iter()))
     }
 
-    /// A step with bound caches; the model's own outputs come to the host.
-    ///
-    /// A cache comes out where it went in. That is safe, because the branch that computes it does not read it, and it
-    /// saves the broadcast step its copy: ONNX Runtime's `Identity` copies nothing onto itself. The binding is made anew
-    /// for each step, which takes microseconds; one that is used again would write own outputs into those of its last run.
+    /// A step with bound caches; the model's own outputs come to the host. The binding is made anew for each step, which
+    /// takes microseconds; one that is used again would write own outputs into those of its last run.
     fn run_bound(
         &mut self,
         given: &[(&str, &Tensor)],
+        flags: &[bool],
         device: AllocationDevice<'static>,
     ) -> Result<Vec<(String, DynValue)>, RuntimeError> {
-        let shapes: Vec<_> = given
-            .iter()
-            .map(|(name, tensor)| ((*name).to_owned(), tensor.shape().to_vec()))
-            .collect();
-        let in_place = self.shapes == shapes;
+        let shapes = given.iter();
+        let coming = Coming {
+            flags,
+            shapes: shapes
+                .map(|(name, tensor)| ((*name).to_owned(), tensor.shape().to_vec()))
+                .collect(),
+            sizes: self.open_sizes(given),
+        };
+        self.held.make_placeholders(&self.feedback, &coming)?;
         let mut values = Vec::with_capacity(given.len());
         for (name, tensor) in given {
             values.push((*name, tensor.owned_value(name)?));
         }
         let model = self.session.model().to_path_buf();
+        let (feedback, held, session) = (&self.feedback, &mut self.held, &mut self.session);
         let run = || -> Result<Vec<(String, DynValue)>, ort::Error> {
             let on_device = MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)?;
             let on_host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-            let mut binding = self.session.inner.create_binding()?;
+            let mut binding = session.inner.create_binding()?;
             for (name, value) in &values {
                 binding.bind_input(*name, value)?;
             }
-            for port in self.session.outputs() {
+            let own = session.outputs().iter().filter(|port| !feedback.gives(&port.name));
+            for port in own {
                 binding.bind_output_to_device(port.name.as_str(), &on_host)?;
             }
-            for (port, slot) in self.feedback.caches.iter().zip(&mut self.caches) {
-                binding.bind_input(port.input.as_str(), &slot.value)?;
-                if in_place {
-                    binding.bind_output(port.output.as_str(), &mut slot.value)?;
-                } else {
-                    binding.bind_output_to_device(port.output.as_str(), &on_device)?;
-                }
-            }
-            let outputs = self.session.inner.run_binding(&binding)?;
+            held.bind(&mut binding, feedback, &coming, &on_device)?;
+            let outputs = session.inner.run_binding(&binding)?;
             Ok(owned(outputs.into_iter()))
         };
-        let outputs = run().map_err(failed(&model));
-        match &outputs {
-            Ok(_) => self.shapes = shapes,
-            // What was being written is neither the old cache nor the new one.
-            Err(_) if in_place => self.reset(),
-            Err(_) => {}
+        match run().map_err(failed(&model)) {
+            Ok(outputs) => Ok(self.held.take(&self.feedback, outputs, coming)),
+            Err(error) => {
+                self.held.failed(&self.feedback, &coming)?;
+                Err(error)
+            }
         }
-        outputs
+    }
+
+    /// The sizes of the model's open dimensions by their names.
+    fn open_sizes(&self, given: &[(&str, &Tensor)]) -> BTreeMap<String, i64> {
+        let mut sizes = BTreeMap::new();
+        for (name, tensor) in given {
+            let port = self.session.inputs().iter().find(|port| port.name == *name);
+            let symbols = port.map_or(&[][..], |port| port.symbols.as_slice());
+            for (symbol, size) in symbols.iter().zip(tensor.shape()) {
+                if let (false, Ok(size)) = (symbol.is_empty(), i64::try_from(*size)) {
+                    sizes.insert(symbol.clone(), size);
+                }
+            }
+        }
+        sizes
     }
 
     fn check_flags(&self, flags: &[bool]) -> Result<(), RuntimeError> {
@@ -276,25 +321,20 @@ impl Denoiser {
             );
             return Err(inputs(&self.session, reason));
         }
-        for (cache, slot) in self.feedback.caches.iter().zip(&self.caches) {
-            if !slot.filled && flags.get(cache.rule) == Some(&true) {
-                return Err(RuntimeError::CacheEmpty {
-                    model: self.session.model().to_path_buf(),
-                    flag: self.feedback.flags.get(cache.rule).cloned().unwrap_or_default(),
-                    cache: cache.input.clone(),
-                });
-            }
+        match self.held.missing(&self.feedback, flags) {
+            None => Ok(()),
+            Some(cache) => Err(RuntimeError::CacheEmpty {
+                model: self.session.model().to_path_buf(),
+                flag: self.feedback.flags.get(cache.rule).cloned().unwrap_or_default(),
+                cache: cache.input.clone(),
+            }),
         }
-        Ok(())
     }
 
     fn check_inputs(&self, given: &[(&str, &Tensor)]) -> Result<(), RuntimeError> {
         let fail = |reason: String| Err(inputs(&self.session, reason));
-        let own = |name: &str| {
-            !self.feedback.flags.iter().any(|flag| flag == name)
-                && !self.feedback.caches.iter().any(|cache| cache.input == name)
-        };
-        let expected: Vec<&Port> = self.session.inputs().iter().filter(|port| own(&port.name)).collect();
+        let ports = self.session.inputs().iter();
+        let expected: Vec<&Port> = ports.filter(|port| !self.feedback.takes(&port.name)).collect();
         let names = || {
             expected
                 .iter()
@@ -357,26 +397,6 @@ fn find<'a>(session: &Session, role: &'static str, ports: &'a [Port], name: &str
             role,
             name: name.to_owned(),
         })
-}
-
-/// What stands in for a cache that no step has filled. Its contents are never read; ONNX Runtime checks type, rank
-/// and the sizes that the model fixes, so sizes that depend on the inputs may be 1.
-fn placeholder(cache: &CachePort) -> Result<Slot, RuntimeError> {
-    super::load::environment()?;
-    let shape: Vec<i64> = cache.shape.iter().map(|size| size.unwrap_or(1)).collect();
-    let value = DynTensor::new(
-        &Allocator::default(),
-        TensorElementType::from(cache.element_type),
-        shape,
-    )
-    .map_err(|error| RuntimeError::Value {
-        name: cache.input.clone(),
-        reason: error.to_string(),
-    })?;
-    Ok(Slot {
-        value: value.into_dyn(),
-        filled: false,
-    })
 }
 
 fn owned<'a>(outputs: impl Iterator<Item = (&'a str, DynValue)>) -> Vec<(String, DynValue)> {

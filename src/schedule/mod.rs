@@ -50,6 +50,20 @@ impl Schedule {
         }
     }
 
+    /// A schedule with these flags: one list a step, each with one flag for each of `rules` rules; flags that are not
+    /// given compute.
+    pub fn from_flags(rules: usize, steps: &[Vec<bool>]) -> Schedule {
+        let padded = |step: &Vec<bool>| -> Vec<bool> {
+            let given = step.iter().copied().chain(std::iter::repeat(false));
+            given.take(rules).collect()
+        };
+        Schedule {
+            rules,
+            steps: steps.len(),
+            flags: steps.iter().flat_map(padded).collect(),
+        }
+    }
+
     /// The number of steps.
     pub fn steps(&self) -> usize {
         self.steps

@@ -11,10 +11,11 @@ use pab_patch::runtime::{
 };
 use pab_patch::sampler::noise;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Sizes for the open dimensions of the exports.
-fn sizes() -> BTreeMap<String, usize> {
+pub fn sizes() -> BTreeMap<String, usize> {
     let sizes = [("batch", 2), ("text", 5), ("height", 8), ("width", 4)];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
 }
@@ -28,7 +29,7 @@ fn options() -> Options {
 }
 
 /// In half precision every value is rounded as the model says, which the CPU provider by itself does not do.
-fn open(model: &Path) -> Session {
+pub fn open(model: &Path) -> Session {
     if rounded::is_half(model) {
         rounded::open(model, options())
     } else {
@@ -43,7 +44,7 @@ fn open_plainly(model: &Path) -> Session {
 
 /// Without ONNX Runtime's fusions over several nodes: in a static graph it fuses residual addition and norm where an `If`
 /// stands between the branch and the addition in the switch form, and the fused kernel rounds differently.
-fn open_unfused(model: &Path) -> Session {
+pub fn open_unfused(model: &Path) -> Session {
     if rounded::is_half(model) {
         return rounded::open(model, options());
     }
@@ -55,7 +56,7 @@ fn open_unfused(model: &Path) -> Session {
 }
 
 /// Noise for every real input, a number for every integer one; the seed tells two steps apart.
-fn inputs(session: &Session, seed: u64) -> Vec<(String, Tensor)> {
+pub fn inputs(session: &Session, seed: u64) -> Vec<(String, Tensor)> {
     let ports = session.inputs().iter().filter(|port| !port.name.starts_with("pab."));
     let value = |(place, port): (usize, &Port)| {
         let element_type = port.element_type.unwrap_or(ElementType::Float32);
@@ -70,19 +71,19 @@ fn inputs(session: &Session, seed: u64) -> Vec<(String, Tensor)> {
     ports.enumerate().map(value).collect()
 }
 
-fn step(denoiser: &mut Denoiser, inputs: &[(String, Tensor)], flags: &[bool]) -> Vec<(String, Tensor)> {
+pub fn step(denoiser: &mut Denoiser, inputs: &[(String, Tensor)], flags: &[bool]) -> Vec<(String, Tensor)> {
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     denoiser.step(&inputs, flags).unwrap_or_else(|error| panic!("{error}"))
 }
 
-struct Patched {
+pub struct Patched {
     _folder: tempfile::TempDir,
-    path: PathBuf,
-    plan: Plan,
+    pub path: PathBuf,
+    pub plan: Plan,
 }
 
 /// A rule for each kind of module, cut at the module's output.
-const BY_KIND: &str = "
+pub const BY_KIND: &str = "
 version: 1
 rules:
   - { name: spatial, match: { kind: spatial }, broadcast: { range: 2 } }
@@ -107,16 +108,22 @@ fn patch(model: &Path) -> Patched {
 }
 
 fn patch_with(model: &Path, rules: &str) -> Patched {
+    patch_as(model, rules, &[])
+}
+
+/// Patches with further options.
+pub fn patch_as(model: &Path, rules: &str, options: &[&str]) -> Patched {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rules.yaml");
     std::fs::write(&file, rules).unwrap();
-    let printed = json([
-        model.as_os_str(),
+    let arguments: [&OsStr; 5] = [
+        model.as_ref(),
         "--rules".as_ref(),
-        file.as_os_str(),
+        file.as_ref(),
         "-o".as_ref(),
-        folder.path().as_os_str(),
-    ]);
+        folder.path().as_ref(),
+    ];
+    let printed = json(arguments.into_iter().chain(options.iter().map(OsStr::new)));
     let plan = Plan::parse(&printed["plan"].to_string()).unwrap();
     Patched {
         path: PathBuf::from(printed["model"].as_str().unwrap()),
@@ -138,16 +145,16 @@ fn rules_by_site(model: &Path) -> String {
 }
 
 impl Patched {
-    fn open(&self) -> Denoiser {
+    pub fn open(&self) -> Denoiser {
         self.opened_by(open)
     }
 
-    fn opened_by(&self, open: fn(&Path) -> Session) -> Denoiser {
+    pub fn opened_by(&self, open: fn(&Path) -> Session) -> Denoiser {
         Denoiser::patched(open(&self.path), Feedback::try_from(&self.plan).unwrap()).unwrap()
     }
 
     /// The static graph for one set of flags.
-    fn variant(&self, flags: &[bool], open: fn(&Path) -> Session) -> Denoiser {
+    pub fn variant(&self, flags: &[bool], open: fn(&Path) -> Session) -> Denoiser {
         let graph = ModelGraph::new(Model::load(&self.path).unwrap()).unwrap();
         let graph = without(graph, &self.plan, flags).unwrap();
         let path = self.path.with_file_name("variant.onnx");
@@ -169,7 +176,7 @@ fn models() -> Vec<PathBuf> {
 
 /// Bits, so that equal means equal also for zeros of both signs and for what is no number.
 #[track_caller]
-fn same(one: &[(String, Tensor)], other: &[(String, Tensor)], what: &str) {
+pub fn same(one: &[(String, Tensor)], other: &[(String, Tensor)], what: &str) {
     assert_eq!(one.len(), other.len(), "{what}: number of outputs");
     for ((name, one), (other_name, other)) in one.iter().zip(other) {
         assert_eq!((name, one.shape()), (other_name, other.shape()), "{what}");
@@ -264,7 +271,7 @@ fn a_broadcast_step_equals_the_static_graph_with_the_same_caches() {
             .collect();
         sets.push(vec![true; rules]);
         for flags in sets {
-            switched.reset();
+            switched.reset().unwrap();
             let first = inputs(switched.session(), 1);
             let computed = step(&mut switched, &first, &vec![false; rules]);
             let caches = switched.caches().unwrap();

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on has failed.
 
 mod broken_files;
+mod caches;
+mod chained;
 mod checker;
 mod commands;
 mod equality;
+mod forecast;
 mod inspect;
 mod patch;
 mod program;

@@ -22,11 +22,14 @@ fn feedback() -> Feedback {
         output: format!("pab.cache.{site}.next"),
         rule,
         element_type: ElementType::Float32,
-        shape: vec![None, Some(4)],
+        shape: vec![Extent::Formula("batch".to_owned()), Extent::Number(4)],
+        difference: 0,
+        in_place: true,
     };
     Feedback {
         flags: vec!["pab.broadcast.a".to_owned(), "pab.broadcast.b".to_owned()],
         caches: vec![cache("first", 0), cache("second", 1)],
+        states: Vec::new(),
     }
 }
 
@@ -69,33 +72,105 @@ fn check_clip(denoiser: &mut Denoiser) {
 fn caches_are_handed_from_step_to_step() {
     let mut denoiser = patched();
     check_clip(&mut denoiser);
-    denoiser.reset();
+    denoiser.reset().unwrap();
     check_clip(&mut denoiser);
 }
 
 #[test]
 fn a_cache_stays_where_it_is() {
     let mut denoiser = patched();
-    let places = |denoiser: &Denoiser| -> Vec<usize> {
-        let place = |slot: &Slot| slot.value.try_extract_tensor::<f32>().unwrap().1.as_ptr() as usize;
-        denoiser.caches.iter().map(place).collect()
-    };
+    let places = |denoiser: &Denoiser| denoiser.held.places();
     out(&mut denoiser, &sample(2, 1.0), [false, false]).unwrap();
     let first = places(&denoiser);
     for flags in [[true, true], [false, true], [true, false], [false, false]] {
         out(&mut denoiser, &sample(2, 3.0), flags).unwrap();
         assert_eq!(places(&denoiser), first);
     }
-    denoiser.reset();
+    denoiser.reset().unwrap();
     out(&mut denoiser, &sample(2, 3.0), [false, false]).unwrap();
     assert_eq!(places(&denoiser), first);
+}
+
+/// Twelve steps of two rules: what each step gives, and the bytes held behind it.
+fn clip(denoiser: &mut Denoiser, schedule: &Schedule) -> Vec<(f32, usize)> {
+    let steps = 0..schedule.steps();
+    let step = |step: usize| {
+        let flags = schedule.flags(step);
+        let given = out(denoiser, &sample(2, step as f32), [flags[0], flags[1]]).unwrap();
+        (given, denoiser.held_bytes())
+    };
+    steps.map(step).collect()
+}
+
+#[test]
+fn memory_is_held_in_the_window_alone() {
+    /// Two rows of four floats.
+    const CACHE: usize = 32;
+    let [first, second] = ["cccbcbcccccc", "cccccbbbcccc"];
+    let flags: Vec<Vec<bool>> = first
+        .chars()
+        .zip(second.chars())
+        .map(|(a, b)| vec![a == 'b', b == 'b'])
+        .collect();
+    let schedule = Schedule::from_flags(2, &flags);
+    let mut denoiser = patched();
+    let all = clip(&mut denoiser, &schedule);
+    assert!(all.iter().all(|(_, bytes)| *bytes == 2 * CACHE));
+    // Twice, and then with everything held again.
+    for _ in 0..2 {
+        denoiser.begin(&schedule).unwrap();
+        assert_eq!(denoiser.held_bytes(), 0);
+        let some = clip(&mut denoiser, &schedule);
+        let outputs = |clip: &[(f32, usize)]| clip.iter().map(|(out, _)| out.to_bits()).collect::<Vec<_>>();
+        assert_eq!(outputs(&some), outputs(&all));
+        let held: Vec<usize> = some.iter().map(|(_, bytes)| bytes / CACHE).collect();
+        assert_eq!(held, [0, 0, 1, 1, 2, 1, 1, 0, 0, 0, 0, 0]);
+    }
+    denoiser.reset().unwrap();
+    assert_eq!(clip(&mut denoiser, &schedule), all);
+}
+
+#[test]
+fn in_a_window_a_cache_stays_where_it_is() {
+    let flags: Vec<Vec<bool>> = "cbcbbc".chars().map(|flag| vec![flag == 'b', false]).collect();
+    let mut denoiser = patched();
+    denoiser.begin(&Schedule::from_flags(2, &flags)).unwrap();
+    let mut places = Vec::new();
+    for flags in &flags {
+        out(&mut denoiser, &sample(2, 1.0), [flags[0], flags[1]]).unwrap();
+        places.push(denoiser.held.places()[0]);
+    }
+    let first = places[0];
+    assert!(first.is_some());
+    assert_eq!(places, [first, first, first, first, None, None]);
+}
+
+#[test]
+fn a_step_that_leaves_the_schedule_holds_everything() {
+    let flags = vec![vec![false, false]; 6];
+    let mut denoiser = patched();
+    denoiser.begin(&Schedule::from_flags(2, &flags)).unwrap();
+    out(&mut denoiser, &sample(2, 1.0), [false, false]).unwrap();
+    assert_eq!(denoiser.held_bytes(), 0);
+    // What was not kept cannot be broadcast.
+    let error = out(&mut denoiser, &sample(2, 1.0), [true, false]).unwrap_err();
+    assert!(matches!(error, RuntimeError::CacheEmpty { .. }), "{error}");
+    denoiser
+        .begin(&Schedule::from_flags(
+            2,
+            &[vec![false, false], vec![false, true], vec![false, true]],
+        ))
+        .unwrap();
+    out(&mut denoiser, &sample(2, 1.0), [false, false]).unwrap();
+    out(&mut denoiser, &sample(2, 1.0), [false, false]).unwrap();
+    assert_eq!(out(&mut denoiser, &sample(2, 10.0), [true, true]).unwrap(), 119.0);
 }
 
 #[test]
 fn another_clip_may_have_another_batch() {
     let mut denoiser = patched();
     for batch in [3, 1, 2] {
-        denoiser.reset();
+        denoiser.reset().unwrap();
         assert_eq!(out(&mut denoiser, &sample(batch, 1.0), [false, false]).unwrap(), 110.0);
         assert_eq!(out(&mut denoiser, &sample(batch, 1.0), [true, true]).unwrap(), 110.0);
     }
@@ -111,7 +186,7 @@ fn an_empty_cache_is_not_broadcast() {
     assert_eq!((flag.as_str(), cache.as_str()), ("pab.broadcast.b", "pab.cache.second"));
     out(&mut denoiser, &sample(1, 1.0), [false, false]).unwrap();
     out(&mut denoiser, &sample(1, 1.0), [false, true]).unwrap();
-    denoiser.reset();
+    denoiser.reset().unwrap();
     assert!(out(&mut denoiser, &sample(1, 1.0), [true, false]).is_err());
 }
 
@@ -179,7 +254,10 @@ fn a_description_of_another_model_is_refused() {
     assert!(message(&|feedback| feedback.flags[0] = "x".to_owned()).contains("has no input `x`"));
     assert!(message(&|feedback| feedback.flags[0] = "sample".to_owned()).contains("instead of a bool scalar"));
     assert!(message(&|feedback| feedback.caches[1].output = "y".to_owned()).contains("has no output `y`"));
-    assert!(message(&|feedback| feedback.caches[1].shape = vec![None]).contains("float32 of rank 1 in its plan"));
+    assert!(
+        message(&|feedback| feedback.caches[1].shape = vec![Extent::Number(4)])
+            .contains("float32 of rank 1 in its plan")
+    );
     assert!(message(&|feedback| feedback.caches[1].rule = 2).contains("belongs to rule 2, and there are 2"));
 }
 
