@@ -127,19 +127,19 @@ impl Shared {
     }
 }
 
-/// Puts the module of one site into an `If` on `flag`. `caches` are the site's: for each cut the value and its differences
+/// Puts the module of the site of `choice` into an `If` on `flag`. `caches` are the site's: for each cut the value and its differences
 /// in their order; `inputs` are their inputs.
 ///
 /// The `If` gives a value for each cut, and then the caches.
 pub(super) fn wrap(
     graph: &mut Graph,
+    mut module: Module,
     choice: &Choice<'_>,
     caches: &[CachePlan],
     inputs: &[ValueId],
     flag: ValueId,
     shared: &Shared,
 ) -> Result<(), RewriteError> {
-    let mut module = Module::take(graph, choice)?;
     let mut broadcast = module.broadcast(graph);
     let each = shared.order() + 1;
     let computed: Vec<ValueId> = module.compute.outputs().collect();

@@ -14,6 +14,7 @@ mod memory;
 mod module;
 mod plan;
 mod reuse;
+mod shape_arithmetic;
 mod switch;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! A module that is taken out of the graph and put back inside an `If`.
 
+use super::shape_arithmetic::ShapeArithmetic;
 use super::{Choice, RewriteError};
 use crate::graph::{Graph, GraphError, NewNode, Position, ValueId};
 
@@ -16,14 +17,14 @@ pub(super) struct Module {
 }
 
 impl Module {
-    /// Takes the module of a site out.
+    /// Takes the module of a site out, but for the sizes that can be computed outside.
     ///
     /// # Errors
     /// [`RewriteError::Entangled`] where it is not there alone.
-    pub fn take(graph: &mut Graph, choice: &Choice<'_>) -> Result<Module, RewriteError> {
+    pub fn take(graph: &mut Graph, choice: &Choice<'_>, sizes: &ShapeArithmetic) -> Result<Module, RewriteError> {
         let name = choice.site.name.clone();
         let values = choice.cuts.values();
-        let nodes = graph.exclusive_to(&values);
+        let nodes = sizes.inside(graph, graph.exclusive_to(&values));
         let is_apart = |value: &ValueId| {
             let producer = graph.producer(*value);
             producer.is_some_and(|(producer, _)| nodes.contains(&producer))

@@ -7,18 +7,18 @@ use crate::attention::Cut;
 use crate::graph::{Graph, ValueId};
 use std::iter::zip;
 
-/// Puts the module of one site into an `If` on `flag`. `caches` are the site's, one for each cut, `inputs` their inputs.
+/// Puts the module of the site of `choice` into an `If` on `flag`. `caches` are the site's, one for each cut, `inputs` their inputs.
 ///
 /// Where a cache has its value's type, the `If`'s output is both. A narrowed cache is an output of its own: what is
 /// computed goes on as it is, and only what is broadcast was narrowed.
 pub(super) fn wrap(
     graph: &mut Graph,
+    mut module: Module,
     choice: &Choice<'_>,
     caches: &[CachePlan],
     inputs: &[ValueId],
     flag: ValueId,
 ) -> Result<(), RewriteError> {
-    let mut module = Module::take(graph, choice)?;
     let mut broadcast = module.broadcast(graph);
     let cuts: Vec<(&Cut, &CachePlan)> = zip(choice.cuts.iter(), caches).collect();
     let mut outputs = Vec::with_capacity(2 * cuts.len());

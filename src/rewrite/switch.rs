@@ -6,7 +6,9 @@
 
 use super::build::described;
 use super::forecast::{self, Shared};
+use super::module::Module;
 use super::plan::{CachePlan, CacheRole, Plan, PlanFormat, PlanSize, RulePlan, SitePlan, can_be_cached};
+use super::shape_arithmetic::ShapeArithmetic;
 use super::{CacheType, Choice, PLAN_KEY, RewriteError, reuse};
 use crate::attention::Part;
 use crate::graph::{Graph, ModelGraph, ValueId};
@@ -95,13 +97,15 @@ pub fn switch(
             caches,
         });
     }
+    let sizes = ShapeArithmetic::prepare(&mut model.graph, choices);
     for ((choice, site), inputs) in choices.iter().zip(&plan.sites).zip(inputs) {
         let Some(Driven { flag, shared, .. }) = driven.get(site.rule) else {
             continue;
         };
+        let module = Module::take(&mut model.graph, choice, &sizes)?;
         match shared {
-            None => reuse::wrap(&mut model.graph, choice, &site.caches, &inputs, *flag)?,
-            Some(shared) => forecast::wrap(&mut model.graph, choice, &site.caches, &inputs, *flag, shared)?,
+            None => reuse::wrap(&mut model.graph, module, choice, &site.caches, &inputs, *flag)?,
+            Some(shared) => forecast::wrap(&mut model.graph, module, choice, &site.caches, &inputs, *flag, shared)?,
         }
     }
     model.graph.eliminate_dead_code();
