@@ -3,6 +3,7 @@
 use super::core::{Search, label};
 use super::spelling::{Step, branch_step, weights_of};
 use super::work::MOST_READERS;
+use super::site::Addition;
 use crate::axes::{Dimension, Note};
 use crate::graph::{Node, NodeId, ValueId};
 use std::collections::HashMap;
@@ -46,6 +47,8 @@ const MOST_SCALES: usize = 4;
 
 /// As many readers of a result are named at most.
 const MOST_NAMED: usize = 4;
+/// The output of a residual addition with the next normalization fused in that is the sum itself.
+const SUM_OF_SKIP: usize = 3;
 
 #[derive(Clone)]
 struct Walk {
@@ -371,6 +374,20 @@ impl Search<'_> {
     fn restores_rank(&self, node: &Node, value: ValueId, output: ValueId) -> bool {
         let rank = |value: ValueId| self.axes.dimensions(value).map(<[Dimension]>::len);
         !node.is("Transpose") && rank(value) == Some(2) && rank(output).is_some_and(|rank| rank > 2)
+    }
+
+    /// The residual addition of an exit.
+    pub(super) fn addition(&self, exit: &Exit) -> Addition {
+        let node = self.graph.node(exit.addition);
+        let after = match branch_step(node) {
+            Some(Step::SkipNormalize) => node.output(SUM_OF_SKIP),
+            _ => node.output(0),
+        };
+        Addition {
+            before: exit.stream,
+            node: exit.addition,
+            after,
+        }
     }
 
     fn exit(&self, start: &Start, walk: &Walk, addition: NodeId, stream: ValueId) -> Result<Exit, Note> {

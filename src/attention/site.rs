@@ -43,6 +43,19 @@ pub struct Site {
     pub heads: Option<i64>,
     /// The residual streams that the branch is added to, in the order of computing.
     pub streams: Vec<ValueId>,
+    /// What becomes of each of them, in the same order.
+    pub additions: Vec<Addition>,
+}
+
+/// A residual stream before and after a branch is added to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addition {
+    /// The stream before.
+    pub before: ValueId,
+    /// The node that adds.
+    pub node: NodeId,
+    /// The stream after; none where the node adds and normalizes, and gives the normalized stream only.
+    pub after: Option<ValueId>,
 }
 
 /// Everything that was found in a model.
@@ -213,8 +226,10 @@ impl Found {
             ));
         }
         self.cuts.extend(output.iter().map(|cut| (cut.value, id)));
-        let mut streams: Vec<ValueId> = exits.iter().map(|exit| exit.stream).collect();
-        streams.sort_by_key(|stream| search.graph.producer(*stream).map(|(id, _)| search.variable.place(id)));
+        let mut additions: Vec<Addition> = exits.iter().map(|exit| search.addition(exit)).collect();
+        let place = |stream: ValueId| search.graph.producer(stream).map(|(id, _)| search.variable.place(id));
+        additions.sort_by_key(|addition| place(addition.before));
+        let streams = additions.iter().map(|addition| addition.before).collect();
         let site = Site {
             name: String::new(),
             module: None,
@@ -225,6 +240,7 @@ impl Found {
             core,
             heads,
             streams,
+            additions,
         };
         self.sites.push((site, named));
         Ok(())
