@@ -100,6 +100,7 @@ fn sites(model: &ModelGraph) -> Vec<Site> {
             core: Vec::new(),
             heads: None,
             streams: vec![stream],
+            additions: Vec::new(),
         }
     });
     found.collect()

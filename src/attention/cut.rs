@@ -104,20 +104,12 @@ impl Search<'_> {
         values.sort_by_key(|value| self.graph.producer(*value).map(|(id, _)| self.variable.place(id)));
         values.dedup();
         let mut cuts = values
-            .into_iter()
-            .map(|value| self.cut(id, value))
+            .iter()
+            .map(|value| self.cut(id, *value))
             .collect::<Result<Vec<Cut>, Note>>()?;
         if cuts.len() > 1 {
-            for cut in &mut cuts {
-                cut.part = part(tokens(self.axes, cut.value));
-            }
-            let mut parts: Vec<Part> = cuts.iter().map(|cut| cut.part).collect();
-            parts.sort_unstable();
-            parts.dedup();
-            if parts.len() < cuts.len() || parts.contains(&Part::Whole) {
-                for (number, cut) in cuts.iter_mut().enumerate() {
-                    cut.part = Part::Number(number);
-                }
+            for (cut, part) in cuts.iter_mut().zip(parts(self.axes, &values)) {
+                cut.part = part;
             }
             cuts.sort_by_key(|cut| cut.part);
         }
@@ -145,6 +137,19 @@ impl Search<'_> {
             shape,
             part: Part::Whole,
         })
+    }
+}
+
+/// Which part of a result each of several values is: their tokens if that tells them apart, else their numbers.
+pub(super) fn parts(axes: &Axes, values: &[ValueId]) -> Vec<Part> {
+    let parts: Vec<Part> = values.iter().map(|value| part(tokens(axes, *value))).collect();
+    let mut different = parts.clone();
+    different.sort_unstable();
+    different.dedup();
+    if different.len() < parts.len() || different.contains(&Part::Whole) {
+        (0..parts.len()).map(Part::Number).collect()
+    } else {
+        parts
     }
 }
 

@@ -1,9 +1,9 @@
 //! The way from a module's core to the residual additions: output projection, parts, gate, and where it may be cut.
 
 use super::core::{Search, label};
+use super::site::Addition;
 use super::spelling::{Step, branch_step, weights_of};
 use super::work::MOST_READERS;
-use super::site::Addition;
 use crate::axes::{Dimension, Note};
 use crate::graph::{Node, NodeId, ValueId};
 use std::collections::HashMap;

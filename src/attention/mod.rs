@@ -8,6 +8,7 @@
 //! [`Site`] is in [`Sites::notes`], with the reason; so is an attention in a nested graph or a function of the model,
 //! where no site is looked for (`nested.rs`).
 
+mod block;
 mod cause;
 mod classify;
 mod core;
@@ -22,7 +23,9 @@ mod nested;
 mod normalized;
 mod residual;
 mod site;
+mod span;
 mod spelling;
+mod stream;
 mod variable;
 mod work;
 
@@ -33,4 +36,5 @@ pub use crate::axes::Note;
 pub use cost::{Costs, SiteCost};
 pub use cut::{Cut, Cuts, Part};
 pub use kind::{Kind, UnknownKind};
-pub use site::{Site, Sites};
+pub use site::{Addition, Site, Sites};
+pub use span::{Span, SpanEntry, SpanError, SpanStream};

@@ -8,6 +8,7 @@ mod linear;
 mod nested;
 mod parallel;
 mod quantized;
+mod span;
 mod spellings;
 
 use super::*;

@@ -8,7 +8,7 @@ use crate::attention::Sites;
 use crate::axes::{Axes, Dimension, InputLabels, Label, Labels};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
-use crate::rewrite::{Patched, refuse_patched, select, switch};
+use crate::rewrite::{Patched, Wide, refuse_patched, select_beside, switch_wide};
 use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rule, Rules, propose};
 use crate::schedule::Schedule;
 use std::path::Path;
@@ -157,12 +157,17 @@ pub fn patched(
     timesteps: Option<&[f64]>,
     terminal: &Terminal,
 ) -> Result<(Patched, CacheReport), Failure> {
-    let costs = rules.ask_costs().then(|| {
-        let sizes = caches.bindings();
-        analysis.sites.costs(&analysis.model, &analysis.axes, &sizes)
-    });
-    let choices = select(&analysis.sites, rules, costs.as_ref());
-    let mut choices = choices.map_err(Failure::of(path, Failure::rewrite))?;
+    let refuse = Failure::of(path, Failure::rewrite);
+    let (model, sites, axes) = (&analysis.model, &analysis.sites, &analysis.axes);
+    let costs = rules.ask_costs().then(|| sites.costs(model, axes, &caches.bindings()));
+    let wide = match Wide::select(model, axes, sites, rules) {
+        Ok(wide) => wide,
+        Err(error) => return Err(refuse(error)),
+    };
+    let mut choices = match select_beside(sites, rules, costs.as_ref(), &wide) {
+        Ok(choices) => choices,
+        Err(error) => return Err(refuse(error)),
+    };
     let idle = match timesteps {
         Some(timesteps) if rules.is_preset() => idle(rules, timesteps),
         _ => Vec::new(),
@@ -171,7 +176,7 @@ pub fn patched(
         choices.retain(|choice| !idle.contains(&choice.rule));
     }
     for (index, rule) in rules.rules.iter().enumerate() {
-        if rule.action.is_some() && !choices.iter().any(|choice| choice.rule == index) {
+        if rule.action.is_some() && !wide.has(index) && !choices.iter().any(|choice| choice.rule == index) {
             let why = match idle.contains(&index) {
                 true => "never broadcasts in this run and is left out",
                 false => "matches no site of this model",
@@ -184,8 +189,10 @@ pub fn patched(
         }
     }
     let report = caches.fit(&mut choices, &analysis, rules, terminal)?;
-    let mut result = switch(analysis.model, &choices, rules, &caches.switch_options())
-        .map_err(Failure::of(path, Failure::rewrite))?;
+    let mut result = match switch_wide(analysis.model, &choices, &wide, rules, &caches.switch_options()) {
+        Ok(result) => result,
+        Err(error) => return Err(Failure::of(path, Failure::rewrite)(error)),
+    };
     result.plan.dropped = report.dropped().to_vec();
     Ok((result, report))
 }

@@ -128,8 +128,13 @@ impl Failure {
             } => ExitStatus::Usage,
             Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } => ExitStatus::Model,
             Failure::Rewrite { error, .. } => match error {
-                RewriteError::NoSites | RewriteError::NothingMatches { .. } => ExitStatus::Nothing,
-                RewriteError::NoGate { .. } | RewriteError::Strategy { .. } => ExitStatus::Rules,
+                RewriteError::NoSites | RewriteError::NothingMatches { .. } | RewriteError::NoBlocks { .. } => {
+                    ExitStatus::Nothing
+                }
+                RewriteError::NoGate { .. }
+                | RewriteError::Span { .. }
+                | RewriteError::Kept { .. }
+                | RewriteError::GuidanceBeside { .. } => ExitStatus::Rules,
                 _ => ExitStatus::Model,
             },
             Failure::Rules(_) => ExitStatus::Rules,

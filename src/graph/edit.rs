@@ -133,6 +133,20 @@ impl Graph {
         self.outputs.push((value, info));
     }
 
+    /// Gives a value another name.
+    ///
+    /// # Errors
+    /// [`GraphError::NameTaken`] where the name is taken.
+    pub fn rename(&mut self, value: ValueId, name: &str) -> Result<(), GraphError> {
+        match self.find(name) {
+            Some(other) if other != value => Err(GraphError::NameTaken { name: name.to_owned() }),
+            _ => {
+                self.rename_to_free(value, name);
+                Ok(())
+            }
+        }
+    }
+
     /// Takes `value` off the list of outputs. Returns whether it stood there.
     pub fn remove_output(&mut self, value: ValueId) -> bool {
         let before = self.outputs.len();
@@ -246,6 +260,11 @@ impl Graph {
                 Slot::Capture(slot) => self.replace_capture(usage.node, slot, old, new),
             }
         }
+        self.replace_output(old, new);
+    }
+
+    /// Gives `new` the places that `old` has in the list of outputs, which take its name. Nodes go on to read `old`.
+    pub fn replace_output(&mut self, old: ValueId, new: ValueId) {
         let moved = std::mem::take(&mut self.values[old.index()].outputs);
         if moved == 0 {
             return;

@@ -9,14 +9,20 @@ impl Graph {
     ///
     /// In topological order. Nodes whose outputs are read elsewhere, or are outputs of the graph, are not among them.
     pub fn exclusive_to(&self, roots: &[ValueId]) -> Vec<NodeId> {
+        self.exclusive_between(&[], roots)
+    }
+
+    /// The same, without the nodes before `starts`.
+    pub fn exclusive_between(&self, starts: &[ValueId], roots: &[ValueId]) -> Vec<NodeId> {
         let cut: HashSet<ValueId> = roots.iter().copied().collect();
         // Readers of a value that are not known to be exclusive; a value at zero is needed by nobody else.
         let mut left: HashMap<ValueId, usize> = HashMap::new();
         let mut taken: HashSet<NodeId> = HashSet::new();
         let mut order = Vec::new();
         let mut pending: Vec<ValueId> = roots.to_vec();
+        let starts: HashSet<ValueId> = starts.iter().copied().collect();
         while let Some(value) = pending.pop() {
-            let Some((id, node)) = self.producer(value) else {
+            let Some((id, node)) = self.producer(value).filter(|_| !starts.contains(&value)) else {
                 continue;
             };
             let exclusive = node.outputs().iter().flatten().all(|output| {

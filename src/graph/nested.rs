@@ -58,14 +58,14 @@ impl Graph {
         // The name may have become free outside when nodes were moved in here.
         if let Some(own) = self.find(new.name).filter(|own| *own != value) {
             let free = self.free_name(new.name);
-            self.rename(own, &free);
+            self.rename_to_free(own, &free);
         }
-        self.rename(value, new.name);
+        self.rename_to_free(value, new.name);
         self.values[value.index()].origin = Origin::Outer(new.value);
     }
 
     /// Gives a value another name, which must be free here; graphs nested deeper follow.
-    fn rename(&mut self, value: ValueId, name: &str) {
+    pub(super) fn rename_to_free(&mut self, value: ValueId, name: &str) {
         let entry = &mut self.values[value.index()];
         if entry.name == name {
             return;

@@ -1,6 +1,6 @@
 //! New nodes with one output, as rewrites need them.
 
-use super::PlanSize;
+use super::{CachePlan, PlanSize};
 use crate::attention::Cut;
 use crate::graph::{Graph, GraphError, NewNode, Position, ValueId};
 use crate::onnx::messages::{
@@ -88,6 +88,11 @@ impl<'g> Build<'g> {
 pub(super) fn of_cut(name: &str, cut: &Cut) -> ValueInfoProto {
     let shape: Vec<PlanSize> = cut.shape.iter().map(PlanSize::from).collect();
     described(name, cut.element_type, &shape)
+}
+
+/// Name and type of a cache.
+pub(super) fn of_cache(name: &str, cache: &CachePlan) -> ValueInfoProto {
+    described(name, cache.element_type, &cache.shape)
 }
 
 /// Name and type of a tensor with the sizes of a plan.

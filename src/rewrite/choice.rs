@@ -1,8 +1,8 @@
 //! Which rule each site has.
 
-use super::RewriteError;
+use super::{RewriteError, Wide};
 use crate::attention::{Costs, Cuts, Kind, Site, Sites};
-use crate::rules::{CutPoint, NamedSite, Rules, SiteFacts, Strategy};
+use crate::rules::{CutPoint, NamedSite, Rules, SiteFacts};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A site that is broadcast by a rule.
@@ -16,29 +16,34 @@ pub struct Choice<'a> {
     pub cuts: &'a Cuts,
 }
 
-/// Gives each site the rule that claims it. `costs` are needed where rules ask what a site costs. Sites without a rule, or with one that never broadcasts, are left
-/// out. In the order of the sites.
+/// Gives each site the rule that claims it. `costs` are needed where rules ask what a site costs. Sites without a rule, or
+/// with one that never broadcasts, are left out. In the order of the sites.
 ///
 /// # Errors
 /// [`RewriteError::NoSites`] and [`RewriteError::NothingMatches`] where nothing would be broadcast,
-/// [`RewriteError::Rules`] where two rules claim one site, or ask for costs that are not known; [`RewriteError::NoGate`] where a rule asks for a cut that is not there.
+/// [`RewriteError::Rules`] where two rules claim one site, or ask for costs that are not known;
+/// [`RewriteError::NoGate`] where a rule asks for a cut that is not there.
 pub fn select<'a>(sites: &'a Sites, rules: &Rules, costs: Option<&Costs>) -> Result<Vec<Choice<'a>>, RewriteError> {
-    for rule in &rules.rules {
-        match rule.strategy() {
-            None | Some(Strategy::Reuse | Strategy::Forecast { .. }) => {}
-            Some(strategy) => {
-                return Err(RewriteError::Strategy {
-                    rule: rule.name.clone(),
-                    strategy,
-                });
-            }
-        }
-    }
+    select_beside(sites, rules, costs, &Wide::default())
+}
+
+/// The same beside rules for spans and guidance. There need not be a site for any other rule then.
+///
+/// # Errors
+/// Those of [`select`]; also where a rule claims a site within a span.
+pub fn select_beside<'a>(
+    sites: &'a Sites,
+    rules: &Rules,
+    costs: Option<&Costs>,
+    wide: &Wide,
+) -> Result<Vec<Choice<'a>>, RewriteError> {
     let named: Vec<NamedSite<'_>> = facts(sites, costs).collect();
-    let assigned = rules.assign(&named, &[])?;
+    let assigned = rules.assign(&named, &wide.claims())?;
     let mut choices = Vec::new();
     for (site, rule) in sites.sites.iter().zip(assigned) {
-        let Some(rule) = rule else { continue };
+        let Some(rule) = rule.filter(|rule| !wide.has(*rule)) else {
+            continue;
+        };
         let cuts = match rules.rules[rule].cut {
             CutPoint::Output => &site.output,
             CutPoint::Gated => site.gated.as_ref().ok_or_else(|| RewriteError::NoGate {
@@ -47,6 +52,9 @@ pub fn select<'a>(sites: &'a Sites, rules: &Rules, costs: Option<&Costs>) -> Res
             })?,
         };
         choices.push(Choice { site, rule, cuts });
+    }
+    if wide.count() > 0 {
+        return Ok(choices);
     }
     if sites.sites.is_empty() {
         return Err(RewriteError::NoSites);

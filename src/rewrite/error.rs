@@ -1,7 +1,9 @@
 //! Why a graph could not be rewritten.
 
+use super::GuidanceError;
+use crate::attention::SpanError;
 use crate::graph::GraphError;
-use crate::rules::{RulesError, Strategy};
+use crate::rules::RulesError;
 
 /// Why a graph could not be rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -23,13 +25,73 @@ pub enum RewriteError {
         /// The site.
         site: String,
     },
-    /// A rule asks for a strategy that cannot be written yet.
-    #[error("rule `{rule}` asks for `{}`, which this version cannot patch; write `broadcast`", strategy.key())]
-    Strategy {
+    /// The blocks of a rule are no span.
+    #[error("rule `{rule}` (line {line}) leaves out blocks {first} to {last} as one: {error}")]
+    Span {
         /// The rule.
         rule: String,
-        /// What it asks for.
-        strategy: Strategy,
+        /// Its line.
+        line: usize,
+        /// The first block.
+        first: usize,
+        /// The last block.
+        last: usize,
+        /// Why not.
+        error: SpanError,
+    },
+    /// A rule for spans matches no block.
+    #[error(
+        "rule `{rule}` (line {line}) matches none of the {count} blocks of this model; `pab-patch inspect` shows them"
+    )]
+    NoBlocks {
+        /// The rule.
+        rule: String,
+        /// Its line.
+        line: usize,
+        /// How many blocks there are.
+        count: usize,
+    },
+    /// A site within a span that another rule wants computed.
+    #[error(
+        "rule `{keeping}` (line {keeping_line}) never broadcasts site `{site}`, and rule `{rule}` (line {line}) leaves it out \
+         with its block; let them match different blocks"
+    )]
+    Kept {
+        /// The site.
+        site: String,
+        /// The rule that never broadcasts it.
+        keeping: String,
+        /// Its line.
+        keeping_line: usize,
+        /// The rule for spans.
+        rule: String,
+        /// Its line.
+        line: usize,
+    },
+    /// Guidance cannot be left out of this model.
+    #[error("rule `{rule}` (line {line}): {error}")]
+    Guidance {
+        /// The rule.
+        rule: String,
+        /// Its line.
+        line: usize,
+        /// Why not.
+        error: GuidanceError,
+    },
+    /// Guidance beside other rules.
+    #[error(
+        "rule `{guidance}` (line {line}) runs half of the batch, and the caches of rule `{other}` (line {other_line}) hold \
+         all of it; guidance cannot stand beside other rules yet: patch with one of the two"
+    )]
+    GuidanceBeside {
+        /// The rule for guidance.
+        guidance: String,
+        /// Its line.
+        line: usize,
+        /// The other rule.
+        other: String,
+        /// Its line.
+        other_line: usize,
     },
     /// No rule matches any site.
     #[error(

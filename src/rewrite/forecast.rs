@@ -9,7 +9,7 @@
 //! What all sites of a rule share stands at the top level: the state `[steps since the last computed, steps between the
 //! last two computed, number computed]`, fed back like a cache, all zeros before the first step.
 
-use super::build::{Build, described, of_cut};
+use super::build::{Build, described, of_cache, of_cut};
 use super::module::Module;
 use super::plan::StatePlan;
 use super::{CachePlan, Choice, PlanSize, RewriteError};
@@ -162,7 +162,7 @@ pub(super) fn wrap(
         let kept = site.kept(&mut broadcast)?;
         let fresh = site.fresh(&mut module.compute, value)?;
         for ((kept, fresh), cache) in zip(kept, fresh).zip(site.caches) {
-            let info = described("", cache.element_type, &cache.shape);
+            let info = of_cache("", cache);
             broadcast.add_output(kept, info.clone());
             module.compute.add_output(fresh, info);
             outputs.push(cache.output.clone());
@@ -171,7 +171,7 @@ pub(super) fn wrap(
     module.put_back(graph, flag, broadcast, outputs)?;
     for cache in caches {
         if let Some(next) = graph.find(&cache.output) {
-            graph.add_output(next, described("", cache.element_type, &cache.shape));
+            graph.add_output(next, of_cache("", cache));
         }
     }
     Ok(())

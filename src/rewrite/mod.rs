@@ -10,24 +10,30 @@ mod ceiling;
 mod choice;
 mod error;
 mod forecast;
+mod guidance;
 mod memory;
 mod module;
+mod node;
 mod plan;
 mod reuse;
 mod shape_arithmetic;
+mod span;
 mod switch;
 #[cfg(test)]
 mod tests;
+mod wide;
 mod without;
 
 pub use cache_type::CacheType;
 pub use ceiling::{Weight, over_ceiling};
-pub use choice::{Choice, facts, select};
+pub use choice::{Choice, facts, select, select_beside};
 pub use error::RewriteError;
+pub use guidance::{GuidanceError, Halves};
 pub use memory::{CacheMemory, RuleMemory};
 pub use plan::{
     CachePlan, CacheRole, DroppedSite, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan,
-    SitePlan, StatePlan,
+    SiteKind, SitePlan, StatePlan, WideKind,
 };
-pub use switch::{Patched, SwitchOptions, refuse_patched, switch};
+pub use switch::{Patched, SwitchOptions, refuse_patched, switch, switch_wide};
+pub use wide::{GuidanceChoice, SpanChoice, Wide};
 pub use without::{variant, without};

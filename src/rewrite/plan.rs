@@ -126,10 +126,13 @@ pub enum CacheRole {
 pub struct SitePlan {
     /// The site's name, unique in the model.
     pub name: String,
-    /// What it mixes.
-    pub kind: Kind,
-    /// Its block, counted from 0 among sites of its kind.
+    /// What it mixes, or that it is a span of blocks or the model's whole guidance.
+    pub kind: SiteKind,
+    /// Its block, counted from 0 among sites of its kind; of a span the first, counted over all blocks of the stack.
     pub block: usize,
+    /// The last block of a span.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_block: Option<usize>,
     /// The exporter's name of the module, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
@@ -152,6 +155,37 @@ pub struct DroppedSite {
     pub bytes: u64,
     /// The share of a step's operations that broadcasting it would save, 0 to 1.
     pub share: f64,
+}
+
+/// What stands in the place of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SiteKind {
+    /// A module of this kind.
+    Module(Kind),
+    /// More than a module.
+    Wide(WideKind),
+}
+
+/// What is wider than a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WideKind {
+    /// Blocks that follow each other.
+    Span,
+    /// The half of the batch that is computed without the prompt.
+    Guidance,
+}
+
+impl SiteKind {
+    /// The word used in plans and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            SiteKind::Module(kind) => kind.word(),
+            SiteKind::Wide(WideKind::Span) => "span",
+            SiteKind::Wide(WideKind::Guidance) => "guidance",
+        }
+    }
 }
 
 /// A cache of a site.

@@ -1,6 +1,6 @@
 //! Reuse: the branch that broadcasts passes on what was computed last.
 
-use super::build::{Build, described, of_cut};
+use super::build::{Build, of_cache, of_cut};
 use super::module::Module;
 use super::{CachePlan, Choice, RewriteError};
 use crate::attention::Cut;
@@ -41,7 +41,7 @@ pub(super) fn wrap(
         if !narrowed(cut, cache) {
             continue;
         }
-        let info = described("", cache.element_type, &cache.shape);
+        let info = of_cache("", cache);
         let name = format!("{}.narrowed", cache.input);
         let narrow = Build::new(&mut module.compute).cast(value, cache.element_type, &name)?;
         module.compute.add_output(narrow, info.clone());
@@ -52,7 +52,7 @@ pub(super) fn wrap(
     module.put_back(graph, flag, broadcast, outputs)?;
     for (_, cache) in cuts {
         if let Some(next) = graph.find(&cache.output) {
-            graph.add_output(next, described("", cache.element_type, &cache.shape));
+            graph.add_output(next, of_cache("", cache));
         }
     }
     Ok(())

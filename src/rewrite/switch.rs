@@ -4,12 +4,12 @@
 //! tensors on. Weights stay in the top-level graph and are held once. Only standard operators are used, so that every
 //! ONNX host runs the result.
 
-use super::build::described;
+use super::build::{described, of_cache};
 use super::forecast::{self, Shared};
 use super::module::Module;
-use super::plan::{CachePlan, CacheRole, Plan, PlanFormat, PlanSize, RulePlan, SitePlan, can_be_cached};
+use super::plan::{CachePlan, CacheRole, Plan, PlanFormat, PlanSize, RulePlan, SiteKind, SitePlan, can_be_cached};
 use super::shape_arithmetic::ShapeArithmetic;
-use super::{CacheType, Choice, PLAN_KEY, RewriteError, reuse};
+use super::{CacheType, Choice, PLAN_KEY, RewriteError, Wide, reuse};
 use crate::attention::Part;
 use crate::graph::{Graph, ModelGraph, ValueId};
 use crate::onnx::messages::DataType;
@@ -52,8 +52,23 @@ pub struct Patched {
 /// not made by [`super::select`] with these rules;
 /// [`RewriteError::Graph`] where names of the new values are taken.
 pub fn switch(
+    model: ModelGraph,
+    choices: &[Choice<'_>],
+    rules: &Rules,
+    options: &SwitchOptions,
+) -> Result<Patched, RewriteError> {
+    switch_wide(model, choices, &Wide::default(), rules, options)
+}
+
+/// The same with spans of blocks and guidance, which have caches of their own (`pab.cache.span.<rule>`,
+/// `pab.cache.guidance.<rule>`).
+///
+/// # Errors
+/// Those of [`switch`], and [`RewriteError::ElementType`] for streams that no host can hold.
+pub fn switch_wide(
     mut model: ModelGraph,
     choices: &[Choice<'_>],
+    wide: &Wide,
     rules: &Rules,
     options: &SwitchOptions,
 ) -> Result<Patched, RewriteError> {
@@ -71,7 +86,9 @@ pub fn switch(
         dropped: Vec::new(),
         schedule: None,
     };
-    let driven = add_rules(&mut model.graph, choices, rules, &mut plan)?;
+    let driven = add_rules(&mut model.graph, choices, wide, rules, &mut plan)?;
+    let flags: Vec<(usize, ValueId)> = driven.iter().map(|driven| (driven.rule, driven.flag)).collect();
+    wide.wrap(&mut model.graph, &flags, &mut plan)?;
     let mut inputs = Vec::with_capacity(choices.len());
     for choice in choices {
         let refuse = || RewriteError::NoSuchRule {
@@ -83,14 +100,15 @@ pub fn switch(
         let rule = rules.rules.get(choice.rule).ok_or_else(refuse)?;
         let caches = caches_of(choice, rule.strategy().unwrap_or_default(), options)?;
         let added = caches.iter().map(|cache| {
-            let info = described(&cache.input, cache.element_type, &cache.shape);
+            let info = of_cache(&cache.input, cache);
             model.graph.add_input(info)
         });
         inputs.push(added.collect::<Result<Vec<ValueId>, _>>()?);
         plan.sites.push(SitePlan {
             name: choice.site.name.clone(),
-            kind: choice.site.kind,
+            kind: SiteKind::Module(choice.site.kind),
             block: choice.site.block,
+            last_block: None,
             module: choice.site.module.clone(),
             rule: driven_by,
             cut: rule.cut,
@@ -98,7 +116,8 @@ pub fn switch(
         });
     }
     let sizes = ShapeArithmetic::prepare(&mut model.graph, choices);
-    for ((choice, site), inputs) in choices.iter().zip(&plan.sites).zip(inputs) {
+    let sites = plan.sites.iter().skip(wide.count());
+    for ((choice, site), inputs) in choices.iter().zip(sites).zip(inputs) {
         let Some(Driven { flag, shared, .. }) = driven.get(site.rule) else {
             continue;
         };
@@ -165,6 +184,7 @@ struct Driven {
 fn add_rules(
     graph: &mut Graph,
     choices: &[Choice<'_>],
+    wide: &Wide,
     rules: &Rules,
     plan: &mut Plan,
 ) -> Result<Vec<Driven>, RewriteError> {
@@ -173,16 +193,10 @@ fn add_rules(
         let Some(action) = rule
             .action
             .as_ref()
-            .filter(|_| choices.iter().any(|choice| choice.rule == index))
+            .filter(|_| wide.has(index) || choices.iter().any(|choice| choice.rule == index))
         else {
             continue;
         };
-        if !action.strategy.is_by_site() {
-            return Err(RewriteError::Strategy {
-                rule: rule.name.clone(),
-                strategy: action.strategy,
-            });
-        }
         let name = format!("pab.broadcast.{}", rule.name);
         let flag = graph.add_input(described(&name, DataType::Bool, &[]))?;
         let (shared, state) = match differences(action.strategy) {

@@ -384,23 +384,6 @@ fn the_published_feed_forwards_of_latte_are_sites() {
 }
 
 #[test]
-fn strategies_that_cannot_be_patched_are_refused() {
-    for key in ["forecast", "residual", "guidance"] {
-        let select = if key == "forecast" {
-            "match: { kind: spatial }, "
-        } else {
-            ""
-        };
-        let rules = format!("version: 1\nrules: [{{ name: r, {select}{key}: {{ range: 2 }} }}]");
-        let error = patched(TORCHSCRIPT, &rules).unwrap_err();
-        assert!(
-            matches!(error, RewriteError::Strategy { .. }) && error.to_string().contains(key),
-            "{error}"
-        );
-    }
-}
-
-#[test]
 fn rules_that_ask_costs_need_sizes() {
     let rules = "version: 1\nrules: [{ name: r, match: { kind: mlp, share: '>= 0.01' }, broadcast: { range: 2 } }]";
     let error = patched(TORCHSCRIPT, rules).unwrap_err().to_string();

@@ -276,6 +276,7 @@ fn forecast_doubling(order: usize) -> Denoiser {
         core: Vec::new(),
         heads: None,
         streams: Vec::new(),
+        additions: Vec::new(),
     };
     let choices = [Choice {
         site: &site,

@@ -11,7 +11,7 @@ use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
 use crate::report::{FilePath, Pending, Stack};
-use crate::rewrite::{PlanSize, facts};
+use crate::rewrite::{PlanSize, Wide, facts};
 use crate::rules::{Proposal, Rules};
 use serde::Serialize;
 use std::path::Path;
@@ -212,13 +212,14 @@ fn report(
     } = analysis;
     let costs = sites.costs(model, axes, bindings);
     let named: Vec<_> = facts(sites, Some(&costs)).collect();
-    let assigned = rules.assign(&named, &[])?;
-    let kinds: Vec<Kind> = sites.sites.iter().map(|site| site.kind).collect();
+    // Blocks that are no span have an error when they are patched.
+    let wide = Wide::select(model, axes, sites, rules).unwrap_or_default();
+    let assigned = rules.assign(&named, &wide.claims())?;
     let rows = sites
         .sites
         .iter()
         .zip(&costs.sites)
-        .zip(layers::layers(&kinds))
+        .zip(sites.layers(&model.graph))
         .zip(assigned)
         .map(|(((site, cost), layer), rule)| {
             let rule = rule.and_then(|rule| rules.rules.get(rule));

@@ -1,0 +1,181 @@
+//! Spans: blocks inside an `If`, of which what they add to the residual stream is cached.
+//!
+//! The branch that computes holds the nodes of the span as they are, and takes the stream before it from the stream
+//! behind it. The branch that broadcasts adds that difference to the stream as it comes. Neither reads what it writes, so
+//! a cache can be written in place.
+
+use super::build::of_cache;
+use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
+use super::{RewriteError, SpanChoice, node};
+use crate::attention::{Part, SpanEntry, SpanStream};
+use crate::graph::{Graph, NewNode, ValueId};
+use crate::onnx::messages::AttributeProto;
+use std::iter::zip;
+
+/// A cache for each stream of a span.
+pub(super) fn caches_of(choice: &SpanChoice) -> Result<Vec<CachePlan>, RewriteError> {
+    let caches = choice.span.streams.iter().map(|stream| {
+        let input = match stream.exit.part {
+            Part::Whole => format!("pab.cache.{}", choice.name),
+            part => format!("pab.cache.{}.{part}", choice.name),
+        };
+        if !can_be_cached(stream.exit.element_type) {
+            return Err(RewriteError::ElementType {
+                site: choice.name.clone(),
+                element_type: format!("{:?}", stream.exit.element_type),
+            });
+        }
+        Ok(CachePlan {
+            output: format!("{input}.next"),
+            input,
+            element_type: stream.exit.element_type,
+            shape: stream.exit.shape.iter().map(PlanSize::from).collect(),
+            role: CacheRole::Residual,
+            in_place: true,
+        })
+    });
+    caches.collect()
+}
+
+/// Puts the span into an `If` on `flag`: its outputs are the streams behind it, then the caches.
+pub(super) fn wrap(
+    graph: &mut Graph,
+    choice: &SpanChoice,
+    flag: ValueId,
+    caches: &[CachePlan],
+    inputs: &[ValueId],
+) -> Result<(), RewriteError> {
+    let name = &choice.name;
+    let streams = &choice.span.streams;
+    let after = choice.span.nodes.last().map(|node| graph.position(*node));
+    let value_names: Vec<String> = caches
+        .iter()
+        .map(|cache| cache.input.replacen("pab.cache.", "pab.value.", 1))
+        .collect();
+    let mut outputs = Vec::with_capacity(2 * streams.len());
+    for (stream, value) in zip(streams, &value_names) {
+        let exit = graph.value(stream.exit.value);
+        // An output of the model keeps its name.
+        if exit.is_output() {
+            let own = exit.name().to_owned();
+            graph.rename(stream.exit.value, &format!("{value}.computed"))?;
+            outputs.push(own);
+        } else {
+            outputs.push(value.clone());
+        }
+    }
+    let joins: Vec<Option<Join>> = streams.iter().map(|stream| Join::of(graph, stream)).collect();
+    let exits: Vec<_> = zip(streams, caches)
+        .map(|(stream, cache)| (stream.exit.value, of_cache("", cache)))
+        .collect();
+    // An output stays one until the `If` takes its place.
+    let mut compute = graph.extract(&choice.span.nodes, &exits, &format!("pab.compute.{name}"))?;
+    let computed: Vec<ValueId> = compute.outputs().collect();
+    let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
+    let mut kept = Vec::with_capacity(streams.len());
+    for (((stream, join), cache), (input, behind)) in zip(zip(zip(streams, &joins), caches), zip(inputs, computed)) {
+        let before = entry(
+            graph,
+            &mut compute,
+            stream,
+            join.as_ref(),
+            &format!("{}.computed.before", cache.input),
+        )?;
+        let residual = node::add(
+            &mut compute,
+            "Sub",
+            &[behind, before],
+            Vec::new(),
+            &format!("{}.residual", cache.input),
+        )?;
+        compute.add_output(residual, of_cache("", cache));
+        let before = entry(
+            graph,
+            &mut broadcast,
+            stream,
+            join.as_ref(),
+            &format!("{}.before", cache.input),
+        )?;
+        let cached = broadcast.capture(*input, &cache.input);
+        let sum = node::add(
+            &mut broadcast,
+            "Add",
+            &[before, cached],
+            Vec::new(),
+            &format!("{}.added", cache.input),
+        )?;
+        broadcast.add_output(sum, of_cache("", cache));
+        kept.push((cached, cache));
+    }
+    for (cached, cache) in kept {
+        let same = node::add(
+            &mut broadcast,
+            "Identity",
+            &[cached],
+            Vec::new(),
+            &format!("{}.reuse", cache.input),
+        )?;
+        broadcast.add_output(same, of_cache("", cache));
+    }
+    outputs.extend(caches.iter().map(|cache| cache.output.clone()));
+    let switch = graph.add_node(NewNode {
+        operator: "If".to_owned(),
+        name: format!("pab.{name}"),
+        inputs: vec![Some(flag)],
+        outputs,
+        bodies: vec![
+            ("then_branch".to_owned(), broadcast),
+            ("else_branch".to_owned(), compute),
+        ],
+        after,
+        ..NewNode::default()
+    })?;
+    let outputs: Vec<ValueId> = graph.node(switch).outputs().iter().flatten().copied().collect();
+    for (stream, output) in zip(streams, &outputs) {
+        graph.replace_uses(stream.exit.value, *output);
+    }
+    for (cache, output) in zip(caches, outputs.iter().skip(streams.len())) {
+        graph.add_output(*output, of_cache("", cache));
+    }
+    Ok(())
+}
+
+/// How the `Concat` of a span puts streams together.
+struct Join {
+    attributes: Vec<AttributeProto>,
+}
+
+impl Join {
+    fn of(graph: &Graph, stream: &SpanStream) -> Option<Join> {
+        match &stream.entry {
+            SpanEntry::Value(_) => None,
+            SpanEntry::Joined { concat, .. } => Some(Join {
+                attributes: graph.node(*concat).attributes().to_vec(),
+            }),
+        }
+    }
+}
+
+/// The stream before the span, in one of the branches. Parts are put together as the span does.
+fn entry(
+    graph: &Graph,
+    branch: &mut Graph,
+    stream: &SpanStream,
+    join: Option<&Join>,
+    name: &str,
+) -> Result<ValueId, RewriteError> {
+    let captured = |branch: &mut Graph, value: ValueId| branch.capture(value, graph.value(value).name());
+    let parts: Vec<ValueId> = stream
+        .entry
+        .values()
+        .iter()
+        .map(|value| captured(branch, *value))
+        .collect();
+    match (join, parts.as_slice()) {
+        (None, [value]) => Ok(*value),
+        (join, parts) => {
+            let attributes = join.map_or_else(Vec::new, |join| join.attributes.clone());
+            node::add(branch, "Concat", parts, attributes, name)
+        }
+    }
+}

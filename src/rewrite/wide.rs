@@ -1,0 +1,260 @@
+//! Rules that are wider than a site: for spans of blocks, and for guidance.
+
+use super::build::of_cache;
+use super::plan::{Plan, SiteKind, SitePlan, WideKind};
+use super::{Halves, RewriteError, facts, guidance, span};
+use crate::attention::{Sites, Span};
+use crate::axes::Axes;
+use crate::graph::{Graph, ModelGraph, ValueId};
+use crate::rules::{CutPoint, Match, Rule, Rules, Strategy};
+use std::ops::RangeInclusive;
+
+/// A span that a rule leaves out.
+#[derive(Clone, Debug)]
+pub struct SpanChoice {
+    /// `span.<rule>`, with a number behind it where the rule has several.
+    pub name: String,
+    /// The rule, as an index of [`Rules::rules`].
+    pub rule: usize,
+    /// The span.
+    pub span: Span,
+}
+
+/// The rule that leaves out half of the batch.
+#[derive(Clone, Debug)]
+pub struct GuidanceChoice {
+    /// `guidance.<rule>`.
+    pub name: String,
+    /// The rule, as an index of [`Rules::rules`].
+    pub rule: usize,
+    /// Inputs and outputs that have both halves.
+    pub halves: Halves,
+}
+
+/// What rules leave out beside sites.
+#[derive(Clone, Debug, Default)]
+pub struct Wide {
+    /// Spans of blocks, in the order of the rules.
+    pub spans: Vec<SpanChoice>,
+    /// Guidance.
+    pub guidance: Option<GuidanceChoice>,
+}
+
+impl Wide {
+    /// What the rules for spans and for guidance leave out.
+    ///
+    /// Every run of blocks that follow each other and that a rule matches is a span. A rule that names kinds or modules
+    /// matches the blocks that have such a site.
+    ///
+    /// # Errors
+    /// [`RewriteError::Span`] and [`RewriteError::NoBlocks`] where a rule's blocks cannot be left out as one,
+    /// [`RewriteError::Kept`] where an earlier rule keeps one of their sites,
+    /// [`RewriteError::Guidance`] where the batch cannot be halved, [`RewriteError::GuidanceBeside`] for guidance beside
+    /// other rules.
+    pub fn select(model: &ModelGraph, axes: &Axes, sites: &Sites, rules: &Rules) -> Result<Wide, RewriteError> {
+        let mut wide = Wide::default();
+        for (index, rule) in rules.rules.iter().enumerate() {
+            match rule.strategy() {
+                Some(Strategy::Residual) => wide.add_spans(model, axes, sites, rules, index, rule)?,
+                Some(Strategy::Guidance) => wide.add_guidance(model, axes, rules, index, rule)?,
+                _ => {}
+            }
+        }
+        Ok(wide)
+    }
+
+    /// How many spans and halves there are.
+    pub fn count(&self) -> usize {
+        self.spans.len() + usize::from(self.guidance.is_some())
+    }
+
+    /// Whether rule `rule` leaves something out.
+    pub fn has(&self, rule: usize) -> bool {
+        let guidance = self.guidance.iter().map(|guidance| guidance.rule);
+        self.spans
+            .iter()
+            .map(|span| span.rule)
+            .chain(guidance)
+            .any(|index| index == rule)
+    }
+
+    /// The sites within spans, each with the rule that leaves it out, both as indices.
+    pub fn claims(&self) -> Vec<(usize, usize)> {
+        let spans = self.spans.iter();
+        spans
+            .flat_map(|choice| choice.span.sites.iter().map(|site| (*site, choice.rule)))
+            .collect()
+    }
+
+    fn add_spans(
+        &mut self,
+        model: &ModelGraph,
+        axes: &Axes,
+        sites: &Sites,
+        rules: &Rules,
+        index: usize,
+        rule: &Rule,
+    ) -> Result<(), RewriteError> {
+        let layers = sites.layers(&model.graph);
+        let count = layers.last().map_or(0, |last| last + 1);
+        let runs = runs(&rule.select, sites, &layers, count);
+        if runs.is_empty() {
+            return Err(RewriteError::NoBlocks {
+                rule: rule.name.clone(),
+                line: rule.line,
+                count,
+            });
+        }
+        let several = runs.len() > 1;
+        for (number, blocks) in runs.into_iter().enumerate() {
+            let (first, last) = (*blocks.start(), *blocks.end());
+            let name = match several {
+                true => format!("span.{}.{number}", rule.name),
+                false => format!("span.{}", rule.name),
+            };
+            let span = sites.span(model, axes, blocks).map_err(|error| RewriteError::Span {
+                rule: rule.name.clone(),
+                line: rule.line,
+                first,
+                last,
+                error,
+            })?;
+            Wide::refuse_kept(&span, sites, rules, index, rule)?;
+            self.spans.push(SpanChoice {
+                name,
+                rule: index,
+                span,
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a span with a site that an earlier rule wants computed. All else is seen by [`Rules::assign`].
+    fn refuse_kept(span: &Span, sites: &Sites, rules: &Rules, index: usize, rule: &Rule) -> Result<(), RewriteError> {
+        for (site, facts) in facts(sites, None).enumerate() {
+            let keeps = |other: &&Rule| other.action.is_none() && other.claims(&facts.facts).unwrap_or(false);
+            let mut earlier = rules.rules.iter().take(index);
+            if let Some(other) = earlier.find(keeps).filter(|_| span.sites.contains(&site)) {
+                return Err(RewriteError::Kept {
+                    site: facts.name.to_owned(),
+                    keeping: other.name.clone(),
+                    keeping_line: other.line,
+                    rule: rule.name.clone(),
+                    line: rule.line,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn add_guidance(
+        &mut self,
+        model: &ModelGraph,
+        axes: &Axes,
+        rules: &Rules,
+        index: usize,
+        rule: &Rule,
+    ) -> Result<(), RewriteError> {
+        let mut others = rules.rules.iter().enumerate().filter(|(other, _)| *other != index);
+        if let Some((_, other)) = others.find(|(_, other)| other.action.is_some()) {
+            return Err(RewriteError::GuidanceBeside {
+                guidance: rule.name.clone(),
+                line: rule.line,
+                other: other.name.clone(),
+                other_line: other.line,
+            });
+        }
+        let halves = Halves::find(model, axes).map_err(|error| RewriteError::Guidance {
+            rule: rule.name.clone(),
+            line: rule.line,
+            error,
+        })?;
+        self.guidance = Some(GuidanceChoice {
+            name: format!("guidance.{}", rule.name),
+            rule: index,
+            halves,
+        });
+        Ok(())
+    }
+
+    /// Wraps all of them, each by the flag of its rule, and adds them to the plan. `flags` are those of the plan's rules,
+    /// each with the index of its rule in the file.
+    pub(super) fn wrap(
+        &self,
+        graph: &mut Graph,
+        flags: &[(usize, ValueId)],
+        plan: &mut Plan,
+    ) -> Result<(), RewriteError> {
+        for choice in &self.spans {
+            let caches = span::caches_of(choice)?;
+            let (place, flag) = flag_of(flags, &choice.name, choice.rule)?;
+            let inputs = add_inputs(graph, &caches)?;
+            span::wrap(graph, choice, flag, &caches, &inputs)?;
+            plan.sites.push(SitePlan {
+                name: choice.name.clone(),
+                kind: SiteKind::Wide(WideKind::Span),
+                block: *choice.span.blocks.start(),
+                last_block: Some(*choice.span.blocks.end()),
+                module: None,
+                rule: place,
+                cut: CutPoint::default(),
+                caches,
+            });
+        }
+        if let Some(choice) = &self.guidance {
+            let caches = guidance::caches_of(graph, choice)?;
+            let (place, flag) = flag_of(flags, &choice.name, choice.rule)?;
+            let inputs = add_inputs(graph, &caches)?;
+            guidance::wrap(graph, choice, flag, &caches, &inputs)?;
+            plan.sites.push(SitePlan {
+                name: choice.name.clone(),
+                kind: SiteKind::Wide(WideKind::Guidance),
+                block: 0,
+                last_block: None,
+                module: None,
+                rule: place,
+                cut: CutPoint::default(),
+                caches,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn add_inputs(graph: &mut Graph, caches: &[super::CachePlan]) -> Result<Vec<ValueId>, RewriteError> {
+    let inputs = caches
+        .iter()
+        .map(|cache| graph.add_input(of_cache(&cache.input, cache)));
+    Ok(inputs.collect::<Result<_, _>>()?)
+}
+
+/// Place in the plan and flag of a rule.
+fn flag_of(flags: &[(usize, ValueId)], site: &str, rule: usize) -> Result<(usize, ValueId), RewriteError> {
+    let found = flags.iter().enumerate().find(|(_, (index, _))| *index == rule);
+    let refuse = || RewriteError::NoSuchRule {
+        site: site.to_owned(),
+        rule,
+    };
+    found.map(|(place, (_, flag))| (place, *flag)).ok_or_else(refuse)
+}
+
+/// The runs of blocks that `select` matches.
+fn runs(select: &Match, sites: &Sites, layers: &[usize], count: usize) -> Vec<RangeInclusive<usize>> {
+    let fits = |block: usize| {
+        let mut within = sites.sites.iter().zip(layers).filter(|(_, layer)| **layer == block);
+        select.blocks.contains(block, count)
+            && within.any(|(site, _)| {
+                let module = site.module.as_deref();
+                let named = |pattern: &crate::rules::Pattern| module.is_some_and(|module| pattern.matches(module));
+                (select.kinds.is_empty() || select.kinds.contains(&site.kind)) && select.name.as_ref().is_none_or(named)
+            })
+    };
+    let mut runs: Vec<RangeInclusive<usize>> = Vec::new();
+    for block in (0..count).filter(|block| fits(*block)) {
+        match runs.last_mut() {
+            Some(run) if *run.end() + 1 == block => *run = *run.start()..=block,
+            _ => runs.push(block..=block),
+        }
+    }
+    runs
+}
