@@ -3,6 +3,7 @@
 use super::roles::{known_sizes, sizes_of};
 use super::{GenerationError, Roles};
 use crate::rewrite::{CacheRole, PLAN_KEY, Plan, PlanSize};
+use crate::rules::Strategy;
 use crate::runtime::{CachePort, Denoiser, ElementType, Extent, Feedback, Port, Session, StatePort, Tensor};
 use crate::sampler::{CHANNEL_AXIS, Scheduler, first_channels, guide, repeat_batch};
 use crate::schedule::Schedule;
@@ -123,6 +124,15 @@ impl Generator {
             .map_or_else(|| Schedule::new(&[], timesteps), |plan| plan.schedule(timesteps))
     }
 
+    /// The rules that leave out half of the batch, as indices.
+    fn guidance_rules(&self) -> Vec<usize> {
+        let rules = self.plan.iter().flat_map(|plan| plan.rules.iter().enumerate());
+        rules
+            .filter(|(_, rule)| rule.strategy == Strategy::Guidance)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
     /// Makes a clip from `noise` (`[1, channels, frames, height, width]`, standard deviation 1). `progress` is told
     /// after each step how many are done.
     ///
@@ -136,7 +146,13 @@ impl Generator {
         progress: &dyn Fn(usize),
     ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
-        let schedule = self.schedule(&timesteps);
+        let mut schedule = self.schedule(&timesteps);
+        if conditioning.copies() == 1 {
+            // The model runs for the prompt alone anyhow.
+            for rule in self.guidance_rules() {
+                schedule.compute_always(rule);
+            }
+        }
         let fixed = self.fixed_inputs(conditioning)?;
         let mut sample = noise * scheduler.initial_noise_sigma();
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());

@@ -64,6 +64,16 @@ impl Schedule {
         }
     }
 
+    /// Lets a rule broadcast at no step.
+    pub fn compute_always(&mut self, rule: usize) {
+        for step in 0..self.steps {
+            let flag = (rule < self.rules).then(|| step * self.rules + rule);
+            if let Some(flag) = flag.and_then(|flag| self.flags.get_mut(flag)) {
+                *flag = false;
+            }
+        }
+    }
+
     /// The number of steps.
     pub fn steps(&self) -> usize {
         self.steps

@@ -107,7 +107,7 @@ fn patch(model: &Path) -> Patched {
     patch_with(model, BY_KIND)
 }
 
-fn patch_with(model: &Path, rules: &str) -> Patched {
+pub fn patch_with(model: &Path, rules: &str) -> Patched {
     patch_as(model, rules, &[])
 }
 

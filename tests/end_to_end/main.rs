@@ -16,3 +16,4 @@ mod readme;
 mod reference;
 mod rounded;
 mod schema;
+mod wide;
