@@ -152,6 +152,11 @@ pub enum RewriteError {
         /// The first operator set that has it.
         needed: i64,
     },
+    /// Which steps broadcast is not known, and has to be.
+    #[error(
+        "which steps broadcast has to be known; give diffusers' scheduler_config.json with --scheduler FILE, and --steps N"
+    )]
+    NoSchedule,
     /// The graph itself.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -1,13 +1,16 @@
 //! Graph, sites and rules make a patched graph.
 //!
 //! [`select`] gives each site its rule; [`switch`] wraps the chosen modules in `If`s, so that one graph
-//! holds the computing and the broadcasting half (the switch form); [`variant`] makes the static graph of one set of
-//! flags, and [`without`] what is least of it: what a step costs when modules are broadcast. [`Plan`] tells a host how to drive the result.
+//! holds the computing and the broadcasting half (the switch form); [`drive_by_step`] lets the model look its flags up by
+//! the number of the step; [`variants`] makes a static graph for each set of rules that a run broadcasts together (the
+//! variant form), [`variant`] that of one set of flags, and [`without`] one that puts no cache out, which is the least that
+//! a step can cost. [`Plan`] tells a host how to drive the result.
 
 mod build;
 mod cache_type;
 mod ceiling;
 mod choice;
+mod drive;
 mod error;
 mod forecast;
 mod guidance;
@@ -21,12 +24,14 @@ mod span;
 mod switch;
 #[cfg(test)]
 mod tests;
+mod variant;
 mod wide;
 mod without;
 
 pub use cache_type::CacheType;
 pub use ceiling::{Weight, over_ceiling};
 pub use choice::{Choice, facts, select, select_beside};
+pub use drive::{Drive, STEP_INPUT, drive_by_step};
 pub use error::RewriteError;
 pub use guidance::{GuidanceError, Halves};
 pub use memory::{CacheMemory, RuleMemory};
@@ -35,5 +40,6 @@ pub use plan::{
     SiteKind, SitePlan, StatePlan, WideKind,
 };
 pub use switch::{Patched, SwitchOptions, refuse_patched, switch, switch_wide};
+pub use variant::{Variant, variants};
 pub use wide::{GuidanceChoice, SpanChoice, Wide};
 pub use without::{variant, without};

@@ -5,6 +5,7 @@
 //! the next step; the same for the state that a rule may have. At which steps a rule broadcasts, its `timing` says, in the
 //! form that it has in the rules; the first step always computes. Caches and states begin as zeros.
 
+use super::drive::Drive;
 use crate::attention::Kind;
 use crate::axes::Size;
 use crate::onnx::messages::DataType;
@@ -34,6 +35,9 @@ pub struct Plan {
     /// The original model, relative to the patched one: beside it stand scheduler and prompt table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<String>,
+    /// Whether the host feeds the flags or the number of the step.
+    #[serde(default)]
+    pub drive: Drive,
     /// One entry a rule that broadcasts at least one site; a flag each.
     pub rules: Vec<RulePlan>,
     /// One entry a site that is broadcast.
@@ -73,7 +77,7 @@ impl From<PlanFormat> for u32 {
 pub struct RulePlan {
     /// The rule's name.
     pub name: String,
-    /// The `bool` scalar input that broadcasts its sites.
+    /// The `bool` scalar that broadcasts its sites: an input, or, where [`Drive::Step`] drives, a value inside the graph.
     pub flag: String,
     /// What takes the place of computing: `strategy`, and what belongs to it.
     #[serde(flatten)]
@@ -235,7 +239,7 @@ impl fmt::Display for PlanSize {
 /// Which steps broadcast, for one scheduler and number of steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SchedulePlan {
-    /// The timesteps in the order of the run.
+    /// The timesteps in the order of the run; empty where only the number of steps was known.
     pub timesteps: Vec<f64>,
     /// For each rule in the order of [`Plan::rules`], for each step: whether it broadcasts.
     pub broadcast: Vec<Vec<bool>>,
@@ -253,6 +257,40 @@ impl SchedulePlan {
             timesteps: timesteps.to_vec(),
             broadcast,
         }
+    }
+
+    /// The schedule of a plan's rules over `steps` steps whose timesteps nobody knows; `None` where a rule needs them.
+    pub fn of_steps(plan: &Plan, steps: usize) -> Option<SchedulePlan> {
+        if plan.rules.iter().any(|rule| rule.timing.needs_timesteps()) {
+            return None;
+        }
+        let counted: Vec<f64> = (0..steps).map(|step| step as f64).collect();
+        Some(SchedulePlan {
+            timesteps: Vec::new(),
+            ..SchedulePlan::new(plan, &counted)
+        })
+    }
+
+    /// The number of steps.
+    pub fn steps(&self) -> usize {
+        self.broadcast.first().map_or(0, Vec::len)
+    }
+
+    /// The flags of a step, one for each rule.
+    pub fn flags(&self, step: usize) -> Vec<bool> {
+        let flag = |steps: &Vec<bool>| steps.get(step).copied().unwrap_or(false);
+        self.broadcast.iter().map(flag).collect()
+    }
+
+    /// Whether this is the schedule of a run through `timesteps`.
+    ///
+    /// Timesteps are compared with a tolerance of a billionth: the same configuration gives the same ones, but a plan
+    /// may have passed through other programs.
+    pub fn is_for(&self, timesteps: &[f64]) -> bool {
+        let close = |(one, other): (&f64, &f64)| (one - other).abs() <= 1e-9 * one.abs().max(1.0);
+        self.steps() == timesteps.len()
+            && (self.timesteps.is_empty() || self.timesteps.len() == timesteps.len())
+            && self.timesteps.iter().zip(timesteps).all(close)
     }
 }
 
@@ -274,7 +312,24 @@ impl Plan {
                 return Err(PlanError::Parse(format!("site `{}` has no cache", site.name)));
             }
         }
+        plan.check_schedule()?;
         Ok(plan)
+    }
+
+    /// The schedule has a row for each rule, of one length, and is there where the step drives.
+    fn check_schedule(&self) -> Result<(), PlanError> {
+        let refuse = |reason: &str| Err(PlanError::Parse(reason.to_owned()));
+        match &self.schedule {
+            None if self.drive == Drive::Step => refuse("it is driven by the step, and has no schedule"),
+            None => Ok(()),
+            Some(schedule) if schedule.broadcast.len() != self.rules.len() => {
+                refuse("its schedule does not have a row for each rule")
+            }
+            Some(schedule) if schedule.broadcast.iter().any(|row| row.len() != schedule.steps()) => {
+                refuse("the rows of its schedule have different lengths")
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// Writes the plan as JSON, in lines for people.

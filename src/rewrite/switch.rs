@@ -9,7 +9,7 @@ use super::forecast::{self, Shared};
 use super::module::Module;
 use super::plan::{CachePlan, CacheRole, Plan, PlanFormat, PlanSize, RulePlan, SiteKind, SitePlan, can_be_cached};
 use super::shape_arithmetic::ShapeArithmetic;
-use super::{CacheType, Choice, PLAN_KEY, RewriteError, Wide, reuse};
+use super::{CacheType, Choice, Drive, PLAN_KEY, RewriteError, Wide, reuse};
 use crate::attention::Part;
 use crate::graph::{Graph, ModelGraph, ValueId};
 use crate::onnx::messages::DataType;
@@ -81,6 +81,7 @@ pub fn switch_wide(
         generator: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
         rules_from: rules.file.clone(),
         original: None,
+        drive: Drive::Flags,
         rules: Vec::new(),
         sites: Vec::new(),
         dropped: Vec::new(),
@@ -161,7 +162,7 @@ pub fn refuse_patched(model: &ModelGraph) -> Result<(), RewriteError> {
         None if model
             .graph
             .inputs()
-            .any(|value| model.graph.value(value).name().starts_with("pab.broadcast.")) =>
+            .any(|value| model.graph.value(value).name().starts_with("pab.")) =>
         {
             "something that removed the plan".to_owned()
         }

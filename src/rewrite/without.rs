@@ -1,19 +1,20 @@
 //! A model for one set of flags: the static graph of a step that broadcasts them.
 
+use super::variant::{fix_flags, remove_unread};
 use super::{PLAN_KEY, Plan, RewriteError};
-use crate::graph::{GraphError, ModelGraph};
-use crate::onnx::messages::{DataType, TensorProto};
+use crate::graph::ModelGraph;
 
 /// The static graph of a patched model for one set of flags, which takes caches and gives them (a variant).
 ///
 /// `flags` holds one entry for each rule of the plan. Modules that are broadcast are taken out with all that served
 /// them alone; the others stand as in the original, without their `If`. Inputs that nothing reads are not there.
 /// Variants chained over the steps of a run, each fed what the one before gave, compute what the patched model does.
+/// [`super::variants`] makes all that a run needs, without the outputs that no step of it reads.
 ///
 /// # Errors
 /// [`RewriteError::Graph`] where the model is not one that [`super::switch`] made by this plan.
 pub fn variant(mut model: ModelGraph, plan: &Plan, flags: &[bool]) -> Result<ModelGraph, RewriteError> {
-    fix_flags(&mut model, plan, flags)?;
+    fix_flags(&mut model.graph, plan, flags)?;
     finish(&mut model, plan);
     Ok(model)
 }
@@ -25,8 +26,8 @@ pub fn variant(mut model: ModelGraph, plan: &Plan, flags: &[bool]) -> Result<Mod
 /// # Errors
 /// Those of [`variant`].
 pub fn without(mut model: ModelGraph, plan: &Plan, flags: &[bool]) -> Result<ModelGraph, RewriteError> {
-    fix_flags(&mut model, plan, flags)?;
-    for output in plan.fed_back().map(|(_, output)| output) {
+    fix_flags(&mut model.graph, plan, flags)?;
+    for (_, output) in plan.fed_back() {
         if let Some(next) = model.graph.find(output) {
             model.graph.remove_output(next);
         }
@@ -35,33 +36,7 @@ pub fn without(mut model: ModelGraph, plan: &Plan, flags: &[bool]) -> Result<Mod
     Ok(model)
 }
 
-/// Puts the branches that the flags choose in the place of their `If`s.
-fn fix_flags(model: &mut ModelGraph, plan: &Plan, flags: &[bool]) -> Result<(), GraphError> {
-    for (rule, broadcast) in plan.rules.iter().zip(flags) {
-        let Some(flag) = model.graph.find(&rule.flag) else {
-            continue;
-        };
-        let users: Vec<_> = model.graph.value(flag).uses().iter().map(|usage| usage.node).collect();
-        let taken = if *broadcast { "then_branch" } else { "else_branch" };
-        for node in users {
-            if model.graph.contains(node) && model.graph.node(node).is("If") {
-                model.graph.inline_body(node, taken)?;
-            }
-        }
-        let constant = TensorProto {
-            data_type: Some(DataType::Bool as i32),
-            int32_data: vec![i32::from(*broadcast)],
-            ..TensorProto::default()
-        };
-        model.graph.fix_input(flag, constant);
-    }
-    Ok(())
-}
-
 fn finish(model: &mut ModelGraph, plan: &Plan) {
-    model.graph.eliminate_dead_code();
-    model
-        .graph
-        .remove_unused_inputs(|name| plan.fed_back().any(|(input, _)| input == name));
+    remove_unread(&mut model.graph, plan);
     model.remove_metadata(PLAN_KEY);
 }

@@ -54,6 +54,17 @@ impl Timing {
         }
     }
 
+    /// Whether timesteps decide, and not the number of the step alone.
+    pub fn needs_timesteps(&self) -> bool {
+        match self {
+            Timing::Windows(windows) => windows
+                .iter()
+                .any(|one| matches!(one.window, super::Window::Timesteps { .. })),
+            Timing::Steps(_) => false,
+            Timing::After(_) => true,
+        }
+    }
+
     /// For each step of a run through `timesteps` whether it may be broadcast.
     pub fn over(&self, timesteps: &[f64]) -> Vec<bool> {
         match self {
