@@ -110,6 +110,17 @@ pub enum GenerationError {
         "the model has flags and caches of a patched model, but its plan (metadata `pab.plan`) is gone; patch the original again"
     )]
     NoPlan,
+    /// The model's schedule is for another run.
+    #[error(
+        "the model is made for {planned}, and this run has {run}; run it with the scheduler and --steps that it was \
+         patched with, or patch the original again with those of this run, or with --drive flags for any run"
+    )]
+    OtherRun {
+        /// The run that the model is made for.
+        planned: String,
+        /// The run at hand.
+        run: String,
+    },
     /// A size was given for a dimension that is not open.
     #[error("`{name}` is no open dimension of the model that --size could set; those are: {open}")]
     UnknownSize {

@@ -1,10 +1,13 @@
 //! The denoising loop over an open model.
 
 use super::roles::{known_sizes, sizes_of};
+use super::form::Form;
 use super::{GenerationError, Roles};
-use crate::rewrite::{CacheRole, PLAN_KEY, Plan, PlanSize};
+use crate::rewrite::{CacheRole, Drive, PLAN_KEY, Plan, PlanSize, STEP_INPUT, SchedulePlan};
 use crate::rules::Strategy;
-use crate::runtime::{CachePort, Denoiser, ElementType, Extent, Feedback, Port, Session, StatePort, Tensor};
+use crate::runtime::{
+    CachePort, Denoiser, ElementType, Extent, Feedback, Port, Session, StatePort, StepTable, Tensor, VariantDenoiser,
+};
 use crate::sampler::{CHANNEL_AXIS, Scheduler, first_channels, guide, repeat_batch};
 use crate::schedule::Schedule;
 use ndarray::{Array2, ArrayD, Axis};
@@ -50,7 +53,7 @@ impl Clip {
 /// An open model that makes clips.
 #[derive(Debug)]
 pub struct Generator {
-    denoiser: Denoiser,
+    form: Form,
     roles: Roles,
     plan: Option<Plan>,
 }
@@ -67,21 +70,41 @@ impl Generator {
             && session
                 .inputs()
                 .iter()
-                .any(|port| port.name.starts_with("pab.broadcast."))
+                .any(|port| port.name.starts_with("pab."))
         {
             return Err(GenerationError::NoPlan);
         }
-        let mut without_role = given.to_vec();
-        if let Some(plan) = &plan {
-            without_role.extend(plan.rules.iter().map(|rule| rule.flag.as_str()));
-            without_role.extend(plan.fed_back().map(|(input, _)| input));
-        }
-        let roles = Roles::of(session.inputs(), &without_role)?;
+        let roles = roles(&session, plan.as_ref(), given)?;
         let denoiser = match &plan {
             Some(plan) => Denoiser::patched(session, Feedback::try_from(plan)?)?,
             None => Denoiser::plain(session),
         };
-        Ok(Generator { denoiser, roles, plan })
+        Ok(Generator {
+            form: Form::Switch(Box::new(denoiser)),
+            roles,
+            plan,
+        })
+    }
+
+    /// A generator on the variants of a patched model, each open, with its flags.
+    ///
+    /// # Errors
+    /// As [`Generator::new`].
+    pub fn of_variants(
+        sessions: Vec<(Vec<bool>, Session)>,
+        plan: Plan,
+        given: &[&str],
+    ) -> Result<Generator, GenerationError> {
+        let first = sessions.first().ok_or(GenerationError::NoPlan)?;
+        let roles = roles(&first.1, Some(&plan), given)?;
+        let fed_back = plan.fed_back();
+        let fed_back = fed_back.map(|(input, output)| (input.to_owned(), output.to_owned()));
+        let denoiser = VariantDenoiser::new(sessions, fed_back)?;
+        Ok(Generator {
+            form: Form::Variants(Box::new(denoiser)),
+            roles,
+            plan: Some(plan),
+        })
     }
 
     /// The plan, where the model is patched.
@@ -94,14 +117,14 @@ impl Generator {
         &self.roles
     }
 
-    /// The open model.
+    /// The open model; of variants that of the first step.
     pub fn session(&self) -> &Session {
-        self.denoiser.session()
+        self.form.session()
     }
 
-    /// Bytes of the caches that are held now: see [`Denoiser::held_bytes`].
+    /// Bytes of the caches that are held now: see [`Denoiser::held_bytes`]; variants hold each from the first step that computes it.
     pub fn held_bytes(&self) -> usize {
-        self.denoiser.held_bytes()
+        self.form.held_bytes()
     }
 
     /// The shape of one clip, `[1, channels, frames, height, width]`; open sizes by the name of their dimension.
@@ -115,6 +138,14 @@ impl Generator {
         }
         known_sizes([&latent], sizes)?;
         sizes_of(&latent, sizes)
+    }
+
+    /// Refuses a run that is not the one that the model's schedule was made for, where the model is driven by its step.
+    fn check_run(&self, timesteps: &[f64]) -> Result<(), GenerationError> {
+        match self.plan.as_ref().filter(|plan| plan.drive == Drive::Step) {
+            Some(plan) => check_steps(plan.schedule.as_ref(), timesteps),
+            None => Ok(()),
+        }
     }
 
     /// Which rules broadcast at which step of a run through `timesteps`; nothing is broadcast by a plain model.
@@ -146,6 +177,7 @@ impl Generator {
         progress: &dyn Fn(usize),
     ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
+        self.check_run(&timesteps)?;
         let mut schedule = self.schedule(&timesteps);
         if conditioning.copies() == 1 {
             // The model runs for the prompt alone anyhow.
@@ -156,7 +188,7 @@ impl Generator {
         let fixed = self.fixed_inputs(conditioning)?;
         let mut sample = noise * scheduler.initial_noise_sigma();
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());
-        self.denoiser.begin(&schedule)?;
+        self.form.begin(&schedule)?;
         for (index, timestep) in timesteps.iter().enumerate() {
             let begun = Instant::now();
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
@@ -208,7 +240,7 @@ impl Generator {
             (&self.roles.timestep.name, &timestep),
         ];
         inputs.extend(fixed.iter().map(|(name, tensor)| (name.as_str(), tensor)));
-        let outputs = self.denoiser.step(&inputs, flags)?;
+        let outputs = self.form.step(&inputs, flags)?;
         let refuse = |found: String| GenerationError::Output {
             found,
             latent: shape.clone(),
@@ -283,6 +315,43 @@ impl Generator {
     }
 }
 
+/// The roles of a model's own inputs.
+fn roles(session: &Session, plan: Option<&Plan>, given: &[&str]) -> Result<Roles, GenerationError> {
+    let mut without_role = given.to_vec();
+    if let Some(plan) = plan {
+        without_role.push(STEP_INPUT);
+        without_role.extend(plan.rules.iter().map(|rule| rule.flag.as_str()));
+        without_role.extend(plan.fed_back().map(|(input, _)| input));
+    }
+    Roles::of(session.inputs(), &without_role)
+}
+
+/// Refuses a run through `timesteps` where `schedule` is for another one.
+///
+/// # Errors
+/// [`GenerationError::OtherRun`].
+pub fn check_steps(schedule: Option<&SchedulePlan>, timesteps: &[f64]) -> Result<(), GenerationError> {
+    match schedule {
+        Some(schedule) if schedule.is_for(timesteps) => Ok(()),
+        schedule => Err(GenerationError::OtherRun {
+            planned: described(
+                schedule.map_or(0, SchedulePlan::steps),
+                schedule.map_or(&[], |schedule| &schedule.timesteps),
+            ),
+            run: described(timesteps.len(), timesteps),
+        }),
+    }
+}
+
+/// A run in words.
+fn described(steps: usize, timesteps: &[f64]) -> String {
+    match timesteps {
+        [first, .., last] => format!("{steps} steps (timesteps {first} to {last})"),
+        [only] => format!("{steps} step (timestep {only})"),
+        [] => format!("{steps} steps"),
+    }
+}
+
 fn type_of(port: &Port) -> ElementType {
     port.element_type.unwrap_or(ElementType::Float32)
 }
@@ -318,8 +387,16 @@ impl TryFrom<&Plan> for Feedback {
             })
         });
         let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();
+        let steps = match (plan.drive, &plan.schedule) {
+            (Drive::Step, Some(schedule)) => Some(StepTable {
+                input: STEP_INPUT.to_owned(),
+                flags: (0..schedule.steps()).map(|step| schedule.flags(step)).collect(),
+            }),
+            _ => None,
+        };
         Ok(Feedback {
             flags,
+            steps,
             caches: caches.collect::<Result<_, GenerationError>>()?,
             states: plan
                 .rules

@@ -4,11 +4,12 @@
 //! model's inputs are is told by [`Roles`]; prompts become conditionings by a [`PromptTable`].
 
 mod error;
+mod form;
 mod generator;
 mod prompt;
 mod roles;
 
 pub use error::GenerationError;
-pub use generator::{Clip, Conditioning, Generator};
+pub use generator::{Clip, Conditioning, Generator, check_steps};
 pub use prompt::PromptTable;
 pub use roles::{Role, Roles, known_sizes, sizes_of};

@@ -1,7 +1,8 @@
 //! Finds ONNX Runtime, makes sessions, keeps caches.
 //!
 //! [`ensure`] is the short way: find the library or fetch it, and load it. [`Session`] opens a model,
-//! [`Denoiser`] runs it step by step and hands the caches of a patched model from each step to the next.
+//! [`Denoiser`] runs it step by step and hands the caches of a patched model from each step to the next;
+//! [`VariantDenoiser`] does the same with one static graph for each set of rules that a run broadcasts together.
 //! [`doctor::examine`] gathers what a person needs to know when something does not work.
 
 mod binary;
@@ -9,6 +10,7 @@ pub mod cache;
 pub mod devices;
 pub mod doctor;
 mod download;
+mod drive;
 mod element;
 mod error;
 mod extent;
@@ -22,12 +24,14 @@ mod python;
 mod session;
 mod step;
 mod tensor;
+mod variants;
 mod wheels;
 
 use std::sync::{Mutex, PoisonError};
 
 pub use self::{
     download::Progress,
+    drive::StepTable,
     element::{Element, ElementType, Elements},
     error::RuntimeError,
     extent::Extent,
@@ -37,6 +41,7 @@ pub use self::{
     session::{Optimization, Options, Port, Provider, Session},
     step::{CachePort, Denoiser, Feedback, StatePort},
     tensor::Tensor,
+    variants::VariantDenoiser,
     wheels::VERSION,
 };
 

@@ -99,6 +99,16 @@ pub struct Session {
     outputs: Vec<Port>,
 }
 
+/// Where a model's graph comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    File,
+    Bytes(&'a [u8]),
+}
+
+/// ONNX Runtime's option for the folder of the external data of a model that comes from memory.
+const EXTERNAL_DATA: &str = "session.model_external_initializers_file_folder_path";
+
 /// A part of ONNX Runtime's message, and what to do about it. The first that matches counts.
 const CUDA_ADVICE: &[(&str, &str)] = &[
     (
@@ -144,6 +154,19 @@ impl Session {
     /// [`RuntimeError::Open`] when ONNX Runtime refuses the model, [`RuntimeError::CudaUnusable`] when CUDA was asked
     /// for and cannot be used, [`RuntimeError::Option`] for a thread count it cannot take.
     pub fn open(model: &Path, options: &Options) -> Result<Self, RuntimeError> {
+        Self::open_source(model, Source::File, options)
+    }
+
+    /// Opens a model that was made in memory from the file `model`: external data is looked for beside that file, and
+    /// errors name it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_bytes(model: &Path, bytes: &[u8], options: &Options) -> Result<Self, RuntimeError> {
+        Self::open_source(model, Source::Bytes(bytes), options)
+    }
+
+    fn open_source(model: &Path, source: Source<'_>, options: &Options) -> Result<Self, RuntimeError> {
         load::environment()?;
         if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
             let reason = "a number from 1 to 1024 is";
@@ -165,14 +188,14 @@ impl Session {
         };
         let mut fallback = None;
         let (inner, provider) = match options.provider {
-            Provider::Cpu => (Self::commit(model, options, false)?.map_err(refused)?, Provider::Cpu),
+            Provider::Cpu => (Self::commit(model, source, options, false)?.map_err(refused)?, Provider::Cpu),
             Provider::Cuda => {
-                let inner = Self::commit(model, options, true)?.map_err(|reason| cuda_error(model, reason))?;
+                let inner = Self::commit(model, source, options, true)?.map_err(|reason| cuda_error(model, reason))?;
                 (inner, Provider::Cuda)
             }
             Provider::Auto => {
                 let cuda = if devices::cuda_is_promising() {
-                    Some(Self::commit(model, options, true)?)
+                    Some(Self::commit(model, source, options, true)?)
                 } else {
                     None
                 };
@@ -180,7 +203,7 @@ impl Session {
                     Some(Ok(inner)) => (inner, Provider::Cuda),
                     failed => {
                         fallback = failed.and_then(Result::err);
-                        (Self::commit(model, options, false)?.map_err(refused)?, Provider::Cpu)
+                        (Self::commit(model, source, options, false)?.map_err(refused)?, Provider::Cpu)
                     }
                 }
             }
@@ -200,6 +223,7 @@ impl Session {
     /// Opens the model; the inner error is ONNX Runtime's message.
     fn commit(
         model: &Path,
+        source: Source<'_>,
         options: &Options,
         cuda: bool,
     ) -> Result<Result<ort::session::Session, String>, RuntimeError> {
@@ -222,7 +246,15 @@ impl Session {
             if cuda {
                 builder = builder.with_execution_providers([CUDA::default().build().error_on_failure()])?;
             }
-            builder.commit_from_file(model)
+            match source {
+                Source::File => builder.commit_from_file(model),
+                Source::Bytes(bytes) => {
+                    if let Some(folder) = model.canonicalize().ok().as_deref().and_then(Path::parent) {
+                        builder = builder.with_config_entry(EXTERNAL_DATA, folder.to_string_lossy())?;
+                    }
+                    builder.commit_from_memory(bytes)
+                }
+            }
         };
         Ok(commit().map_err(|error| error.to_string()))
     }

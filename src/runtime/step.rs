@@ -10,6 +10,7 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    drive::StepTable,
     element::ElementType,
     error::RuntimeError,
     extent::Extent,
@@ -24,6 +25,9 @@ use crate::schedule::Schedule;
 pub struct Feedback {
     /// The names of the flag inputs (`bool` scalars), one for each rule: `true` broadcasts, `false` computes.
     pub flags: Vec<String>,
+    /// The schedule that the model holds itself; its flags are then no inputs, and the number of the step is fed.
+    #[serde(default)]
+    pub steps: Option<StepTable>,
     /// The caches, one for each site.
     pub caches: Vec<CachePort>,
     /// The states of rules that forecast.
@@ -34,7 +38,7 @@ pub struct Feedback {
 impl Feedback {
     /// Whether the model's input `name` is a flag, a cache or a state.
     fn takes(&self, name: &str) -> bool {
-        self.flags.iter().any(|flag| flag == name)
+        self.driving_inputs().iter().any(|(driving, _)| *driving == name)
             || self.caches.iter().any(|cache| cache.input == name)
             || self.states.iter().any(|state| state.input == name)
     }
@@ -106,13 +110,11 @@ impl Denoiser {
             Provider::Cuda => AllocationDevice::CUDA,
             Provider::Cpu | Provider::Auto => AllocationDevice::CPU,
         };
-        for flag in &feedback.flags {
-            let port = find(&session, "input", session.inputs(), flag)?;
-            if port.element_type != Some(ElementType::Bool) {
-                return Err(inputs(
-                    &session,
-                    format!("flag `{flag}` is {} instead of a bool scalar", port.description),
-                ));
+        for (name, element_type) in feedback.driving_inputs() {
+            let port = find(&session, "input", session.inputs(), name)?;
+            if port.element_type != Some(element_type) {
+                let reason = format!("`{name}` is {} instead of a {element_type} scalar", port.description);
+                return Err(inputs(&session, reason));
             }
         }
         for cache in &feedback.caches {
@@ -219,20 +221,13 @@ impl Denoiser {
     pub fn step(&mut self, inputs: &[(&str, &Tensor)], flags: &[bool]) -> Result<Vec<(String, Tensor)>, RuntimeError> {
         self.check_flags(flags)?;
         self.check_inputs(inputs)?;
+        let driving = self.feedback.driving_values(&self.session, flags)?;
         self.held.compare(flags);
-        let given_flags = flags;
-        let flags: Vec<(String, Tensor)> = self
-            .feedback
-            .flags
-            .iter()
-            .cloned()
-            .zip(flags.iter().map(|flag| Tensor::scalar(*flag)))
-            .collect();
         let mut given = inputs.to_vec();
-        given.extend(flags.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+        given.extend(driving.iter().map(|(name, tensor)| (name.as_str(), tensor)));
         let outputs = match self.device.clone() {
             None => self.run_plain(&given)?,
-            Some(device) => self.run_bound(&given, given_flags, device)?,
+            Some(device) => self.run_bound(&given, flags, device)?,
         };
         let own = outputs.into_iter();
         own.map(|(name, value)| Ok((name.clone(), Tensor::from_value(&name, &value)?)))

@@ -1,0 +1,53 @@
+//! The two forms in which a model is run: one graph, or one for each set of rules that a run broadcasts together.
+
+use super::GenerationError;
+use crate::schedule::Schedule;
+use crate::runtime::{Denoiser, Session, Tensor, VariantDenoiser};
+
+/// An open model.
+#[derive(Debug)]
+pub enum Form {
+    /// One graph: plain, or with switches.
+    Switch(Box<Denoiser>),
+    /// Static graphs.
+    Variants(Box<VariantDenoiser>),
+}
+
+impl Form {
+    /// The session; of several that of the first step.
+    pub fn session(&self) -> &Session {
+        match self {
+            Form::Switch(denoiser) => denoiser.session(),
+            Form::Variants(denoiser) => denoiser.session(),
+        }
+    }
+
+    /// Forgets the caches: another clip begins.
+    pub fn begin(&mut self, schedule: &Schedule) -> Result<(), GenerationError> {
+        match self {
+            Form::Switch(denoiser) => denoiser.begin(schedule)?,
+            Form::Variants(denoiser) => denoiser.reset()?,
+        }
+        Ok(())
+    }
+
+    /// Bytes of the caches that are held.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Form::Switch(denoiser) => denoiser.held_bytes(),
+            Form::Variants(denoiser) => denoiser.held_bytes(),
+        }
+    }
+
+    /// One step; gives the model's own outputs.
+    pub fn step(
+        &mut self,
+        inputs: &[(&str, &Tensor)],
+        flags: &[bool],
+    ) -> Result<Vec<(String, Tensor)>, GenerationError> {
+        Ok(match self {
+            Form::Switch(denoiser) => denoiser.step(inputs, flags)?,
+            Form::Variants(denoiser) => denoiser.step(inputs, flags)?,
+        })
+    }
+}
