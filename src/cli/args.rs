@@ -1,6 +1,6 @@
 //! The arguments of the command line.
 
-use crate::rewrite::CacheType;
+use crate::rewrite::{CacheType, Drive};
 use crate::rules::{Bytes, DEFAULT_PRESET, preset_names};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ pub struct Arguments {
 pub enum Command {
     /// Show what is found in a model, and what broadcasting it saves
     Inspect(InspectOptions),
+    /// Write a static graph for each set of rules that the steps of a run broadcast together, over one copy of the weights
+    Variants(VariantsOptions),
     /// Generate a clip with a model, original or patched
     Run(RunOptions),
     /// Patch a model, generate the same clips with original and patched, and compare speed and quality
@@ -134,12 +136,75 @@ pub struct PatchOptions {
     /// Folder for the patched model and its plan [default: patched, beside the model]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub course: CourseOptions,
+    /// What tells the patched model which rules broadcast
+    #[arg(long, value_enum, default_value_t = DriveChoice::Flags)]
+    pub drive: DriveChoice,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct CourseOptions {
     /// diffusers' scheduler_config.json, to write into the plan which steps broadcast [default: the one beside the model]
     #[arg(long, value_name = "FILE")]
     pub scheduler: Option<PathBuf>,
-    /// Denoising steps for the plan's schedule
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    pub steps: usize,
+    /// Denoising steps for the plan's schedule [default: 50 where a scheduler is known]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+}
+
+impl CourseOptions {
+    /// Whether nothing was given.
+    pub fn is_empty(&self) -> bool {
+        self.scheduler.is_none() && self.steps.is_none()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DriveChoice {
+    /// A bool input for each rule: any scheduler, any number of steps
+    Flags,
+    /// The number of the step; the model holds the schedule of one scheduler and number of steps
+    Step,
+}
+
+impl From<DriveChoice> for Drive {
+    fn from(choice: DriveChoice) -> Drive {
+        match choice {
+            DriveChoice::Flags => Drive::Flags,
+            DriveChoice::Step => Drive::Step,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormChoice {
+    /// One session; the modules stand in switches
+    Switch,
+    /// A session for each set of rules that steps broadcast together, without switches; made in memory
+    Variants,
+}
+
+#[derive(Debug, Args)]
+pub struct VariantsOptions {
+    /// The exported model, or one that was patched already
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub rules: RulesOptions,
+    #[command(flatten)]
+    pub caches: CacheOptions,
+    /// Size of an open dimension, to count the memory of the caches (may be given several times)
+    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
+    pub sizes: Vec<(String, usize)>,
+    /// Let data files be hard links to the original's instead of copies, where the file system cannot clone them
+    #[arg(long)]
+    pub hard_links: bool,
+    /// Folder for the variants, their index, the patched model and the weights that all share [default: variants, beside
+    /// the model]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub course: CourseOptions,
 }
 
 #[derive(Debug, Args)]
@@ -227,6 +292,9 @@ pub struct RunOptions {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// How a patched model is run
+    #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
+    pub form: FormChoice,
     /// Folder for frames (PNG), animation (GIF) and arrays (NPZ)
     #[arg(short, long, value_name = "DIR", default_value = "clip")]
     pub output: PathBuf,
@@ -253,6 +321,12 @@ pub struct CompareOptions {
     /// Seed of the first clip's noise; the following clips have the following seeds
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// What tells the patched model which rules broadcast
+    #[arg(long, value_enum, default_value_t = DriveChoice::Flags)]
+    pub drive: DriveChoice,
+    /// How the patched model is run
+    #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
+    pub form: FormChoice,
     /// Folder for the patched model, the animation and the figures
     #[arg(short, long, value_name = "DIR", default_value = "comparison")]
     pub output: PathBuf,
@@ -268,6 +342,10 @@ pub struct BenchOptions {
     pub caches: CacheOptions,
     #[command(flatten)]
     pub session: SessionOptions,
+    /// What tells the patched model which rules broadcast; with `step` it holds a schedule of two steps, one that computes
+    /// everything and one that broadcasts everything
+    #[arg(long, value_enum, default_value_t = DriveChoice::Flags)]
+    pub drive: DriveChoice,
     /// Timed rounds; each runs every variant once, in alternating order
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub rounds: usize,

@@ -1,13 +1,15 @@
 //! `pab-patch bench`: single steps of original and patched model, timed in turn.
 
 use super::Failure;
-use super::args::{BenchOptions, sizes};
+use super::args::{BenchOptions, CourseOptions, sizes};
 use super::caches::{CacheReport, CacheSettings};
-use super::patch::{Request, patch, timesteps};
+use super::course::Course;
+use super::patch::{Order, Request, patch};
 use super::session::{inputs, library};
 use super::terminal::Terminal;
 use super::variants::{Times, Values, Variants};
 use crate::report::{Alignment, Distribution, FilePath, Table, number};
+use crate::rewrite::Drive;
 use serde::Serialize;
 
 /// What `--json` prints. Times are in milliseconds, ratios are of medians.
@@ -59,8 +61,11 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
             })
         })?;
     // The steps of the scheduler beside the model; those that the plan is made for unless others are asked for.
-    const STEPS: usize = 50;
-    let timesteps = timesteps(&options.model, None, STEPS, terminal)?;
+    let drive = options.drive.into();
+    let mut course = Course::of(&options.model, &CourseOptions::default(), terminal)?;
+    if drive == Drive::Step {
+        course = Course::ComputeThenBroadcast(Box::new(course));
+    }
     let mut sizes = sizes(&options.sizes);
     sizes.entry("batch".to_owned()).or_insert(2);
     let request = Request {
@@ -71,8 +76,10 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
             sizes: sizes.clone().into_iter().collect(),
         },
         output: folder.path(),
-        timesteps: timesteps.as_deref(),
-        hard_links: true,
+        order: Order {
+            hard_links: true,
+            ..Order::new(&course, drive)
+        },
     };
     let written = patch(&request, terminal)?;
     let library = library(&options.session, terminal)?;

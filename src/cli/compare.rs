@@ -1,11 +1,14 @@
 //! `pab-patch compare`: the same clips by original and patched model, with times and quality.
 
 use super::Failure;
-use super::args::CompareOptions;
+use super::args::{CompareOptions, FormChoice};
 use super::caches::{CacheReport, CacheSettings};
-use super::patch::{Request, Written, patch};
+use super::course::Course;
+use super::patch::{Order, Request, Written, patch};
 use super::run::picture;
-use super::session::{Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler};
+use super::session::{
+    Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler, variant_generator,
+};
 use super::terminal::Terminal;
 use super::variants::{Values, Variants};
 use crate::generation::{Clip, Conditioning, Generator};
@@ -66,6 +69,7 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     sizes
         .entry("batch".to_owned())
         .or_insert(if sampling.guidance == 1.0 { 1 } else { 2 });
+    let course = Course::Timesteps(timesteps.clone());
     let request = Request {
         model: &options.model,
         rules: &options.rules,
@@ -74,13 +78,15 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
             sizes: sizes.into_iter().collect(),
         },
         output: &options.output,
-        timesteps: Some(&timesteps),
-        hard_links: false,
+        order: Order::new(&course, options.drive.into()),
     };
     let written = patch(&request, terminal)?;
     let library = library(&options.session, terminal)?;
     let mut original = generator(&options.model, &options.session, sampling, terminal)?;
-    let mut patched = generator(&written.model, &options.session, sampling, terminal)?;
+    let mut patched = match options.form {
+        FormChoice::Switch => generator(&written.model, &options.session, sampling, terminal)?,
+        FormChoice::Variants => variant_generator(&written.model, &options.session, sampling, &timesteps, terminal)?,
+    };
 
     let shares = shares(options, &written, &original, &prompts, terminal)?;
     let (clips, pictures) = clips(options, &config, &prompts, &mut original, &mut patched, terminal)?;
@@ -120,7 +126,6 @@ fn clips(
     let sampling = &options.sampling;
     let shape = clip_shape(&options.model, original, sampling)?;
     // The first runs of a session are slower: memory is allocated and weights are read from the disk.
-    let mut warm = config.scheduler(sampling.steps.min(2))?;
     let first = conditioning(
         &options.model,
         prompts,
@@ -128,7 +133,10 @@ fn clips(
         sampling,
     )?;
     for generator in [&mut *original, &mut *patched] {
-        generate(options, generator, warm.as_mut(), noise(&shape, 0)?, &first, &|_| {})?;
+        let mut scheduler = config.scheduler(sampling.steps)?;
+        generator
+            .warm_up(scheduler.as_mut(), noise(&shape, 0)?, &first)
+            .map_err(Failure::of(&options.model, Failure::generation))?;
     }
     let bar = terminal.steps("generating", options.clips * 2 * sampling.steps);
     let mut measured = Vec::with_capacity(options.clips);

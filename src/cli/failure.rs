@@ -135,6 +135,7 @@ impl Failure {
                 | RewriteError::Span { .. }
                 | RewriteError::Kept { .. }
                 | RewriteError::GuidanceBeside { .. } => ExitStatus::Rules,
+                RewriteError::NoSchedule => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },
             Failure::Rules(_) => ExitStatus::Rules,

@@ -9,6 +9,7 @@ mod bench;
 mod caches;
 mod compare;
 mod completions;
+mod course;
 mod doctor;
 mod failure;
 mod folder;
@@ -19,6 +20,7 @@ mod session;
 mod setup;
 mod terminal;
 mod variants;
+mod write_variants;
 
 pub use failure::{ExitStatus, Failure};
 
@@ -56,6 +58,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
     match arguments.command {
         None => patch::run(&arguments.patch, terminal),
         Some(Command::Inspect(options)) => inspect::run(&options, terminal),
+        Some(Command::Variants(options)) => write_variants::run(&options, terminal),
         Some(Command::Run(options)) => run::run(&options, terminal),
         Some(Command::Compare(options)) => compare::run(&options, terminal),
         Some(Command::Bench(options)) => bench::run(&options, terminal),

@@ -4,13 +4,12 @@ use super::Failure;
 use super::analysis::{analyse, patched, rules, suggest_preset};
 use super::args::{PatchOptions, RulesOptions};
 use super::caches::{CacheReport, CacheSettings};
+use super::course::Course;
 use super::folder::OutputFolder;
-use super::session::scheduler_beside;
 use super::terminal::Terminal;
 use crate::onnx::{How, SaveOptions, Saved};
 use crate::report::{FilePath, Pending};
-use crate::rewrite::{PLAN_KEY, Patched, Plan, SchedulePlan};
-use crate::sampler::SchedulerConfig;
+use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, drive_by_step};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +53,7 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
         Some(folder) => folder.clone(),
         None => model.with_file_name("patched"),
     };
-    let timesteps = timesteps(model, options.scheduler.as_deref(), options.steps, terminal)?;
+    let course = Course::of(model, &options.course, terminal)?;
     let request = Request {
         model,
         rules: &options.rules,
@@ -63,8 +62,10 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
             sizes: options.sizes.clone(),
         },
         output: &output,
-        timesteps: timesteps.as_deref(),
-        hard_links: options.hard_links,
+        order: Order {
+            hard_links: options.hard_links,
+            ..Order::new(&course, options.drive.into())
+        },
     };
     let written = patch(&request, terminal)?;
     terminal.note(summary(&written.plan));
@@ -93,29 +94,6 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
     terminal.result(&report, || written.model.display().to_string())
 }
 
-/// The timesteps of the run for which the plan says which steps broadcast; `None` where no scheduler is known.
-pub fn timesteps(
-    model: &Path,
-    scheduler: Option<&Path>,
-    steps: usize,
-    terminal: &Terminal,
-) -> Result<Option<Vec<f64>>, Failure> {
-    let Some(path) = scheduler_beside(model, scheduler) else {
-        return Ok(None);
-    };
-    let given = scheduler.is_some();
-    let scheduler = SchedulerConfig::load(&path).and_then(|config| config.scheduler(steps));
-    match scheduler {
-        Ok(scheduler) => Ok(Some(scheduler.timesteps().to_vec())),
-        Err(error) if given => Err(error.into()),
-        // Nobody asked for this file, and the plan does without.
-        Err(error) => {
-            terminal.warning(format!("the plan does not say which steps broadcast: {error}"));
-            Ok(None)
-        }
-    }
-}
-
 /// What is to be patched, and how.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -127,43 +105,103 @@ pub struct Request<'a> {
     pub caches: CacheSettings<'a>,
     /// The folder for the result.
     pub output: &'a Path,
-    /// The timesteps of the run for which the plan says which steps broadcast.
-    pub timesteps: Option<&'a [f64]>,
-    /// Whether data files may be hard links.
+    /// What the result is to be like.
+    pub order: Order<'a>,
+}
+
+/// What a patched model is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// What is known of its runs.
+    pub course: &'a Course,
+    /// What drives it.
+    pub drive: Drive,
+    /// Whether data files may be hard links to the original's.
     pub hard_links: bool,
+    /// Whether weights that stand in the model's file move to a data file beside it.
+    pub weights_beside: bool,
+    /// Whether it is of no use without a schedule.
+    pub needs_schedule: bool,
+}
+
+impl<'a> Order<'a> {
+    /// A model whose weights stay as they are.
+    pub fn new(course: &'a Course, drive: Drive) -> Order<'a> {
+        Order {
+            course,
+            drive,
+            hard_links: false,
+            weights_beside: false,
+            needs_schedule: drive == Drive::Step,
+        }
+    }
 }
 
 /// Patches a model into a folder.
 pub fn patch(request: &Request<'_>, terminal: &Terminal) -> Result<Written, Failure> {
-    let Request { model, output, .. } = *request;
+    let Request {
+        model, output, order, ..
+    } = *request;
     let rules = rules(request.rules, terminal)?;
     let analysis = analyse(model, request.rules, &rules, terminal)?;
     suggest_preset(&analysis, request.rules, terminal);
-    let (mut result, caches) = patched(model, analysis, &rules, &request.caches, request.timesteps, terminal)?;
-    if let Some(timesteps) = request.timesteps {
-        result.plan.schedule = Some(SchedulePlan::new(&result.plan, timesteps));
-        for (index, rule) in result.plan.rules.iter().enumerate() {
-            if !timesteps.is_empty() && result.plan.schedule(timesteps).share(index) == 0.0 {
-                let (first, last) = (timesteps[0], timesteps[timesteps.len() - 1]);
-                terminal.warning(format!(
-                    "rule `{}` never broadcasts in the {} steps of this scheduler (timesteps {first} to {last}): {}",
-                    rule.name,
-                    timesteps.len(),
-                    rule.timing
-                ));
-            }
-        }
+    let (mut result, caches) = patched(
+        model,
+        analysis,
+        &rules,
+        &request.caches,
+        order.course.timesteps(),
+        terminal,
+    )?;
+    result.plan.schedule = order.course.schedule(&result.plan);
+    if result.plan.schedule.is_none() && order.needs_schedule {
+        return Err(order.course.refusal(model));
+    }
+    warn_of_idle_rules(&result.plan, terminal);
+    if order.drive == Drive::Step {
+        result = drive_by_step(result).map_err(Failure::of(model, Failure::rewrite))?;
     }
     let folder = OutputFolder::make(output)?;
     result.plan.original = relative(model, output);
     result.model.set_metadata(PLAN_KEY, result.plan.to_json()?);
-    let written = write(model, result, caches, output, request.hard_links, terminal)?;
+    let Files {
+        model,
+        plan_file,
+        plan,
+        saved,
+    } = write(model, result, output, &order, terminal)?;
     folder.keep();
-    Ok(written)
+    Ok(Written {
+        model,
+        plan_file,
+        plan,
+        caches,
+        saved,
+    })
+}
+
+/// Says which rules never broadcast in the plan's schedule.
+fn warn_of_idle_rules(plan: &Plan, terminal: &Terminal) {
+    let Some(schedule) = &plan.schedule else { return };
+    for (rule, steps) in plan.rules.iter().zip(&schedule.broadcast) {
+        if steps.is_empty() || steps.contains(&true) {
+            continue;
+        }
+        let timesteps = match schedule.timesteps.as_slice() {
+            [first, .., last] => format!(" of this scheduler (timesteps {first} to {last})"),
+            _ => String::new(),
+        };
+        terminal.warning(format!(
+            "rule `{}` never broadcasts in the {} steps{timesteps}: {}",
+            rule.name,
+            steps.len(),
+            rule.timing
+        ));
+    }
 }
 
 /// The path of `model` as seen from `folder`, with `/` between its parts; `None` where there is none.
-fn relative(model: &Path, folder: &Path) -> Option<String> {
+pub fn relative(model: &Path, folder: &Path) -> Option<String> {
     let (model, folder) = (model.canonicalize().ok()?, folder.canonicalize().ok()?);
     let shared = model
         .components()
@@ -179,15 +217,27 @@ fn relative(model: &Path, folder: &Path) -> Option<String> {
     parts.map(|parts| parts.join("/"))
 }
 
+/// The files of a patched model.
+#[derive(Debug)]
+pub struct Files {
+    /// The model.
+    pub model: PathBuf,
+    /// The plan beside it.
+    pub plan_file: PathBuf,
+    /// The plan.
+    pub plan: Plan,
+    /// What was saved.
+    pub saved: Saved,
+}
+
 /// Writes a patched model under its original's name into a folder, and the plan beside it.
-fn write(
+pub fn write(
     original: &Path,
     result: Patched,
-    caches: CacheReport,
     output: &Path,
-    hard_links: bool,
+    order: &Order<'_>,
     terminal: &Terminal,
-) -> Result<Written, Failure> {
+) -> Result<Files, Failure> {
     let Patched { model, plan } = result;
     let name = original
         .file_name()
@@ -202,7 +252,8 @@ fn write(
             shown.set_length(progress.total);
             shown.set_position(progress.done);
         })),
-        hard_links,
+        hard_links: order.hard_links,
+        move_weights: order.weights_beside,
         ..SaveOptions::default()
     };
     // The plan is written before the model appears, and appears right after it: a full disk leaves neither.
@@ -212,11 +263,10 @@ fn write(
     bar.finish_and_clear();
     let saved = saved?;
     pending.finish()?;
-    Ok(Written {
+    Ok(Files {
         model: target,
         plan_file,
         plan,
-        caches,
         saved,
     })
 }

@@ -1,9 +1,9 @@
 //! `pab-patch run`: one clip by one model.
 
 use super::Failure;
-use super::args::RunOptions;
+use super::args::{FormChoice, RunOptions};
 use super::folder::OutputFolder;
-use super::session::{clip_shape, conditioning, generator, library, prompts, scheduler};
+use super::session::{clip_shape, conditioning, generator, library, prompts, scheduler, variant_generator};
 use super::terminal::Terminal;
 use crate::quality::to_unit_range;
 use crate::report::{
@@ -52,7 +52,13 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     let prompts = prompts(model, &options.sampling)?;
     let conditioning = conditioning(model, &prompts, options.prompt.as_deref(), &options.sampling)?;
     library(&options.session, terminal)?;
-    let mut generator = generator(model, &options.session, &options.sampling, terminal)?;
+    let mut generator = match options.form {
+        FormChoice::Switch => generator(model, &options.session, &options.sampling, terminal)?,
+        FormChoice::Variants => {
+            let timesteps = scheduler.timesteps();
+            variant_generator(model, &options.session, &options.sampling, timesteps, terminal)?
+        }
+    };
     let noise = noise(&clip_shape(model, &generator, &options.sampling)?, options.seed)?;
 
     let bar = terminal.steps("denoising", options.sampling.steps);

@@ -4,10 +4,11 @@ use super::Failure;
 use super::args::{ProviderChoice, SamplingOptions, SessionOptions, sizes};
 use super::setup::with_progress;
 use super::terminal::Terminal;
-use crate::generation::{Conditioning, GenerationError, Generator, PromptTable};
+use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, check_steps};
+use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::report::read_matrix;
-use crate::rewrite::Plan;
+use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
 use crate::runtime::{self, Library, Options, Places, Provider, Session, Tensor};
 use crate::sampler::SchedulerConfig;
 use ndarray::Array2;
@@ -69,6 +70,48 @@ pub fn generator(
     let session = open(model, options, terminal)?;
     let given: Vec<&str> = sampling.inputs.iter().map(|(name, _)| name.as_str()).collect();
     Generator::new(session, &given).map_err(Failure::of(model, Failure::generation))
+}
+
+/// Opens a patched model in its variant form for clips of these timesteps: a session for each set of rules that steps
+/// broadcast together, made in memory.
+pub fn variant_generator(
+    model: &Path,
+    options: &SessionOptions,
+    sampling: &SamplingOptions,
+    timesteps: &[f64],
+    terminal: &Terminal,
+) -> Result<Generator, Failure> {
+    let refuse = Failure::of(model, Failure::generation);
+    let graph = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
+    let plan = graph.metadata(PLAN_KEY).map(Plan::parse).transpose()?.ok_or_else(|| {
+        Failure::Usage(format!(
+            "--form variants needs a patched model, and {} is none; patch it with `pab-patch {0}` first",
+            model.display()
+        ))
+    })?;
+    let schedule = match plan.drive {
+        Drive::Flags => SchedulePlan::new(&plan, timesteps),
+        Drive::Step => {
+            check_steps(plan.schedule.as_ref(), timesteps).map_err(refuse)?;
+            plan.schedule
+                .clone()
+                .unwrap_or_else(|| SchedulePlan::new(&plan, timesteps))
+        }
+    };
+    let made = variants(&graph, &plan, &schedule).map_err(Failure::of(model, Failure::rewrite))?;
+    let mut sessions = Vec::with_capacity(made.len());
+    for variant in made {
+        let bytes = variant
+            .model
+            .into_model()
+            .map_err(Failure::of(model, Failure::graph))?
+            .to_bytes();
+        let session = Session::open_bytes(model, &bytes, &runtime_options(options))?;
+        sessions.push((variant.flags, session));
+    }
+    terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
+    let given: Vec<&str> = sampling.inputs.iter().map(|(name, _)| name.as_str()).collect();
+    Generator::of_variants(sessions, plan, &given).map_err(Failure::of(model, Failure::generation))
 }
 
 /// The models beside which scheduler and prompt table may stand: the model, what a link to it leads to, and, of a patched

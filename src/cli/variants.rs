@@ -23,7 +23,8 @@ pub struct Variants {
     original: Timed,
     patched: Timed,
     removed: Vec<Timed>,
-    rules: usize,
+    /// The flags of the step that broadcasts everything.
+    broadcasting: Vec<bool>,
     _folder: tempfile::TempDir,
 }
 
@@ -119,13 +120,13 @@ impl Variants {
         };
         let mut variants = Variants {
             original: original_model,
-            patched,
             removed: Vec::with_capacity(sets.len()),
-            rules: written.plan.rules.len(),
+            broadcasting: broadcasting(&patched.denoiser, written.plan.rules.len()),
+            patched,
             _folder: folder,
         };
         // One computing step gives caches of the right shapes for the static graphs.
-        variants.patched.step(&vec![false; variants.rules])?;
+        variants.patched.step(&vec![false; written.plan.rules.len()])?;
         let caches = variants.patched.denoiser.caches()?;
         for session in removed {
             let mut inputs = own.clone();
@@ -143,7 +144,7 @@ impl Variants {
     /// Times `rounds` rounds. Each runs every variant once; every other round runs them in reverse, so that neither a
     /// drift of the machine's speed nor what stood before favours one.
     pub fn time(&mut self, rounds: usize, what: &str, terminal: &Terminal) -> Result<Times, Failure> {
-        let (computing, broadcasting) = (vec![false; self.rules], vec![true; self.rules]);
+        let computing = vec![false; self.broadcasting.len()];
         let variants = 3 + self.removed.len();
         let mut patched = [Vec::with_capacity(rounds), Vec::with_capacity(rounds)];
         let bar = terminal.steps(what, (rounds + 1) * variants);
@@ -157,7 +158,7 @@ impl Variants {
                 match variant {
                     0 => self.original.time(&[], round > 0)?,
                     1 | 2 => {
-                        let flags = if variant == 1 { &computing } else { &broadcasting };
+                        let flags = if variant == 1 { &computing } else { &self.broadcasting };
                         let milliseconds = self.patched.step(flags)?;
                         if round > 0 {
                             patched[variant - 1].push(milliseconds);
@@ -177,6 +178,13 @@ impl Variants {
             removed: self.removed.iter().map(|timed| timed.milliseconds.clone()).collect(),
         })
     }
+}
+
+/// The flags that broadcast everything, or as much as a step of the schedule does that the model holds itself.
+fn broadcasting(denoiser: &Denoiser, rules: usize) -> Vec<bool> {
+    let held = denoiser.feedback().steps.iter().flat_map(|table| &table.flags);
+    let most = held.max_by_key(|flags| flags.iter().filter(|flag| **flag).count());
+    most.cloned().unwrap_or_else(|| vec![true; rules])
 }
 
 impl Timed {

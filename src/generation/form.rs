@@ -1,8 +1,8 @@
 //! The two forms in which a model is run: one graph, or one for each set of rules that a run broadcasts together.
 
 use super::GenerationError;
-use crate::schedule::Schedule;
 use crate::runtime::{Denoiser, Session, Tensor, VariantDenoiser};
+use crate::schedule::Schedule;
 
 /// An open model.
 #[derive(Debug)]

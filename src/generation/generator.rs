@@ -1,7 +1,7 @@
 //! The denoising loop over an open model.
 
-use super::roles::{known_sizes, sizes_of};
 use super::form::Form;
+use super::roles::{known_sizes, sizes_of};
 use super::{GenerationError, Roles};
 use crate::rewrite::{CacheRole, Drive, PLAN_KEY, Plan, PlanSize, STEP_INPUT, SchedulePlan};
 use crate::rules::Strategy;
@@ -66,12 +66,7 @@ impl Generator {
     /// every [`Conditioning`] feeds.
     pub fn new(session: Session, given: &[&str]) -> Result<Generator, GenerationError> {
         let plan = session.metadata(PLAN_KEY).map(|json| Plan::parse(&json)).transpose()?;
-        if plan.is_none()
-            && session
-                .inputs()
-                .iter()
-                .any(|port| port.name.starts_with("pab."))
-        {
+        if plan.is_none() && session.inputs().iter().any(|port| port.name.starts_with("pab.")) {
             return Err(GenerationError::NoPlan);
         }
         let roles = roles(&session, plan.as_ref(), given)?;
@@ -176,6 +171,37 @@ impl Generator {
         conditioning: &Conditioning,
         progress: &dyn Fn(usize),
     ) -> Result<Clip, GenerationError> {
+        self.denoise(scheduler, noise, conditioning, progress, usize::MAX)
+    }
+
+    /// Runs the first two steps of a clip, of variants all steps until each was run: the first runs of a session are
+    /// slower, since memory is allocated and weights are read from the disk.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn warm_up(
+        &mut self,
+        scheduler: &mut dyn Scheduler,
+        noise: ArrayD<f32>,
+        conditioning: &Conditioning,
+    ) -> Result<(), GenerationError> {
+        let sets = match &self.form {
+            Form::Switch(_) => Vec::new(),
+            Form::Variants(_) => self.schedule(scheduler.timesteps()).distinct_sets(),
+        };
+        let steps = sets.iter().map(|set| set.first + 1).max().unwrap_or(0).max(2);
+        self.denoise(scheduler, noise, conditioning, &|_| {}, steps).map(drop)
+    }
+
+    /// The first `limit` steps of a clip.
+    fn denoise(
+        &mut self,
+        scheduler: &mut dyn Scheduler,
+        noise: ArrayD<f32>,
+        conditioning: &Conditioning,
+        progress: &dyn Fn(usize),
+        limit: usize,
+    ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
         self.check_run(&timesteps)?;
         let mut schedule = self.schedule(&timesteps);
@@ -189,7 +215,7 @@ impl Generator {
         let mut sample = noise * scheduler.initial_noise_sigma();
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());
         self.form.begin(&schedule)?;
-        for (index, timestep) in timesteps.iter().enumerate() {
+        for (index, timestep) in timesteps.iter().enumerate().take(limit) {
             let begun = Instant::now();
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
             let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(index))?;

@@ -76,6 +76,11 @@ impl Model {
         Model::with_weights(proto, Weights::default())
     }
 
+    /// The file of the model as bytes, without external data.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&self.proto)
+    }
+
     /// A model whose external data are those of another, usually the one that `proto` was derived from.
     pub fn with_weights(proto: ModelProto, weights: Weights) -> Model {
         Model {

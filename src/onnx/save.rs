@@ -9,7 +9,8 @@
 //! copy-on-write clones, else as copies (with [`SaveOptions::hard_links`] as hard links first). A file of that name with the same bytes is kept; one with other bytes belongs
 //! to another model, so it is left alone and the next free name is taken (`weights-2.bin`), in the tensors too.
 //!
-//! **Inline weights.** They stay inline, unless the file would become larger than protobuf allows: then initializers
+//! **Inline weights.** They stay inline, unless the file would become larger than protobuf allows, or
+//! [`SaveOptions::move_weights`] asks for it: then initializers
 //! above a threshold move to `<output>.data`, at offsets that are multiples of 4096 so that they can be mapped. As above,
 //! an older file of that name is kept where it has the same bytes, and else left alone and the next free name is taken
 //! (`model.onnx-2.data`): whoever refers to it, such as the output's older version until the very last rename, finds the
@@ -50,6 +51,8 @@ pub struct SaveOptions {
     /// Largest size of the model file in bytes; above it, initializers move to a data file. Default: what protobuf
     /// allows, 2³¹ − 1.
     pub inline_limit: u64,
+    /// Whether initializers move to a data file also where the model file is not too large. Default: false.
+    pub move_weights: bool,
     /// Initializers of at most this many bytes stay inline in any case. Default: 1024.
     pub external_threshold: u64,
     /// Whether [`validate`] must accept the model first. Default: true.
@@ -64,6 +67,7 @@ impl Default for SaveOptions {
         SaveOptions {
             progress: None,
             inline_limit: i32::MAX as u64,
+            move_weights: false,
             external_threshold: 1024,
             validate: true,
             hard_links: false,
@@ -77,6 +81,7 @@ impl fmt::Debug for SaveOptions {
             .debug_struct("SaveOptions")
             .field("progress", &self.progress.is_some())
             .field("inline_limit", &self.inline_limit)
+            .field("move_weights", &self.move_weights)
             .field("external_threshold", &self.external_threshold)
             .field("validate", &self.validate)
             .field("hard_links", &self.hard_links)
@@ -146,7 +151,7 @@ impl Model {
                 rename_locations(proto.to_mut(), &renamed);
             }
         }
-        let data = if proto.encoded_len() as u64 > options.inline_limit {
+        let data = if options.move_weights || proto.encoded_len() as u64 > options.inline_limit {
             job.move_out(proto.to_mut())?
         } else {
             None

@@ -14,6 +14,7 @@ mod drive;
 mod error;
 mod forecast;
 mod guidance;
+mod index;
 mod memory;
 mod module;
 mod node;
@@ -34,6 +35,7 @@ pub use choice::{Choice, facts, select, select_beside};
 pub use drive::{Drive, STEP_INPUT, drive_by_step};
 pub use error::RewriteError;
 pub use guidance::{GuidanceError, Halves};
+pub use index::{FedBack, VariantFile, VariantIndex};
 pub use memory::{CacheMemory, RuleMemory};
 pub use plan::{
     CachePlan, CacheRole, DroppedSite, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan,

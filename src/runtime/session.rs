@@ -188,7 +188,10 @@ impl Session {
         };
         let mut fallback = None;
         let (inner, provider) = match options.provider {
-            Provider::Cpu => (Self::commit(model, source, options, false)?.map_err(refused)?, Provider::Cpu),
+            Provider::Cpu => (
+                Self::commit(model, source, options, false)?.map_err(refused)?,
+                Provider::Cpu,
+            ),
             Provider::Cuda => {
                 let inner = Self::commit(model, source, options, true)?.map_err(|reason| cuda_error(model, reason))?;
                 (inner, Provider::Cuda)
@@ -203,7 +206,10 @@ impl Session {
                     Some(Ok(inner)) => (inner, Provider::Cuda),
                     failed => {
                         fallback = failed.and_then(Result::err);
-                        (Self::commit(model, source, options, false)?.map_err(refused)?, Provider::Cpu)
+                        (
+                            Self::commit(model, source, options, false)?.map_err(refused)?,
+                            Provider::Cpu,
+                        )
                     }
                 }
             }

@@ -54,7 +54,12 @@ impl VariantDenoiser {
         sessions: Vec<(Vec<bool>, Session)>,
         fed_back: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, RuntimeError> {
-        let none = || inputs(Path::new(""), "there is no variant, since the run has no steps".to_owned());
+        let none = || {
+            inputs(
+                Path::new(""),
+                "there is no variant, since the run has no steps".to_owned(),
+            )
+        };
         let device = match sessions.first().map(|(_, session)| session.provider()) {
             Some(Provider::Cuda) => AllocationDevice::CUDA,
             Some(Provider::Cpu | Provider::Auto) => AllocationDevice::CPU,
@@ -124,9 +129,7 @@ impl VariantDenoiser {
         let variants = [&self.first].into_iter().chain(&self.others);
         for cache in &mut self.caches {
             let sessions = variants.clone().map(|variant| &variant.session);
-            let port = sessions
-                .flat_map(Session::inputs)
-                .find(|port| port.name == cache.input);
+            let port = sessions.flat_map(Session::inputs).find(|port| port.name == cache.input);
             // What a graph reads and makes anew, such as the state of a forecast, begins as zeros.
             if let (Some(port), true) = (port, cache.filled) {
                 cache.value = placeholder(port)?;
@@ -196,7 +199,9 @@ impl VariantDenoiser {
         for (name, tensor) in given {
             values.push((*name, tensor.owned_value(name)?));
         }
-        let Variant { session, takes, gives, .. } = variant;
+        let Variant {
+            session, takes, gives, ..
+        } = variant;
         let run = || -> Result<Vec<(String, DynValue)>, ort::Error> {
             let on_device = MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)?;
             let on_host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
@@ -219,7 +224,10 @@ impl VariantDenoiser {
                 }
             }
             let outputs = session.inner.run_binding(&binding)?;
-            Ok(outputs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            Ok(outputs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect())
         };
         run().map_err(|error| RuntimeError::Run {
             model,

@@ -1,0 +1,83 @@
+//! What is known of the runs of a model that is to be patched: the scheduler's timesteps, or the number of steps alone.
+
+use super::Failure;
+use super::args::CourseOptions;
+use super::session::scheduler_beside;
+use super::terminal::Terminal;
+use crate::rewrite::{Plan, RewriteError, SchedulePlan};
+use crate::sampler::SchedulerConfig;
+use std::path::Path;
+
+/// The steps of a run where nobody says how many.
+const STEPS: usize = 50;
+
+/// What is known of the runs of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Course {
+    /// Nothing.
+    Unknown,
+    /// The number of steps.
+    Steps(usize),
+    /// All timesteps.
+    Timesteps(Vec<f64>),
+    /// Two steps for measuring: the first computes everything, the second broadcasts everything.
+    ComputeThenBroadcast(
+        /// What is known of real runs.
+        Box<Course>,
+    ),
+}
+
+impl Course {
+    /// What the options and the files beside the model say.
+    pub fn of(model: &Path, options: &CourseOptions, terminal: &Terminal) -> Result<Course, Failure> {
+        let unknown = options.steps.map_or(Course::Unknown, Course::Steps);
+        let Some(path) = scheduler_beside(model, options.scheduler.as_deref()) else {
+            return Ok(unknown);
+        };
+        let steps = options.steps.unwrap_or(STEPS);
+        let scheduler = SchedulerConfig::load(&path).and_then(|config| config.scheduler(steps));
+        match scheduler {
+            Ok(scheduler) => Ok(Course::Timesteps(scheduler.timesteps().to_vec())),
+            Err(error) if options.scheduler.is_some() => Err(error.into()),
+            // Nobody asked for this file, and a plan does without.
+            Err(error) => {
+                terminal.warning(format!("the plan does not say which steps broadcast: {error}"));
+                Ok(unknown)
+            }
+        }
+    }
+
+    /// The timesteps of real runs, where they are known.
+    pub fn timesteps(&self) -> Option<&[f64]> {
+        match self {
+            Course::Timesteps(timesteps) => Some(timesteps),
+            Course::ComputeThenBroadcast(course) => course.timesteps(),
+            Course::Unknown | Course::Steps(_) => None,
+        }
+    }
+
+    /// The schedule of a plan's rules, as far as it is known.
+    pub fn schedule(&self, plan: &Plan) -> Option<SchedulePlan> {
+        match self {
+            Course::Unknown => None,
+            Course::Steps(steps) => SchedulePlan::of_steps(plan, *steps),
+            Course::Timesteps(timesteps) => Some(SchedulePlan::new(plan, timesteps)),
+            Course::ComputeThenBroadcast(_) => Some(SchedulePlan {
+                timesteps: Vec::new(),
+                broadcast: vec![vec![false, true]; plan.rules.len()],
+            }),
+        }
+    }
+
+    /// Why there is no schedule where one is needed.
+    pub fn refusal(&self, model: &Path) -> Failure {
+        match self {
+            Course::Steps(_) => Failure::Usage(format!(
+                "the rules depend on timesteps, and no scheduler_config.json stands beside {}; give diffusers' file with \
+                 --scheduler FILE, or write the rules in steps or fractions of the run",
+                model.display()
+            )),
+            _ => Failure::rewrite(model.to_owned(), RewriteError::NoSchedule),
+        }
+    }
+}
