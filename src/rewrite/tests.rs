@@ -1,5 +1,7 @@
 //! What is written, on real exports.
 
+mod wide;
+
 use super::{
     CacheRole, CacheType, Plan, RewriteError, SwitchOptions, refuse_patched, select, switch, variant, without,
 };

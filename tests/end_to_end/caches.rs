@@ -3,7 +3,23 @@
 use crate::equality::{BY_KIND, inputs, open, patch_as, same, step};
 use crate::program::{corpus, fail, json, root, run, shipped_model};
 use pab_patch::runtime::{Denoiser, ElementType};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The three kinds of attention of Latte.
+const ATTENTION: &str = "version: 1
+rules:
+  - { name: spatial, match: { kind: spatial }, broadcast: { range: 2 } }
+  - { name: temporal, match: { kind: temporal }, broadcast: { range: 3 } }
+  - { name: cross, match: { kind: cross }, broadcast: { range: 6 } }
+";
+
+/// These rules as a file.
+fn attention(folder: &tempfile::TempDir) -> PathBuf {
+    let file = folder.path().join("attention.yaml");
+    std::fs::write(&file, ATTENTION).unwrap();
+    file
+}
 
 fn export(name: &str) -> PathBuf {
     root().join("tests/data/corpus").join(name)
@@ -122,13 +138,14 @@ rules:
 #[test]
 fn a_type_that_is_no_narrower_is_ignored_with_a_note() {
     let folder = tempfile::tempdir().unwrap();
+    let rules = attention(&folder);
     let patch = |model: &PathBuf, word: &str| {
         let output = run([
             model.as_os_str(),
             "--cache-dtype".as_ref(),
             word.as_ref(),
             "--rules".as_ref(),
-            "latte".as_ref(),
+            rules.as_os_str(),
             "-o".as_ref(),
             folder.path().as_os_str(),
         ]);
@@ -144,11 +161,12 @@ fn a_type_that_is_no_narrower_is_ignored_with_a_note() {
 #[test]
 fn the_memory_of_caches_is_reported_and_a_narrower_type_takes_half() {
     let folder = tempfile::tempdir().unwrap();
+    let rules = attention(&folder);
     let patch = |model: &PathBuf, options: &[&str]| {
         let fixed: [&std::ffi::OsStr; 5] = [
             model.as_ref(),
             "--rules".as_ref(),
-            "latte".as_ref(),
+            rules.as_os_str(),
             "-o".as_ref(),
             folder.path().as_ref(),
         ];
@@ -179,15 +197,20 @@ fn the_memory_of_caches_is_reported_and_a_narrower_type_takes_half() {
 #[test]
 fn a_ceiling_gives_up_the_sites_that_save_least_for_a_byte() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = |memory: &'static str| {
+    let rules = attention(&folder);
+    let arguments_of = |rules: &Path, memory: &[&str]| {
         let model = shipped_model();
-        let output = folder.path().join(memory);
-        ["--rules", "latte", "--size", "batch=2", "--memory", memory, "-o"]
-            .map(std::ffi::OsString::from)
-            .into_iter()
-            .chain([output.into(), model.into()])
-            .collect::<Vec<_>>()
+        let fixed = ["--size", "batch=2", "--rules"].map(OsString::from);
+        let memory = memory.iter().map(OsString::from);
+        let output = [
+            rules.into(),
+            "-o".into(),
+            folder.path().join("out").into(),
+            model.into(),
+        ];
+        fixed.into_iter().chain(output).chain(memory).collect::<Vec<_>>()
     };
+    let arguments = |memory: &str| arguments_of(&rules, &["--memory", memory]);
     let all = json(arguments("1GiB"));
     assert!(all["caches"]["dropped"].as_array().unwrap().is_empty());
     assert!(all["plan"].get("dropped").is_none());
@@ -209,6 +232,15 @@ fn a_ceiling_gives_up_the_sites_that_save_least_for_a_byte() {
     assert_eq!(dropped[0]["rule"], "cross", "{dropped:?}");
     let shares: Vec<f64> = dropped.iter().map(|site| site["share"].as_f64().unwrap()).collect();
     assert!(shares.is_sorted(), "{shares:?}");
+
+    // Written in the rules it does the same, and the command line goes before it.
+    let file = folder.path().join("ceiling.yaml");
+    std::fs::write(&file, ATTENTION.replacen("rules:", "memory: 1MiB\nrules:", 1)).unwrap();
+    assert_eq!(json(arguments_of(&file, &[]))["caches"], some["caches"]);
+    assert_eq!(
+        json(arguments_of(&file, &["--memory", "1GiB"]))["caches"]["dropped"],
+        all["caches"]["dropped"]
+    );
 
     let errors = fail(5, arguments("1KiB"));
     assert!(errors.contains("raise --memory"), "{errors}");

@@ -10,7 +10,13 @@ use std::process::Command;
 const PACKAGE: &str = "onnx==1.19.1";
 
 fn python() -> Option<PathBuf> {
-    let folder = root().join("target/checker");
+    virtual_python("checker", "import onnx", &[PACKAGE.to_owned()])
+}
+
+/// Python of a virtual environment under `target/`, which is made and gets `packages` where `script` does not run yet;
+/// `None` where that cannot be done.
+pub fn virtual_python(name: &str, script: &str, packages: &[String]) -> Option<PathBuf> {
+    let folder = root().join("target").join(name);
     let python = folder.join(if cfg!(windows) {
         "Scripts/python.exe"
     } else {
@@ -18,7 +24,7 @@ fn python() -> Option<PathBuf> {
     });
     let works = |python: &PathBuf| {
         Command::new(python)
-            .args(["-c", "import onnx"])
+            .args(["-c", script])
             .output()
             .is_ok_and(|output| output.status.success())
     };
@@ -38,7 +44,8 @@ fn python() -> Option<PathBuf> {
         .is_ok_and(|status| status.success());
     let installed = made
         && Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", PACKAGE])
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(packages)
             .status()
             .is_ok_and(|status| status.success());
     (installed && works(&python)).then_some(python)

@@ -9,6 +9,8 @@ mod checker;
 mod commands;
 mod equality;
 mod forecast;
+mod forms;
+mod hosts;
 mod inspect;
 mod patch;
 mod program;

@@ -51,6 +51,10 @@ fn spans_of_every_architecture() {
         "flux/flux.ts17.static.onnx",
         "pixart/pixart.ts17.static.onnx",
         "sd3/sd3.ts17.static.onnx",
+        "latte.dyn18.static.ortext.onnx",
+        "hunyuandit/hunyuandit.ts17.static.onnx",
+        "kandinsky5/kandinsky5.dyn23.static.onnx",
+        "sana/sana.ts17.static.onnx",
     ] {
         insta::assert_snapshot!(file.replace(['/', '.'], "_"), shown(file));
     }

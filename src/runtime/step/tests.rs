@@ -28,6 +28,7 @@ fn feedback() -> Feedback {
     };
     Feedback {
         flags: vec!["pab.broadcast.a".to_owned(), "pab.broadcast.b".to_owned()],
+        steps: None,
         caches: vec![cache("first", 0), cache("second", 1)],
         states: Vec::new(),
     }
