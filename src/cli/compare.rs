@@ -154,7 +154,7 @@ fn clips(
                 scheduler.as_mut(),
                 noise.clone(),
                 &conditioning,
-                &|_| bar.inc(1),
+                &mut || bar.inc(1),
             )
         };
         let (by_original, by_patched) = if index % 2 == 0 {
@@ -192,10 +192,10 @@ fn generate(
     scheduler: &mut dyn crate::sampler::Scheduler,
     noise: ArrayD<f32>,
     conditioning: &Conditioning,
-    progress: &dyn Fn(usize),
+    done: &mut dyn FnMut(),
 ) -> Result<Clip, Failure> {
     generator
-        .generate(scheduler, noise, conditioning, progress)
+        .generate(scheduler, noise, conditioning, &mut |_, _| done())
         .map_err(Failure::of(&options.model, Failure::generation))
 }
 

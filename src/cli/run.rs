@@ -7,7 +7,7 @@ use super::session::{clip_shape, conditioning, generator, library, prompts, sche
 use super::terminal::Terminal;
 use crate::quality::to_unit_range;
 use crate::report::{
-    Distribution, Elements, FilePath, FramesPerSecond, number, write_animation, write_arrays, write_frames,
+    Distribution, Elements, FilePath, FramesPerSecond, number, read_array, write_animation, write_arrays, write_frames,
 };
 use crate::sampler::noise;
 use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
@@ -23,7 +23,8 @@ struct Report {
     model: FilePath,
     patched: bool,
     prompt: Option<String>,
-    seed: u64,
+    /// Of the noise, where it was drawn.
+    seed: Option<u64>,
     steps: usize,
     guidance: f32,
     provider: crate::runtime::Provider,
@@ -59,12 +60,16 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
             variant_generator(model, &options.session, &options.sampling, timesteps, terminal)?
         }
     };
-    let noise = noise(&clip_shape(model, &generator, &options.sampling)?, options.seed)?;
+    let noise = noise_of(options, clip_shape(model, &generator, &options.sampling)?)?;
 
     let bar = terminal.steps("denoising", options.sampling.steps);
+    let mut samples = Vec::new();
     let clip = generator
-        .generate(scheduler.as_mut(), noise.clone(), &conditioning, &|done| {
-            bar.set_position(done as u64)
+        .generate(scheduler.as_mut(), noise.clone(), &conditioning, &mut |done, sample| {
+            bar.set_position(done as u64);
+            if options.every_step {
+                samples.push(sample.to_owned());
+            }
         })
         .map_err(Failure::of(model, Failure::generation));
     bar.finish_and_clear();
@@ -79,6 +84,11 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     ];
     if let Ok(timesteps) = &timesteps {
         entries.push(("timesteps", Elements::Double(timesteps.view())));
+    }
+    let samples = samples.iter().map(|sample| sample.view()).collect::<Vec<_>>();
+    let samples = ndarray::stack(Axis(0), &samples).ok();
+    if let Some(samples) = &samples {
+        entries.push(("samples", Elements::Float(samples.view())));
     }
     write_arrays(&arrays, &entries)?;
     let shown = to_unit_range(clip.sample.view());
@@ -105,7 +115,7 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
         model: model.as_path().into(),
         patched: generator.plan().is_some(),
         prompt: options.prompt.clone(),
-        seed: options.seed,
+        seed: options.noise.is_none().then_some(options.seed),
         steps: options.sampling.steps,
         guidance: options.sampling.guidance,
         provider: generator.session().provider(),
@@ -125,6 +135,22 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
         frames: frames.into_iter().map(FilePath::from).collect(),
     };
     terminal.result(&report, || text(&report))
+}
+
+/// The noise that a clip is made from, of this shape: from the file that was named, or drawn.
+fn noise_of(options: &RunOptions, shape: Vec<usize>) -> Result<ArrayD<f32>, Failure> {
+    let Some(path) = &options.noise else {
+        return Ok(noise(&shape, options.seed)?);
+    };
+    let given = read_array(path)?.mapv(|value| value as f32);
+    if given.shape() == shape {
+        return Ok(given);
+    }
+    Err(Failure::Usage(format!(
+        "--noise {}: its shape is {:?}, and a clip of this model has {shape:?}",
+        path.display(),
+        given.shape()
+    )))
 }
 
 /// Removes the pictures of an earlier clip, which may have had more frames.

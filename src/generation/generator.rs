@@ -10,7 +10,7 @@ use crate::runtime::{
 };
 use crate::sampler::{CHANNEL_AXIS, Scheduler, first_channels, guide, repeat_batch};
 use crate::schedule::Schedule;
-use ndarray::{Array2, ArrayD, Axis};
+use ndarray::{Array2, ArrayD, ArrayViewD, Axis};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -159,8 +159,8 @@ impl Generator {
             .collect()
     }
 
-    /// Makes a clip from `noise` (`[1, channels, frames, height, width]`, standard deviation 1). `progress` is told
-    /// after each step how many are done.
+    /// Makes a clip from `noise` (`[1, channels, frames, height, width]`, standard deviation 1). `watch` is told after
+    /// each step how many are done, and shown the sample as it then is.
     ///
     /// # Errors
     /// [`GenerationError`] where the model does not take such a batch or text, or a step fails.
@@ -169,9 +169,9 @@ impl Generator {
         scheduler: &mut dyn Scheduler,
         noise: ArrayD<f32>,
         conditioning: &Conditioning,
-        progress: &dyn Fn(usize),
+        watch: &mut dyn FnMut(usize, ArrayViewD<'_, f32>),
     ) -> Result<Clip, GenerationError> {
-        self.denoise(scheduler, noise, conditioning, progress, usize::MAX)
+        self.denoise(scheduler, noise, conditioning, watch, usize::MAX)
     }
 
     /// Runs the first two steps of a clip, of variants all steps until each was run: the first runs of a session are
@@ -190,7 +190,8 @@ impl Generator {
             Form::Variants(_) => self.schedule(scheduler.timesteps()).distinct_sets(),
         };
         let steps = sets.iter().map(|set| set.first + 1).max().unwrap_or(0).max(2);
-        self.denoise(scheduler, noise, conditioning, &|_| {}, steps).map(drop)
+        self.denoise(scheduler, noise, conditioning, &mut |_, _| {}, steps)
+            .map(drop)
     }
 
     /// The first `limit` steps of a clip.
@@ -199,7 +200,7 @@ impl Generator {
         scheduler: &mut dyn Scheduler,
         noise: ArrayD<f32>,
         conditioning: &Conditioning,
-        progress: &dyn Fn(usize),
+        watch: &mut dyn FnMut(usize, ArrayViewD<'_, f32>),
         limit: usize,
     ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
@@ -224,7 +225,7 @@ impl Generator {
                 return Err(GenerationError::NotFinite { step: index });
             }
             step_milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
-            progress(index + 1);
+            watch(index + 1, sample.view());
         }
         Ok(Clip {
             sample,

@@ -103,6 +103,22 @@ fn run_writes_frames_an_animation_and_arrays() {
 }
 
 #[test]
+fn noise_of_another_shape_is_refused() {
+    // [rows, width], which is no clip.
+    let table = shipped_model().with_file_name("prompt_table.npy");
+    let errors = fail(
+        2,
+        [
+            "run".as_ref(),
+            shipped_model().as_os_str(),
+            "--noise".as_ref(),
+            table.as_os_str(),
+        ],
+    );
+    assert!(errors.contains("[1, 3, 8, 32, 32]"), "{errors}");
+}
+
+#[test]
 fn run_says_what_a_prompt_may_be() {
     let errors = fail(
         2,

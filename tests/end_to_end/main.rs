@@ -12,6 +12,7 @@ mod forecast;
 mod forms;
 mod hosts;
 mod inspect;
+mod pab_loops;
 mod patch;
 mod program;
 mod readme;

@@ -59,7 +59,7 @@ fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
     assert_eq!(scheduler.timesteps(), reference.timesteps());
     let noise = reference.array("plain.noise");
     generator
-        .generate(scheduler.as_mut(), noise, &conditioning, &|_| {})
+        .generate(scheduler.as_mut(), noise, &conditioning, &mut |_, _| {})
         .unwrap()
         .sample
 }
