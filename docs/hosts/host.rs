@@ -12,6 +12,7 @@
 
 #![allow(clippy::unwrap_used)] // Short, for reading.
 
+use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 use serde_json::Value;
@@ -31,7 +32,9 @@ fn main() -> Result<(), Failure> {
     let [path, output] = arguments.as_slice() else {
         return Err("usage: host MODEL.onnx|variants.json OUTPUT".into());
     };
-    let mut host = Host::open(Path::new(path))?;
+    let library = std::env::var_os("ORT_DYLIB_PATH").ok_or("set ORT_DYLIB_PATH to ONNX Runtime's library")?;
+    let environment = ort::init_from(library)?.build()?;
+    let mut host = Host::open(&environment, Path::new(path))?;
     let own = |name: &str| host.sessions[0].inputs().iter().find(|port| port.name() == name);
     let latent_shape = shape_of(own(LATENT).ok_or("no latent input")?);
     let timestep_shape = shape_of(own(TIMESTEP).ok_or("no timestep input")?);
@@ -77,11 +80,11 @@ struct Host {
 }
 
 impl Host {
-    fn open(path: &Path) -> Result<Host, Failure> {
+    fn open(environment: &Environment, path: &Path) -> Result<Host, Failure> {
         if path.extension().is_some_and(|extension| extension == "json") {
             let index: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
             let files = list(&index["variants"]).iter().map(|variant| text(&variant["file"]));
-            let sessions = files.map(|file| open_session(&path.with_file_name(file)));
+            let sessions = files.map(|file| open_session(environment, &path.with_file_name(file)));
             return Ok(Host {
                 sessions: sessions.collect::<Result<_, _>>()?,
                 variant_of_step: list(&index["steps"])
@@ -94,7 +97,7 @@ impl Host {
                 plan: None,
             });
         }
-        let session = open_session(path)?;
+        let session = open_session(environment, path)?;
         let plan: Value = serde_json::from_str(&session.metadata()?.custom("pab.plan").ok_or("no plan")?)?;
         let mut input_of = HashMap::new();
         for site in list(&plan["sites"]) {
@@ -163,8 +166,8 @@ impl Host {
     }
 }
 
-fn open_session(path: &Path) -> Result<Session, Failure> {
-    Ok(Session::builder()?.commit_from_file(path)?)
+fn open_session(environment: &Environment, path: &Path) -> Result<Session, Failure> {
+    Ok(Session::builder(environment)?.commit_from_file(path)?)
 }
 
 /// Sizes that the model leaves open may be 1 in caches: zeros stand only where nothing was computed.
