@@ -45,6 +45,11 @@ def latte(eager=False):
     return seeded(model)
 
 
+def repeated(values, times, dim=0, output_size=None):
+    """`repeat_interleave` along the first axis, which dynamo exports wrongly where the number of repeats is open."""
+    return values.unsqueeze(1).expand(-1, times, *values.shape[1:]).flatten(0, 1)
+
+
 def cogvideox():
     """With rotary embeddings as inputs: no table of positions fixes a size."""
     torch.manual_seed(0)
@@ -350,6 +355,7 @@ def main():
     dims = {name: torch.export.Dim(name) for name in ("batch", "frames", "text")}
     height, width = (2 * torch.export.Dim(name) for name in ("rows", "columns"))
     shapes = ({0: dims["batch"], 2: dims["frames"], 3: height, 4: width}, {0: dims["batch"]}, {0: dims["batch"], 1: dims["text"]})
+    torch.Tensor.repeat_interleave = repeated
     save("open", dynamo(Plain(everywhere), 23, shapes=shapes))
     cog = Rotary(cogvideox())
     inputs = (torch.randn(2, 3, 4, 8, 8), torch.randn(2, TEXT, 12), torch.full((2,), 500), torch.randn(48, 8), torch.randn(48, 8))
