@@ -266,6 +266,8 @@ impl Search<'_> {
         self.work.add(node.inputs().len());
         let activations = node.inputs().flatten().filter(|input| variable.is(*input)).count();
         match branch_step(node) {
+            // The module ends before such a choice; what is chosen still goes to the stream.
+            None if self.chooses(node, walk.value, output) => walk.settled = walk.cut.is_some(),
             None => {
                 let reason = format!(
                     "its result goes into {}, which is not understood as part of a residual branch",
@@ -334,6 +336,16 @@ impl Search<'_> {
         }
         walk.value = output;
         Ok(walk)
+    }
+
+    /// Whether `node` is an `If` that gives `value`, or something of its shape made of it: scaled at some steps, for example.
+    fn chooses(&self, node: &Node, value: ValueId, output: ValueId) -> bool {
+        let sizes = self.axes.sizes(value);
+        node.is("If")
+            && node.outputs().len() == 1
+            && node.captures().any(|captured| captured == value)
+            && sizes.is_some()
+            && self.axes.sizes(output) == sizes
     }
 
     /// Whether `node` multiplies or divides by the constant 1.

@@ -168,6 +168,9 @@ impl Search<'_> {
         if spelling::is_mixer(node) || spelling::is_fused_attention(node) {
             return Role::Mixing(format!("{} mixes tokens", label(node)));
         }
+        if !node.bodies().iter().all(|body| spelling::is_local(body.graph())) {
+            return Role::Mixing(format!("{} holds more than elementwise operators", label(node)));
+        }
         let (Some(input), Some(output)) = (node.input(0), node.output(0)) else {
             return Role::Local;
         };

@@ -3,7 +3,7 @@
 //! A core is a product of queries and keys, a softmax, and a product with the values; or one fused operator. Between
 //! them stand scales, masks and casts, and behind them the output projection and the way to the residual addition.
 
-use crate::graph::Node;
+use crate::graph::{Graph, Node};
 
 const MS: &str = "com.microsoft";
 
@@ -324,6 +324,15 @@ pub(super) fn is_reduction(node: &Node) -> bool {
 /// Whether the node mixes neighbours along an axis.
 pub(super) fn is_mixer(node: &Node) -> bool {
     contains(MIXERS, name(node))
+}
+
+/// Whether no node of a nested graph projects or mixes anything.
+pub(super) fn is_local(graph: &Graph) -> bool {
+    graph.nodes().all(|(_, node)| {
+        let projects = is_product(node) || branch_step(node) == Some(Step::Project);
+        let mixes = is_mixer(node) || is_reduction(node) || is_attention(node.domain(), node.operator());
+        !projects && !mixes && node.bodies().iter().all(|body| is_local(body.graph()))
+    })
 }
 
 /// Whether an operator is a softmax or a fused attention: what a core is found from.

@@ -1,7 +1,7 @@
 //! Nodes whose results contradict what the file declares or what the inputs are labelled, as notes.
 
+use super::applied::declared;
 use super::call::{Call, Shapes};
-use super::declared;
 use super::dimension::Dimension;
 use super::label::{Label, Labels};
 use super::note::{Note, labelling};
@@ -15,7 +15,7 @@ pub(super) fn disagrees(model: &ModelGraph, node: &Node, shapes: &Shapes) -> Opt
         let (Some(output), Some(shape)) = (output, shape) else {
             continue;
         };
-        let Some(declared) = declared(model, *output) else {
+        let Some(declared) = declared(&model.graph, *output) else {
             continue;
         };
         let differs = |(mine, theirs): (&Dimension, &Dimension)| matches!((mine.size().as_number(), theirs.size().as_number()), (Some(a), Some(b)) if a != b);

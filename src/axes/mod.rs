@@ -11,6 +11,7 @@
 //! rule leaves its outputs without labels and is listed in [`Axes::opaque`].
 
 mod algebra;
+mod applied;
 mod call;
 mod cost;
 mod dimension;
@@ -21,6 +22,7 @@ mod join;
 mod label;
 mod layout;
 mod movement;
+mod nested;
 mod note;
 mod polynomial;
 mod product;
@@ -40,13 +42,12 @@ pub(crate) use note::labelling;
 pub use note::{AxesError, Note};
 pub use size::{Bindings, Size};
 
-use crate::graph::{ModelGraph, Node, NodeId, ValueId};
+use crate::graph::{ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::DataType;
-use call::{Call, Facts, Shapes};
-use integers::Integers;
+use applied::Applied;
+use call::{Call, Facts};
 use layout::Layout;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use table::Type;
 
 /// The dimensions of every value of a model's top-level graph. See the [module](self).
 #[derive(Clone, Debug)]
@@ -92,7 +93,7 @@ impl Axes {
                 example: "latent".into(),
             });
         };
-        let start = stored::facts(model);
+        let start = stored::facts(model, &model.graph);
         // Where every layout makes a projection sum over a whole axis, the model mixes tokens so, and that tells nothing.
         for strictness in [Mistakes::EndAtProjections, Mistakes::EndAtConvolutions] {
             if choices.len() > 1
@@ -200,6 +201,7 @@ fn push(
     start: &[Facts],
     on_mistake: Mistakes,
 ) -> (Labels, Axes) {
+    let graph = &model.graph;
     let mut facts = start.to_vec();
     let mut symbols = BTreeSet::new();
     for (value, shape) in &inputs.shapes {
@@ -218,20 +220,17 @@ fn push(
     let mut disagreement: Option<Note> = None;
     let mut dispute: Option<(Note, usize)> = None;
     for id in order {
-        let node = model.graph.node(*id);
-        let operator = table::find(node.domain(), node.operator());
+        let node = graph.node(*id);
         let call = Call {
             model,
             node,
             facts: &facts,
         };
-        let shapes = operator.and_then(|operator| (operator.rule)(&call));
-        let understood = shapes
-            .as_ref()
-            .is_some_and(|shapes| shapes.first().is_some_and(Option::is_some));
-        if !understood {
+        let applied = Applied::of(&call, 0);
+        if !applied.understood {
             let entry = opaque.entry((node.domain().to_owned(), node.operator().to_owned()));
-            entry.or_insert((0, operator.is_some())).0 += 1;
+            let has_rule = table::find(node.domain(), node.operator()).is_some();
+            entry.or_insert((0, has_rule)).0 += 1;
             opaque_nodes.insert(*id);
         }
         mistakes = mistakes.union(product::contracted_by_mistake(&call));
@@ -241,22 +240,14 @@ fn push(
         if on_mistake != Mistakes::Collect && !mistakes.is_empty() {
             break;
         }
-        let mut shapes = shapes.unwrap_or_default();
-        shapes.resize_with(node.outputs().len(), || None);
-        let element = operator.and_then(|operator| element(&call, operator.element));
-        let integers = match shapes.first() {
-            Some(shape) if node.is("Constant") => stored::constant(&call).filter(|_| shape.is_some()),
-            Some(shape) => integers::fold(&call, shape.as_deref()),
-            None => None,
-        };
-        disagreement = disagreement.or_else(|| doubt::disagrees(model, node, &shapes));
-        if let Some(labels) = doubt::disputes(&call, &shapes) {
+        disagreement = disagreement.or_else(|| doubt::disagrees(model, node, &applied.shapes));
+        if let Some(labels) = doubt::disputes(&call, &applied.shapes) {
             match &mut dispute {
                 Some((_, more)) => *more += 1,
                 None => dispute = Some((doubt::labelled_differently(&call, labels), 0)),
             }
         }
-        record(model, node, shapes, element, integers, &mut facts);
+        applied.record(graph, node, &mut facts);
     }
     let mut notes = inputs.notes.clone();
     notes.extend(disagreement);
@@ -291,60 +282,4 @@ fn push(
             symbols,
         },
     )
-}
-
-fn record(
-    model: &ModelGraph,
-    node: &Node,
-    shapes: Shapes,
-    element: Option<DataType>,
-    integers: Option<Integers>,
-    facts: &mut [Facts],
-) {
-    let mut integers = integers;
-    for (slot, (output, shape)) in node.outputs().iter().zip(shapes).enumerate() {
-        let Some(output) = *output else { continue };
-        let shape = shape.or_else(|| declared(model, output));
-        let Some(fact) = facts.get_mut(output.index()) else {
-            continue;
-        };
-        fact.shape = shape;
-        fact.element = fact.element.or(element.filter(|_| slot == 0 || node.is("Split")));
-        fact.integers = if slot == 0 { integers.take() } else { None };
-    }
-}
-
-/// Declared sizes without labels, for outputs that no rule says anything of.
-fn declared(model: &ModelGraph, value: ValueId) -> Option<Vec<Dimension>> {
-    let shape = model.graph.tensor_type(value)?.shape.as_ref()?;
-    let dims = shape.dim.iter().map(|dim| match (&dim.dim_param, dim.dim_value) {
-        (_, Some(size @ 0..)) => Dimension::unlabelled(Size::number(size)),
-        // A name that an exporter made up in the middle of the graph may be no size of an input, and a negative
-        // number is none.
-        _ => Dimension::unlabelled(Size::unknown()),
-    });
-    Some(dims.collect())
-}
-
-fn element(call: &Call<'_>, rule: Type) -> Option<DataType> {
-    match rule {
-        Type::Of(slot) => call.element(slot),
-        Type::Is(element) => Some(element),
-        Type::To => match call.node.attribute("to").and_then(|attribute| attribute.i) {
-            Some(to) => DataType::try_from(i32::try_from(to).ok()?).ok(),
-            None => call.element(0),
-        },
-        Type::Value => match call.node.attribute("value").and_then(|attribute| attribute.t.as_ref()) {
-            Some(tensor) => DataType::try_from(tensor.data_type?).ok(),
-            None if call
-                .node
-                .attribute("value_int")
-                .or_else(|| call.node.attribute("value_ints"))
-                .is_some() =>
-            {
-                Some(DataType::Int64)
-            }
-            None => Some(DataType::Float),
-        },
-    }
 }

@@ -4,12 +4,12 @@ use super::call::{Call, Facts};
 use super::integers::{self, Integers};
 use super::movement;
 use super::size::Size;
-use crate::graph::{ModelGraph, Origin};
+use crate::graph::{Graph, ModelGraph, Origin};
 use crate::onnx::messages::{DataType, TensorProto};
 
-/// What is known before any input is labelled: stored tensors and declared element types.
-pub(super) fn facts(model: &ModelGraph) -> Vec<Facts> {
-    let graph = &model.graph;
+/// What is known of the values of `graph`, which may be a nested one, before any input is labelled: stored tensors and
+/// declared element types.
+pub(super) fn facts(model: &ModelGraph, graph: &Graph) -> Vec<Facts> {
     let facts = graph.values().map(|(value, entry)| {
         let element = graph
             .tensor_type(value)

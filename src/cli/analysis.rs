@@ -6,7 +6,7 @@ use super::caches::{CacheReport, CacheSettings};
 use super::terminal::Terminal;
 use crate::attention::Sites;
 use crate::axes::{Axes, Dimension, InputLabels, Label, Labels};
-use crate::graph::ModelGraph;
+use crate::graph::{Flattened, ModelGraph, flatten};
 use crate::onnx::Model;
 use crate::rewrite::{Patched, Wide, refuse_patched, select_beside, switch_wide};
 use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rule, Rules, propose};
@@ -28,7 +28,15 @@ pub struct Analysis {
 
 /// Loads a model and finds its sites. Of the rules, what they say of the model's inputs is used.
 pub fn analyse(model: &Path, options: &RulesOptions, rules: &Rules, terminal: &Terminal) -> Result<Analysis, Failure> {
-    let graph = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
+    let mut loaded = Model::load(model)?;
+    let flattened = flatten(&mut loaded.proto).map_err(Failure::of(model, Failure::graph))?;
+    if flattened != Flattened::default() {
+        terminal.detail(format!(
+            "{} calls of local functions and {} branches with a constant condition were put in place",
+            flattened.calls, flattened.branches
+        ));
+    }
+    let graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
     refuse_patched(&graph).map_err(Failure::of(model, Failure::rewrite))?;
     let labels = input_labels(&graph, options, rules)?;
     let axes = Axes::analyse(&graph, &labels).map_err(Failure::of(model, Failure::axes))?;

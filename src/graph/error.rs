@@ -42,4 +42,13 @@ pub enum GraphError {
         /// The value.
         value: String,
     },
+    /// Calls of functions have no end, or too many nodes come out of them.
+    #[error(
+        "the model's functions call each other without end, or come to more than {limit} nodes where they are called; \
+         export the model without local functions"
+    )]
+    FunctionCalls {
+        /// How many nodes may come out of them.
+        limit: usize,
+    },
 }

@@ -14,6 +14,7 @@ mod edit;
 mod encode;
 mod error;
 mod extract;
+mod flatten;
 mod inline;
 mod model;
 mod nested;
@@ -26,6 +27,7 @@ mod visit;
 
 pub use edit::{NewNode, Position};
 pub use error::GraphError;
+pub use flatten::{Flattened, flatten};
 pub use model::ModelGraph;
 pub use node::{Body, Node};
 pub use value::{Origin, Slot, Use, Value};

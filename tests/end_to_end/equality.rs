@@ -1,6 +1,6 @@
 //! Patched against original, to the bit, on every export and the shipped model.
 
-use crate::program::{architectures, corpus, json, shipped_model};
+use crate::program::{architectures, corpus, json, shipped_model, variants};
 use crate::rounded;
 use pab_patch::generation::sizes_of;
 use pab_patch::graph::ModelGraph;
@@ -16,7 +16,17 @@ use std::path::{Path, PathBuf};
 
 /// Sizes for the open dimensions of the exports.
 pub fn sizes() -> BTreeMap<String, usize> {
-    let sizes = [("batch", 2), ("text", 5), ("height", 8), ("width", 4)];
+    let sizes = [
+        ("batch", 2),
+        ("frames", 3),
+        ("height", 8),
+        ("width", 4),
+        ("2*rows", 8),
+        ("2*columns", 4),
+        // Tokens of patches of 2 x 2.
+        ("positions", 3 * 8 * 4 / 4),
+        ("text", 5),
+    ];
     sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
 }
 
@@ -170,6 +180,12 @@ impl Patched {
 fn models() -> Vec<PathBuf> {
     let mut models = corpus();
     models.extend(architectures());
+    models.extend(
+        variants()
+            .into_iter()
+            .filter(|variant| variant.runs)
+            .map(|variant| variant.path),
+    );
     models.push(shipped_model());
     models
 }

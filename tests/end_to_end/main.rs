@@ -19,4 +19,5 @@ mod readme;
 mod reference;
 mod rounded;
 mod schema;
+mod variants;
 mod wide;

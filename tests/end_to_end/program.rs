@@ -1,6 +1,7 @@
 //! Runs the binary, and finds the models to run it on.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -39,6 +40,45 @@ pub fn architectures() -> Vec<PathBuf> {
     models.sort();
     assert!(models.len() >= 10, "there are {} exports", models.len());
     models
+}
+
+/// One form of the small model in `tests/data/variants`.
+#[derive(Debug)]
+pub struct Variant {
+    /// The file.
+    pub path: PathBuf,
+    /// How many sites of each kind it has.
+    pub sites: BTreeMap<String, usize>,
+    /// Whether ONNX Runtime's CPU provider has kernels for all of it.
+    pub runs: bool,
+    /// Parts of what is noted about it.
+    pub notes: Vec<String>,
+}
+
+/// Every form of the small model.
+pub fn variants() -> Vec<Variant> {
+    #[derive(serde::Deserialize)]
+    struct Facts {
+        sites: BTreeMap<String, usize>,
+        #[serde(default = "yes")]
+        runs: bool,
+        #[serde(default)]
+        notes: Vec<String>,
+    }
+    fn yes() -> bool {
+        true
+    }
+    let folder = root().join("tests/data/variants");
+    let facts = std::fs::read(folder.join("variants.json")).unwrap();
+    let facts: BTreeMap<String, Facts> = serde_json::from_slice(&facts).unwrap();
+    assert!(facts.len() >= 15, "there are {} variants", facts.len());
+    let variant = |(name, facts): (String, Facts)| Variant {
+        path: folder.join(name).with_extension("onnx"),
+        sites: facts.sites,
+        runs: facts.runs,
+        notes: facts.notes,
+    };
+    facts.into_iter().map(variant).collect()
 }
 
 /// The command with these arguments.

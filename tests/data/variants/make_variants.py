@@ -7,6 +7,7 @@ The weights are seeded noise. `variants.json` says for each file how many sites 
 What names modules and what says where a value came from is taken out, so that the files stay small.
 """
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -134,8 +135,7 @@ def shorten(proto):
 
 
 def save(name, proto, sites=LATTE, **more):
-    """`more`: `runs=False` where ONNX Runtime's CPU provider has no kernels for it, `exact=False` where it fuses what an
-    `If` separates."""
+    """`more`: `runs=False` where ONNX Runtime's CPU provider has no kernels for it, `notes` parts of what is to be noted."""
     del proto.metadata_props[:]
     graphs = [proto.graph, *proto.functions]
     while graphs:
@@ -154,6 +154,19 @@ def save(name, proto, sites=LATTE, **more):
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, FOLDER / f"{name}.onnx")
     facts[name] = dict(sites=sites, **more)
+
+
+def name_axes(proto, axes):
+    """The exporter's numbered symbols get names."""
+    names = {}
+    for port in proto.graph.input:
+        for dim, name in zip(port.type.tensor_type.shape.dim, axes[port.name]):
+            if dim.dim_param:
+                names[dim.dim_param] = name
+    for port in [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]:
+        for dim in port.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(r"s\d+", lambda symbol: names.get(symbol[0], symbol[0]), dim.dim_param)
 
 
 def einsum_in_float(proto):
@@ -322,7 +335,7 @@ def main():
     for opset in (18, 21, 23, 25):
         save(f"opset{opset}", dynamo(Plain(latte()), opset))
     save("float16", dynamo(Plain(latte().half(), torch.float16), 23))
-    save("bfloat16", einsum_in_float(dynamo(Plain(latte().bfloat16(), torch.bfloat16), 23)))
+    save("bfloat16", einsum_in_float(dynamo(Plain(latte().bfloat16(), torch.bfloat16), 23)), runs=False)
     # Half precision with norms and softmax in float32, as exports for deployment have.
     mixed = latte(eager=True).half()
     for module in list(mixed.modules()):
@@ -362,7 +375,11 @@ def main():
     names = ["hidden_states", "encoder_hidden_states", "timestep", "cosine", "sine"]
     auto = torch.export.Dim.DYNAMIC
     shapes = ({0: auto, 1: auto, 3: auto, 4: auto}, {0: auto, 1: auto}, {0: auto}, {0: auto}, {0: auto})
-    save("open_cogvideox", dynamo(cog, 23, inputs, names, shapes), dict(joint=2, mlp=2))
+    proto = dynamo(cog, 23, inputs, names, shapes)
+    axes = dict(hidden_states=["batch", "frames", "", "height", "width"], encoder_hidden_states=["batch", "text", ""],
+                timestep=["batch"], cosine=["positions", ""], sine=["positions", ""])
+    name_axes(proto, axes)
+    save("open_cogvideox", proto, dict(joint=2, mlp=2))
     (FOLDER / "variants.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
