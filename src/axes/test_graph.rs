@@ -77,7 +77,7 @@ pub(crate) fn weight(name: &str, dims: &[i64]) -> TensorProto {
 }
 
 /// `"Transpose x -> y perm=0,2,1"`; `_` for an input that is left out.
-fn node(line: &str) -> NodeProto {
+pub(crate) fn node(line: &str) -> NodeProto {
     let (left, right) = line.split_once(" -> ").unwrap();
     let mut left = left.split(' ');
     let operator = left.next().unwrap().to_owned();

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod inputs;
+mod nested;
 
 use super::Label::{Batch, Channels, Frames, Height, Width};
 use super::test_graph::{At, input, integers, model, weight};

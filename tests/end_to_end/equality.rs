@@ -66,11 +66,19 @@ pub fn open_unfused(model: &Path) -> Session {
 }
 
 /// Noise for every real input, a number for every integer one; the seed tells two steps apart.
+<<<<<<< HEAD
 pub fn inputs(session: &Session, seed: u64) -> Vec<(String, Tensor)> {
+=======
+fn inputs(session: &Session, seed: u64) -> Vec<(String, Tensor)> {
+    inputs_of(session, seed, &sizes())
+}
+
+fn inputs_of(session: &Session, seed: u64, open: &BTreeMap<String, usize>) -> Vec<(String, Tensor)> {
+>>>>>>> 914c866 (test: open sizes from clip to clip, bfloat16 by the reference implementation, axes through nested graphs)
     let ports = session.inputs().iter().filter(|port| !port.name.starts_with("pab."));
     let value = |(place, port): (usize, &Port)| {
         let element_type = port.element_type.unwrap_or(ElementType::Float32);
-        let sizes = sizes_of(port, &sizes()).unwrap();
+        let sizes = sizes_of(port, open).unwrap();
         let values = match element_type {
             // A timestep or the number of a class.
             ElementType::Int64 => ndarray::ArrayD::from_elem(sizes, 2.0 + seed as f64),
@@ -326,6 +334,48 @@ fn broadcasting_the_same_inputs_gives_the_same_outputs() {
             same(&computed, &broadcast, &model.display().to_string());
         }
     }
+}
+
+/// Batch, frames, height, width and text of one open model change from clip to clip.
+#[test]
+fn open_sizes_may_change_with_every_clip() {
+    let open_models = variants().into_iter().filter(|variant| {
+        let name = variant.path.file_stem().unwrap().to_string_lossy();
+        name.starts_with("open")
+    });
+    let mut models = 0;
+    for model in open_models.map(|variant| variant.path) {
+        models += 1;
+        let patched = patch(&model);
+        let mut original = Denoiser::plain(open(&model));
+        let mut switched = patched.open();
+        let rules = patched.plan.rules.len();
+        for (seed, [batch, frames, height, width, text]) in
+            [[2, 3, 8, 4, 5], [1, 4, 4, 6, 7], [3, 2, 6, 6, 2], [2, 3, 8, 4, 5]]
+                .into_iter()
+                .enumerate()
+        {
+            let sizes = [
+                ("batch", batch),
+                ("frames", frames),
+                ("height", height),
+                ("width", width),
+                ("2*rows", height),
+                ("2*columns", width),
+                ("positions", frames * height * width / 4),
+                ("text", text),
+            ];
+            let sizes = sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect();
+            let inputs = inputs_of(original.session(), seed as u64, &sizes);
+            let expected = step(&mut original, &inputs, &[]);
+            switched.reset();
+            for broadcast in [false, true] {
+                let found = step(&mut switched, &inputs, &vec![broadcast; rules]);
+                same(&expected, &found, &format!("{}, sizes {sizes:?}", model.display()));
+            }
+        }
+    }
+    assert_eq!(models, 2);
 }
 
 #[test]
