@@ -6,6 +6,7 @@
 use crate::graph::{Graph, Node};
 
 const MS: &str = "com.microsoft";
+const NCHWC: &str = "com.microsoft.nchwc";
 
 /// Which inputs carry what is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +199,9 @@ static BRANCH_STEPS: &[(Name<'static>, Step)] = &[
     ((MS, "SimplifiedLayerNormalization"), Step::Normalize),
     ((MS, "SkipLayerNormalization"), Step::SkipNormalize),
     ((MS, "SkipSimplifiedLayerNormalization"), Step::SkipNormalize),
+    ((NCHWC, "Conv"), Step::Project),
+    ((NCHWC, "ReorderInput"), Step::Regroup),
+    ((NCHWC, "ReorderOutput"), Step::Regroup),
 ];
 
 /// What an activation function is made of. GELU is written with `Erf`, with `Tanh`, with `Sigmoid` or as one operator.

@@ -7,6 +7,7 @@ mod hostile;
 mod linear;
 mod nested;
 mod parallel;
+mod processed;
 mod quantized;
 mod span;
 mod spellings;

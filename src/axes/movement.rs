@@ -181,6 +181,41 @@ pub(super) fn transpose(call: &Call<'_>) -> Option<Shapes> {
     }
 }
 
+/// To groups of channels: from channels first, or from channels last.
+pub(super) fn reorder_input(call: &Call<'_>) -> Option<Shapes> {
+    let shape = call.shape(0)?;
+    match (call.node.int("channels_last", 0), shape) {
+        (0, _) => one(shape.to_vec()),
+        (_, [batch, spatial @ .., channels]) => {
+            let channels_first = [batch, channels].into_iter().chain(spatial);
+            one(channels_first.cloned().collect())
+        }
+        _ => None,
+    }
+}
+
+/// Back from groups of channels, of which the last may not have been full.
+pub(super) fn reorder_output(call: &Call<'_>) -> Option<Shapes> {
+    let [batch, channels, spatial @ ..] = call.shape(0)? else {
+        return None;
+    };
+    let real = Size::number(call.node.int("channels", 0));
+    let channels = if channels.size() == real {
+        channels.clone()
+    } else {
+        channels.resized(real)
+    };
+    let mut shape = vec![batch.clone()];
+    if call.node.int("channels_last", 0) == 0 {
+        shape.push(channels);
+        shape.extend(spatial.iter().cloned());
+    } else {
+        shape.extend(spatial.iter().cloned());
+        shape.push(channels);
+    }
+    one(shape)
+}
+
 /// `Reshape`: 0 keeps a dimension (unless `allowzero`), -1 takes what is left over.
 pub(super) fn reshape(call: &Call<'_>) -> Option<Shapes> {
     let from = call.shape(0)?;

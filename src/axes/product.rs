@@ -139,7 +139,7 @@ fn convolved(call: &Call<'_>, input: &[Dimension], weight: &[Dimension]) -> Opti
 fn is_convolution(node: &Node) -> bool {
     matches!(
         (node.domain(), node.operator()),
-        ("", "Conv" | "ConvInteger" | "QLinearConv") | ("com.microsoft", "FusedConv")
+        ("", "Conv" | "ConvInteger" | "QLinearConv") | ("com.microsoft", "FusedConv") | ("com.microsoft.nchwc", "Conv")
     )
 }
 

@@ -47,6 +47,8 @@ const INT32: Type = Type::Is(DataType::Int32);
 const INT64: Type = Type::Is(DataType::Int64);
 const SAME: Type = Type::Of(0);
 const MS: &str = "com.microsoft";
+/// Convolutions whose channels lie in memory in groups, as ONNX Runtime's CPU provider wants them.
+const NCHWC: &str = "com.microsoft.nchwc";
 
 /// The line of an operator.
 pub(super) fn find(domain: &str, name: &str) -> Option<&'static Operator> {
@@ -159,6 +161,7 @@ pub(super) static RULES: &[Operator] = &[
     row("", "Shape", movement::shape_of, INT64, Free),
     row("", "Sigmoid", movement::same, SAME, Element),
     row("", "Sign", movement::same, SAME, Element),
+    row("", "SimplifiedLayerNormalization", movement::same, SAME, Element),
     row("", "Sin", movement::same, SAME, Element),
     row("", "Size", movement::scalar, INT64, Free),
     row("", "Slice", join::slice, SAME, Free),
@@ -199,6 +202,9 @@ pub(super) static RULES: &[Operator] = &[
     row(MS, "SimplifiedLayerNormalization", movement::same, SAME, Element),
     row(MS, "SkipLayerNormalization", movement::skip_normalization, SAME, Element),
     row(MS, "SkipSimplifiedLayerNormalization", movement::skip_normalization, SAME, Element),
+    row(NCHWC, "Conv", product::convolution, SAME, Contraction),
+    row(NCHWC, "ReorderInput", movement::reorder_input, SAME, Free),
+    row(NCHWC, "ReorderOutput", movement::reorder_output, SAME, Free),
 ];
 
 #[cfg(test)]
