@@ -1,7 +1,7 @@
 //! A model whose graph can be edited.
 
 use super::{Graph, GraphError};
-use crate::onnx::messages::{ModelProto, StringStringEntryProto};
+use crate::onnx::messages::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use crate::onnx::{Model, Weights};
 use std::path::Path;
 
@@ -52,6 +52,19 @@ impl ModelGraph {
         crate::onnx::opset(&self.header, domain)
     }
 
+    /// Declares the operator sets of ONNX Runtime that nodes use and the file does not declare: its own tools leave them
+    /// out, and it takes them for version 1.
+    pub fn declare_runtime_operators(&mut self) {
+        for domain in ["com.microsoft", "com.microsoft.nchwc"] {
+            if self.opset(domain).is_none() && uses(&self.graph, domain) {
+                self.header.opset_import.push(OperatorSetIdProto {
+                    domain: Some(domain.to_owned()),
+                    version: Some(1),
+                });
+            }
+        }
+    }
+
     /// Everything but the graph: IR version, opsets, functions, metadata.
     pub fn header(&self) -> &ModelProto {
         &self.header
@@ -82,4 +95,11 @@ impl ModelGraph {
             value: Some(value),
         });
     }
+}
+
+/// Whether a node of the graph or of one nested in it is of operator set `domain`.
+fn uses(graph: &Graph, domain: &str) -> bool {
+    graph
+        .nodes()
+        .any(|(_, node)| node.domain() == domain || node.bodies().iter().any(|body| uses(body.graph(), domain)))
 }

@@ -76,6 +76,7 @@ pub fn switch_wide(
     if let Some(cache_type) = options.cache_type {
         refuse_old(&model, choices, cache_type)?;
     }
+    model.declare_runtime_operators();
     let mut plan = Plan {
         format: PlanFormat::default(),
         generator: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),

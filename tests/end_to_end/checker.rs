@@ -18,7 +18,9 @@ rules:
 ";
 
 fn python() -> Option<PathBuf> {
-    virtual_python("checker", "import onnx", &[PACKAGE.to_owned()])
+    let wanted = PACKAGE.rsplit('=').next().unwrap_or_default();
+    let script = format!("import onnx; assert onnx.__version__ == '{wanted}'");
+    virtual_python("checker", &script, &[PACKAGE.to_owned()])
 }
 
 /// Python of a virtual environment under `target/`, which is made and gets `packages` where `script` does not run yet;
@@ -31,13 +33,8 @@ pub fn virtual_python(name: &str, script: &str, packages: &[String]) -> Option<P
         "bin/python"
     });
     let works = |python: &PathBuf| {
-        let wanted = PACKAGE.rsplit('=').next().unwrap_or_default();
         Command::new(python)
-<<<<<<< HEAD
             .args(["-c", script])
-=======
-            .args(["-c", &format!("import onnx; assert onnx.__version__ == '{wanted}'")])
->>>>>>> 914c866 (test: open sizes from clip to clip, bfloat16 by the reference implementation, axes through nested graphs)
             .output()
             .is_ok_and(|output| output.status.success())
     };

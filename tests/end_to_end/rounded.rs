@@ -7,6 +7,7 @@
 //! does not widen the first to float32 as it does with a single such node between others. (The rules are those of
 //! `insert_cast_transformer.cc` in ONNX Runtime.)
 
+use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::messages::{DataType, GraphProto, NodeProto};
 use pab_patch::onnx::{Model, SaveOptions};
 use pab_patch::runtime::{Optimization, Options, Session};
@@ -22,7 +23,9 @@ pub fn is_half(model: &Path) -> bool {
 
 /// Opens `model` so that every value is rounded to the type it has in the file.
 pub fn open(model: &Path, options: Options) -> Session {
-    let mut model = Model::load(model).unwrap();
+    // Through the graph, which sorts the nodes of converters that do not.
+    let model = ModelGraph::new(Model::load(model).unwrap()).unwrap();
+    let mut model = model.into_model().unwrap();
     keep_roundings(model.proto.graph.as_mut().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rounded.onnx");
