@@ -377,7 +377,7 @@ fn open_sizes_may_change_with_every_clip() {
             let sizes = sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect();
             let inputs = inputs_of(original.session(), seed as u64, &sizes);
             let expected = step(&mut original, &inputs, &[]);
-            switched.reset();
+            switched.reset().unwrap();
             for broadcast in [false, true] {
                 let found = step(&mut switched, &inputs, &vec![broadcast; rules]);
                 same(&expected, &found, &format!("{}, sizes {sizes:?}", model.display()));
