@@ -160,6 +160,20 @@ fn drives_and_forms_compute_the_same_loops() {
 }
 
 #[test]
+fn plans_follow_their_schema() {
+    let schema = std::fs::read_to_string(root().join("docs/plan.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    for model in exports() {
+        for options in [&["--steps", STEPS, "--drive", "step"][..], &["--memory", "4KiB", "--size", "batch=2"]] {
+            let patched = patch_as(&model, RULES, options);
+            let plan = serde_json::to_value(&patched.plan).unwrap();
+            let faults = crate::schema::faults(&schema, &plan);
+            assert!(faults.is_empty(), "{}: {faults:?}", model.display());
+        }
+    }
+}
+
+#[test]
 fn written_variants_share_one_data_file_and_hold_no_more_than_they_need() {
     let model = root().join("tests/data/corpus/latte.ts17.static.onnx");
     let folder = tempfile::tempdir().unwrap();

@@ -83,6 +83,7 @@ fn is(value: &Value, wanted: &str) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
         "number" => value.is_number(),
         "integer" => value.is_i64() || value.is_u64(),
         other => panic!("the schema has the type `{other}`"),
