@@ -33,7 +33,8 @@ pub(super) fn notes(model: &ModelGraph) -> Vec<Note> {
             format!(
                 "it calls a function of the model that holds an attention, where no site is looked for ({count} calls)"
             ),
-            "put the functions in the place of their calls first, with onnx.inliner.inline_local_functions",
+            "export the model so that its functions and itself need one version of each operator set; they are then put in \
+             the place of their calls",
         )
     }));
     notes
