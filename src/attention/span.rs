@@ -11,7 +11,7 @@ use super::stream::{Source, Stream, Streams};
 use super::variable::Variable;
 use crate::axes::{Axes, Size, display_shape};
 use crate::graph::{Graph, GraphError, ModelGraph, NodeId, ValueId};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 /// A run of blocks that can be computed or left out as one.
@@ -244,8 +244,11 @@ impl Streams<'_> {
         let dependent = self.between(entries, exits);
         let inside: HashSet<NodeId> = nodes.iter().copied().collect();
         for entry in entries {
-            if let Some((id, node)) = self.graph.producer(*entry)
-                && (dependent.contains(&id) || inside.contains(&id))
+            if let Some((_, node)) = self.graph.producer(*entry)
+                && self
+                    .before(*entry)
+                    .iter()
+                    .any(|id| inside.contains(id) || dependent.contains(id))
             {
                 return Err(SpanError::BeginsInside { node: label(node) });
             }
@@ -269,6 +272,20 @@ impl Streams<'_> {
         })
     }
 
+    /// The nodes that `value` is computed with.
+    fn before(&self, value: ValueId) -> HashSet<NodeId> {
+        let mut before = HashSet::new();
+        let mut pending = vec![value];
+        while let Some(value) = pending.pop() {
+            if let Some((id, node)) = self.graph.producer(value)
+                && before.insert(id)
+            {
+                pending.extend(node.reads());
+            }
+        }
+        before
+    }
+
     /// The nodes on a way from `entries` to `exits`.
     fn between(&self, entries: &[ValueId], exits: &[ValueId]) -> HashSet<NodeId> {
         let mut before: HashSet<NodeId> = HashSet::new();
@@ -286,12 +303,12 @@ impl Streams<'_> {
             }
         }
         order.sort_by_key(|id| self.variable.place(*id));
-        let mut behind: HashMap<ValueId, ()> = entries.iter().map(|entry| (*entry, ())).collect();
+        let mut behind: HashSet<ValueId> = entries.iter().copied().collect();
         let mut between = HashSet::new();
         for id in order {
             let node = self.graph.node(id);
-            if node.reads().any(|read| behind.contains_key(&read)) {
-                behind.extend(node.outputs().iter().flatten().map(|output| (*output, ())));
+            if node.reads().any(|read| behind.contains(&read)) {
+                behind.extend(node.outputs().iter().flatten());
                 between.insert(id);
             }
         }

@@ -7,6 +7,7 @@ use super::spelling::{Step, branch_step};
 use super::variable::Variable;
 use crate::axes::{Axes, Dimension};
 use crate::graph::{Graph, Node, NodeId, ValueId};
+use std::collections::HashSet;
 
 /// As many nodes stand between two additions to a stream at most: changes of layout, and branches that are no site.
 const MOST_BETWEEN: usize = 48;
@@ -69,11 +70,19 @@ impl Streams<'_> {
                         (stream.last, stream.addition) = (last, addition_node);
                     }
                 }
-                End::Before => streams.push(Stream {
-                    source: Source::Before(addition.before),
-                    last,
-                    addition: addition_node,
-                }),
+                // Skip connections of U-shaped models are projected together with the stream.
+                End::Before => match self.computed_from(addition.before, &streams)? {
+                    Some(number) => {
+                        if let Some(stream) = streams.get_mut(number) {
+                            (stream.last, stream.addition) = (last, addition_node);
+                        }
+                    }
+                    None => streams.push(Stream {
+                        source: Source::Before(addition.before),
+                        last,
+                        addition: addition_node,
+                    }),
+                },
                 End::Join(node, parts) => {
                     let joined = self.joined(node, &parts, &streams)?;
                     streams = leave_out(streams, &parts);
@@ -89,6 +98,41 @@ impl Streams<'_> {
             }
         }
         Ok(streams)
+    }
+
+    /// The stream that `base` is computed from in any other way than by changes of layout.
+    fn computed_from(&self, base: ValueId, streams: &[Stream]) -> Result<Option<usize>, SpanError> {
+        let place = |value: ValueId| self.graph.producer(value).map(|(id, _)| self.variable.place(id));
+        let Some(earliest) = streams.iter().filter_map(|stream| place(stream.last)).min() else {
+            return Ok(None);
+        };
+        let mut reached: Vec<usize> = Vec::new();
+        let mut seen: HashSet<NodeId> = HashSet::new();
+        let mut pending = vec![base];
+        while let Some(value) = pending.pop() {
+            if let Some(number) = streams.iter().position(|stream| stream.last == value) {
+                reached.push(number);
+                continue;
+            }
+            let Some((id, node)) = self.graph.producer(value) else {
+                continue;
+            };
+            if self.variable.place(id) > earliest && seen.insert(id) {
+                pending.extend(node.reads().filter(|read| self.variable.is(*read)));
+            }
+        }
+        reached.sort_unstable();
+        reached.dedup();
+        match reached.as_slice() {
+            [] => Ok(None),
+            [number] => Ok(Some(*number)),
+            _ => Err(SpanError::BeginsInside {
+                node: self
+                    .graph
+                    .producer(base)
+                    .map_or_else(String::new, |(_, node)| label(node)),
+            }),
+        }
     }
 
     fn after(&self, addition: &Addition) -> Result<ValueId, SpanError> {

@@ -272,9 +272,12 @@ impl Graph {
         let entry = &mut self.values[new.index()];
         entry.outputs += moved;
         let name = entry.name.clone();
-        for (value, info) in self.outputs.iter_mut().filter(|(value, _)| *value == old) {
-            *value = new;
-            info.name = Some(name.clone());
+        for (index, (value, info)) in self.outputs.iter_mut().enumerate() {
+            if *value == old {
+                *value = new;
+                info.name = Some(name.clone());
+                entry.info.get_or_insert(InfoPlace::Output(index));
+            }
         }
     }
 

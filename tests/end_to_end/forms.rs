@@ -164,7 +164,10 @@ fn plans_follow_their_schema() {
     let schema = std::fs::read_to_string(root().join("docs/plan.schema.json")).unwrap();
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
     for model in exports() {
-        for options in [&["--steps", STEPS, "--drive", "step"][..], &["--memory", "4KiB", "--size", "batch=2"]] {
+        for options in [
+            &["--steps", STEPS, "--drive", "step"][..],
+            &["--memory", "4KiB", "--size", "batch=2"],
+        ] {
             let patched = patch_as(&model, RULES, options);
             let plan = serde_json::to_value(&patched.plan).unwrap();
             let faults = crate::schema::faults(&schema, &plan);
