@@ -52,7 +52,7 @@ pub enum Failure {
     #[error("{}: {error}", model.display())]
     Axes { model: PathBuf, error: AxesError },
     #[error("{}: {error}", model.display())]
-    Rewrite { model: PathBuf, error: RewriteError },
+    Rewrite { model: PathBuf, error: Box<RewriteError> },
     #[error(transparent)]
     Rules(#[from] RulesError),
     #[error(transparent)]
@@ -104,7 +104,10 @@ impl Failure {
     pub fn rewrite(model: PathBuf, error: RewriteError) -> Failure {
         match error {
             RewriteError::Rules(error) => Failure::Rules(error),
-            error => Failure::Rewrite { model, error },
+            error => Failure::Rewrite {
+                model,
+                error: Box::new(error),
+            },
         }
     }
 
@@ -127,7 +130,7 @@ impl Failure {
                 ..
             } => ExitStatus::Usage,
             Failure::Onnx(_) | Failure::Graph { .. } | Failure::Axes { .. } => ExitStatus::Model,
-            Failure::Rewrite { error, .. } => match error {
+            Failure::Rewrite { error, .. } => match error.as_ref() {
                 RewriteError::NoSites | RewriteError::NothingMatches { .. } | RewriteError::NoBlocks { .. } => {
                     ExitStatus::Nothing
                 }

@@ -16,7 +16,7 @@ use pab_patch::rules::Rules;
 use pab_patch::runtime::{self, Denoiser, ElementType, Feedback, Options, Provider, Session, Tensor};
 use pab_patch::schedule::Schedule;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Sites of every kind, forecast by one rule.
 fn rules(strategy: &str) -> String {
@@ -119,7 +119,7 @@ fn values(patched: &Patched) -> Vec<String> {
 
 /// Drives a forecast through a loop, and beside it the static graph that reuses caches, which is fed with the predictions
 /// that this test makes from the recorded values.
-fn check_loop(model: &PathBuf, order: usize, options: &[&str]) {
+fn check_loop(model: &Path, order: usize, options: &[&str]) {
     let what = format!("{}, order {order}, {options:?}", model.display());
     let open = if crate::rounded::is_half(model) {
         open

@@ -164,10 +164,11 @@ fn plans_follow_their_schema() {
     let schema = std::fs::read_to_string(root().join("docs/plan.schema.json")).unwrap();
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
     for model in exports() {
-        for options in [
-            &["--steps", STEPS, "--drive", "step"][..],
-            &["--memory", "4KiB", "--size", "batch=2"],
-        ] {
+        let ceiling = ["--memory", "4KiB", "--size", "batch=2", "--size", "text=5"];
+        // Only open sizes may be given, and the batch.
+        let is_open = model.to_string_lossy().contains(".dynamic.");
+        let ceiling = if is_open { &ceiling[..] } else { &ceiling[..4] };
+        for options in [&["--steps", STEPS, "--drive", "step"][..], ceiling] {
             let patched = patch_as(&model, RULES, options);
             let plan = serde_json::to_value(&patched.plan).unwrap();
             let faults = crate::schema::faults(&schema, &plan);
@@ -205,9 +206,19 @@ fn written_variants_share_one_data_file_and_hold_no_more_than_they_need() {
             let names = ports.iter().filter_map(|port| port.name.clone());
             names.filter(|name| name.starts_with("pab.")).collect()
         };
-        assert_eq!(names(&graph.input), variant.caches_in, "{}", variant.file);
-        let [given, listed] = [names(&graph.output), variant.caches_out.clone()].map(BTreeSet::from_iter);
-        assert_eq!(given, listed, "{}", variant.file);
+        let set = |names: Vec<String>| -> BTreeSet<String> { names.into_iter().collect() };
+        assert_eq!(
+            set(names(&graph.input)),
+            set(variant.caches_in.clone()),
+            "{}",
+            variant.file
+        );
+        assert_eq!(
+            set(names(&graph.output)),
+            set(variant.caches_out.clone()),
+            "{}",
+            variant.file
+        );
     }
     // The first step takes of caches only what forecasts begin with, and the last gives nothing unless its variant is
     // used before.
@@ -336,9 +347,7 @@ fn a_step_outside_the_table_is_refused_by_onnx_runtime() {
     let own: Vec<(&str, &Tensor)> = own.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     driven.step(&own, &vec![false; rules]).unwrap();
     let mut odd = vec![false; rules];
-    odd[1] = true;
     odd[2] = true;
-    odd[3] = true;
     let error = driven.step(&own, &odd).unwrap_err().to_string();
     assert!(error.contains("--drive flags"), "{error}");
 }
