@@ -12,21 +12,26 @@ pub(super) const MOST_ELEMENTS: usize = 64;
 
 /// A tensor of at most [`MOST_ELEMENTS`] integers, in row-major order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Integers {
+pub struct Integers {
     dims: Vec<usize>,
     elements: Vec<Option<Size>>,
 }
 
 impl Integers {
     /// A tensor, if it is small enough and `dims` fit the elements.
-    pub fn new(dims: Vec<usize>, elements: Vec<Option<Size>>) -> Option<Integers> {
+    pub(super) fn new(dims: Vec<usize>, elements: Vec<Option<Size>>) -> Option<Integers> {
         let count = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))?;
         (count == elements.len() && count <= MOST_ELEMENTS).then_some(Integers { dims, elements })
     }
 
     /// A list.
-    pub fn list(elements: Vec<Option<Size>>) -> Option<Integers> {
+    pub(super) fn list(elements: Vec<Option<Size>>) -> Option<Integers> {
         Integers::new(vec![elements.len()], elements)
+    }
+
+    /// Its shape.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
     }
 
     /// The elements; `None` where one is not known.

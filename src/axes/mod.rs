@@ -37,10 +37,11 @@ mod tests;
 
 pub use dimension::{Dimension, Factor, Joined, Origin, display_shape};
 pub use inputs::InputLabels;
+pub use integers::Integers;
 pub use label::{Label, Labels};
 pub(crate) use note::labelling;
 pub use note::{AxesError, Note};
-pub use size::{Bindings, Size};
+pub use size::{Bindings, Size, Term};
 
 use crate::graph::{ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::DataType;
@@ -56,6 +57,7 @@ pub struct Axes {
     opaque: Vec<OpaqueOperator>,
     opaque_nodes: HashSet<NodeId>,
     notes: Vec<Note>,
+    contradicted: bool,
     symbols: BTreeSet<String>,
 }
 
@@ -63,6 +65,7 @@ pub struct Axes {
 struct Known {
     shape: Option<Vec<Dimension>>,
     element: Option<DataType>,
+    integers: Option<Integers>,
 }
 
 /// An operator that left outputs without labels.
@@ -132,6 +135,11 @@ impl Axes {
         self.facts.get(value.index())?.element
     }
 
+    /// The elements of `value`, where it is a small tensor of integers such as the target of a `Reshape`.
+    pub fn integers(&self, value: ValueId) -> Option<&Integers> {
+        self.facts.get(value.index())?.integers.as_ref()
+    }
+
     /// Operators that left outputs without labels, by domain and name.
     pub fn opaque(&self) -> &[OpaqueOperator] {
         &self.opaque
@@ -145,6 +153,11 @@ impl Axes {
     /// Inputs and shapes that were not understood.
     pub fn notes(&self) -> &[Note] {
         &self.notes
+    }
+
+    /// Whether the file declares another size somewhere than was found. One of the two is wrong, and so may others be.
+    pub fn is_contradicted(&self) -> bool {
+        self.contradicted
     }
 
     /// The names that sizes of the inputs have, such as `batch`: what [`Bindings`] can bind.
@@ -250,6 +263,7 @@ fn push(
         applied.record(graph, node, &mut facts);
     }
     let mut notes = inputs.notes.clone();
+    let contradicted = disagreement.is_some();
     notes.extend(disagreement);
     notes.extend(dispute.map(|(mut note, more)| {
         if more > 0 {
@@ -270,6 +284,7 @@ fn push(
         .map(|fact| Known {
             shape: fact.shape,
             element: fact.element,
+            integers: fact.integers,
         })
         .collect();
     (
@@ -279,6 +294,7 @@ fn push(
             opaque: opaque.collect(),
             opaque_nodes,
             notes,
+            contradicted,
             symbols,
         },
     )

@@ -1,6 +1,6 @@
 //! Integer polynomials in named sizes: the arithmetic behind [`super::Size`].
 
-use super::size::{Bindings, Size};
+use super::size::{Bindings, Size, Term};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -95,6 +95,21 @@ impl Polynomial {
             1 => self.0.get(&Monomial::default()).copied(),
             _ => None,
         }
+    }
+
+    /// What it is the sum of, where it is made of numbers and symbols alone.
+    pub(super) fn terms(&self) -> Option<Vec<Term>> {
+        let term = |(monomial, coefficient): (&Monomial, &i128)| {
+            let powers = monomial.0.iter().map(|(atom, power)| match atom {
+                Atom::Symbol(name) => Some((name.to_string(), *power)),
+                Atom::Quotient(..) | Atom::Unknown(_) => None,
+            });
+            Some(Term {
+                coefficient: i64::try_from(*coefficient).ok()?,
+                powers: powers.collect::<Option<Vec<_>>>()?,
+            })
+        };
+        self.0.iter().map(term).collect()
     }
 
     pub(super) fn is_too_long(&self) -> bool {

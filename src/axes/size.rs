@@ -21,6 +21,15 @@ enum Form {
     Symbolic(Arc<Polynomial>),
 }
 
+/// A number times a product of powers of symbols.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// The number.
+    pub coefficient: i64,
+    /// Symbols and their powers, from 1.
+    pub powers: Vec<(String, u32)>,
+}
+
 /// Numbers for the symbols of sizes, for example `{batch: 2}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
@@ -169,6 +178,18 @@ impl Size {
         }
     }
 
+    /// The sum of products that it is: coefficients and powers of symbols, a plain number being a product of no symbols.
+    /// `None` where something in it is not known, or is a quotient.
+    pub fn terms(&self) -> Option<Vec<Term>> {
+        match &self.0 {
+            Form::Number(value) => Some(vec![Term {
+                coefficient: i64::try_from(*value).ok()?,
+                powers: Vec::new(),
+            }]),
+            Form::Symbolic(polynomial) => polynomial.terms(),
+        }
+    }
+
     /// Calls `visit` with the name of every symbol in it.
     pub fn symbols(&self, visit: &mut dyn FnMut(&str)) {
         if let Form::Symbolic(polynomial) = &self.0 {
@@ -271,6 +292,17 @@ mod tests {
         );
         assert_eq!((&batch() - &Size::number(2)).to_string(), "batch-2");
         assert_eq!((&batch() * &batch()).to_string(), "batch^2");
+    }
+
+    #[test]
+    fn terms_are_what_a_size_is_the_sum_of() {
+        let size = &(&(&batch() * &batch()) * &Size::number(3)) - &Size::number(2);
+        let terms = size.terms().unwrap();
+        assert_eq!(terms.len(), 2);
+        assert!(terms.contains(&Term { coefficient: 3, powers: vec![("batch".to_owned(), 2)] }));
+        assert!(terms.contains(&Term { coefficient: -2, powers: Vec::new() }));
+        assert_eq!(batch().divide_down(&Size::number(2)).terms(), None);
+        assert_eq!(Size::unknown().terms(), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::attention::Sites;
 use crate::axes::{Axes, Dimension, InputLabels, Label, Labels};
 use crate::graph::{Flattened, ModelGraph, flatten};
 use crate::onnx::Model;
-use crate::rewrite::{Patched, Wide, refuse_patched, select_beside, switch_wide};
+use crate::rewrite::{Patched, Wide, refuse_patched, select_beside, switch_wide, write_known_sizes};
 use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rule, Rules, propose};
 use crate::schedule::Schedule;
 use std::path::Path;
@@ -197,7 +197,11 @@ pub fn patched(
         }
     }
     let report = caches.fit(&mut choices, &analysis, rules, terminal)?;
-    let mut result = match switch_wide(analysis.model, &choices, &wide, rules, &caches.switch_options()) {
+    let mut model = analysis.model;
+    if let Err(error) = write_known_sizes(&mut model.graph, &analysis.axes) {
+        return Err(refuse(error.into()));
+    }
+    let mut result = match switch_wide(model, &choices, &wide, rules, &caches.switch_options()) {
         Ok(result) => result,
         Err(error) => return Err(Failure::of(path, Failure::rewrite)(error)),
     };

@@ -23,7 +23,8 @@ Examples:
   pab-patch model.onnx --rules rules.yaml -o out
   pab-patch inspect model.onnx --html model.html
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
-  pab-patch compare model.onnx --rules latte -o comparison";
+  pab-patch compare model.onnx --rules latte -o comparison
+  pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32";
 
 /// Makes exported diffusion transformers (.onnx) faster by Pyramid Attention Broadcast.
 ///
@@ -82,6 +83,34 @@ pub struct RulesOptions {
     /// the rules say under `inputs`
     #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
     pub axes: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub struct SeveralRulesOptions {
+    /// Rules: a file, or a preset's name (may be given several times: all are compared with the same clips of the original,
+    /// each in a folder of its own) [default: pab]
+    #[arg(long, value_name = "FILE|PRESET")]
+    pub rules: Vec<String>,
+    /// Meaning of an input's axes where it cannot be told, such as x=batch,channels,frames,height,width; goes before what
+    /// the rules say under `inputs`
+    #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
+    pub axes: Vec<(String, String)>,
+}
+
+impl SeveralRulesOptions {
+    /// Each for itself; at least one.
+    pub fn each(&self) -> Vec<RulesOptions> {
+        let named = self.rules.iter().cloned().map(Some);
+        let mut each: Vec<Option<String>> = named.collect();
+        if each.is_empty() {
+            each.push(None);
+        }
+        let options = |rules| RulesOptions {
+            rules,
+            axes: self.axes.clone(),
+        };
+        each.into_iter().map(options).collect()
+    }
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -311,7 +340,7 @@ pub struct CompareOptions {
     /// The exported model, not patched
     pub model: PathBuf,
     #[command(flatten)]
-    pub rules: RulesOptions,
+    pub rules: SeveralRulesOptions,
     #[command(flatten)]
     pub caches: CacheOptions,
     #[command(flatten)]
@@ -333,7 +362,7 @@ pub struct CompareOptions {
     /// How the patched model is run
     #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
     pub form: FormChoice,
-    /// Folder for the patched model, the animation and the figures
+    /// Folder for the patched model, the animation and the figures; with several rules, for a folder of each
     #[arg(short, long, value_name = "DIR", default_value = "comparison")]
     pub output: PathBuf,
 }

@@ -24,8 +24,10 @@ struct Report {
     openings: usize,
     /// The original model.
     original: Distribution,
-    /// The patched model with nothing broadcast.
+    /// The patched model in a run that broadcasts nothing, and so keeps no cache.
     computing: Distribution,
+    /// The patched model in a step that computes everything and keeps it for later broadcasts.
+    keeping: Distribution,
     /// The patched model with everything broadcast.
     broadcasting: Distribution,
     /// A static graph from which everything that is broadcast was taken out.
@@ -37,6 +39,8 @@ struct Report {
 struct Ratios {
     /// Patched with nothing broadcast over original: what the switches cost.
     computing_over_original: f64,
+    /// A step that also keeps every cache over original.
+    keeping_over_original: f64,
     /// Patched with everything broadcast over the static graph without the modules.
     broadcasting_over_removed: f64,
     /// Original over patched with everything broadcast: how much faster the fastest step is.
@@ -107,9 +111,10 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     let distribution =
         |times: &[f64]| Distribution::of(times).ok_or_else(|| Failure::Usage("--rounds must be at least 1".to_owned()));
     let removed = distribution(times.removed.first().map_or(&[][..], Vec::as_slice))?;
-    let [original, computing, broadcasting] = [
+    let [original, computing, keeping, broadcasting] = [
         distribution(&times.original)?,
         distribution(&times.computing)?,
+        distribution(&times.keeping)?,
         distribution(&times.broadcasting)?,
     ];
     let report = Report {
@@ -120,12 +125,14 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         openings,
         ratios: Ratios {
             computing_over_original: computing.median / original.median,
+            keeping_over_original: keeping.median / original.median,
             broadcasting_over_removed: broadcasting.median / removed.median,
             original_over_broadcasting: original.median / broadcasting.median,
         },
         removed,
         original,
         computing,
+        keeping,
         broadcasting,
     };
     terminal.result(&report, || text(&report, terminal))
@@ -142,6 +149,7 @@ fn text(report: &Report, terminal: &Terminal) -> String {
     for (name, times) in [
         ("original", &report.original),
         ("patched, nothing broadcast", &report.computing),
+        ("patched, everything computed and kept", &report.keeping),
         ("patched, everything broadcast", &report.broadcasting),
         ("static graph without the modules", &report.removed),
     ] {
@@ -151,6 +159,7 @@ fn text(report: &Report, terminal: &Terminal) -> String {
     let ratios = &report.ratios;
     format!(
         "{}\nRatios of medians over {} rounds, models opened {}\n  nothing broadcast / original           {:.3}\n  \
+         computed and kept / original           {:.3}\n  \
          everything broadcast / without modules {:.3}\n  original / everything broadcast        {}\n",
         table.render(terminal.table_style()),
         report.rounds,
@@ -160,6 +169,7 @@ fn text(report: &Report, terminal: &Terminal) -> String {
             format!("{} times", report.openings)
         },
         ratios.computing_over_original,
+        ratios.keeping_over_original,
         ratios.broadcasting_over_removed,
         number::ratio(ratios.original_over_broadcasting),
     )

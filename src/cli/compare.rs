@@ -1,30 +1,32 @@
 //! `pab-patch compare`: the same clips by original and patched model, with times and quality.
 
 use super::Failure;
-use super::args::{CompareOptions, FormChoice};
+use super::args::{CompareOptions, FormChoice, RulesOptions};
 use super::caches::{CacheReport, CacheSettings};
 use super::course::Course;
 use super::patch::{Order, Request, Written, patch};
+use super::removed_work::RemovedWork;
 use super::run::picture;
 use super::session::{
     Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler, variant_generator,
 };
 use super::terminal::Terminal;
-use super::variants::{Values, Variants};
+use super::variants::Values;
 use crate::generation::{Clip, Conditioning, Generator};
 use crate::quality::{compare, to_unit_range};
 use crate::report::{
     Comparison, Facts, FilePath, FramesPerSecond, Measured, MeasuredClip, Pair, RuleFigures, RunFacts, RuntimeFacts,
-    median_of_ratios, write_json, write_pairs,
+    side_by_side, write_json, write_pairs,
 };
+use crate::rules::DEFAULT_PRESET;
 use crate::runtime::{Library, Provider};
 use crate::sampler::{SchedulerConfig, noise};
 use ndarray::ArrayD;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// What `--json` prints: the figures, and what was written.
+/// What `--json` prints of one set of rules: the figures, and what was written.
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
@@ -37,6 +39,23 @@ struct Report<'a> {
     animation: Option<FilePath>,
     /// The same figures as a file.
     figures: FilePath,
+}
+
+/// What `--json` prints, and what `comparisons.json` holds, where there are several sets of rules.
+#[derive(Serialize)]
+struct Reports<'a> {
+    comparisons: &'a [Report<'a>],
+}
+
+/// A model that was patched by one set of rules, and its clips.
+struct Candidate {
+    /// Where its files go.
+    folder: PathBuf,
+    written: Written,
+    generator: Generator,
+    work: RemovedWork,
+    clips: Vec<MeasuredClip>,
+    pictures: Vec<Both>,
 }
 
 /// A clip by both models.
@@ -65,64 +84,148 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
             sampling,
         )?;
     }
-    let mut sizes = super::args::sizes(&sampling.sizes);
-    sizes
-        .entry("batch".to_owned())
-        .or_insert(if sampling.guidance == 1.0 { 1 } else { 2 });
-    let course = Course::Timesteps(timesteps.clone());
-    let request = Request {
-        model: &options.model,
-        rules: &options.rules,
-        caches: CacheSettings {
-            options: &options.caches,
-            sizes: sizes.into_iter().collect(),
-        },
-        output: &options.output,
-        order: Order::new(&course, options.drive.into()),
-    };
-    let written = patch(&request, terminal)?;
+    let several = options.rules.each();
+    let folders = folders(&options.output, &several)?;
+    let mut written = Vec::with_capacity(several.len());
+    for (rules, folder) in several.iter().zip(&folders) {
+        written.push(patched(options, rules, folder, &timesteps, terminal)?);
+    }
     let library = library(&options.session, terminal)?;
     let mut original = generator(&options.model, &options.session, sampling, terminal)?;
-    let mut patched = match options.form {
-        FormChoice::Switch => generator(&written.model, &options.session, sampling, terminal)?,
-        FormChoice::Variants => variant_generator(&written.model, &options.session, sampling, &timesteps, terminal)?,
-    };
+    let values = values(options, &original, &prompts)?;
+    let mut candidates = Vec::with_capacity(written.len());
+    for (written, folder) in written.into_iter().zip(folders) {
+        let schedule = written.plan.schedule(&timesteps);
+        let work = RemovedWork::measure(&options.model, &written, &schedule, &options.session, &values, terminal)?;
+        let generator = match options.form {
+            FormChoice::Switch => generator(&written.model, &options.session, sampling, terminal)?,
+            FormChoice::Variants => {
+                variant_generator(&written.model, &options.session, sampling, &timesteps, terminal)?
+            }
+        };
+        candidates.push(Candidate {
+            folder,
+            written,
+            generator,
+            work,
+            clips: Vec::with_capacity(options.clips),
+            pictures: Vec::with_capacity(options.clips),
+        });
+    }
+    clips(options, &config, &prompts, &mut original, &mut candidates, terminal)?;
 
-    let shares = shares(options, &written, &original, &prompts, terminal)?;
-    let (clips, pictures) = clips(options, &config, &prompts, &mut original, &mut patched, terminal)?;
-    let facts = facts(options, &written, &library, &original, &config, &timesteps, &shares)?;
-    let comparison = Comparison::new(facts, clips)?;
-
-    let figures = options.output.join("figures.json");
-    write_json(&figures, &comparison)?;
-    let animation = animation(options, &pictures, rate)?;
-    let report = Report {
-        comparison: &comparison,
-        caches: &written.caches,
-        patched_file: written.model.as_path().into(),
-        animation: animation.map(FilePath::from),
-        figures: figures.into(),
-    };
-    terminal.result(&report, || {
-        let mut text = comparison.render(terminal.table_style());
-        text.push_str(&format!("\nPatched model  {}\n", report.patched_file.display()));
-        if let Some(animation) = &report.animation {
-            text.push_str(&format!("Animation      {}\n", animation.display()));
+    let mut comparisons = Vec::with_capacity(candidates.len());
+    for candidate in &mut candidates {
+        let facts = facts(options, candidate, &library, &original, &config, &timesteps)?;
+        let clips = std::mem::take(&mut candidate.clips);
+        comparisons.push(Comparison::new(facts, clips, candidate.work.allowed)?);
+    }
+    let mut reports = Vec::with_capacity(candidates.len());
+    for (candidate, comparison) in candidates.iter().zip(&comparisons) {
+        reports.push(report(options, candidate, comparison, rate)?);
+    }
+    if let [report] = reports.as_slice() {
+        return terminal.result(report, || text(report, terminal));
+    }
+    let reports = Reports { comparisons: &reports };
+    let file = options.output.join("comparisons.json");
+    write_json(&file, &reports)?;
+    terminal.result(&reports, || {
+        let mut text = String::new();
+        for report in reports.comparisons {
+            text.push_str(&self::text(report, terminal));
+            text.push('\n');
         }
-        text.push_str(&format!("Figures        {}\n", report.figures.display()));
+        text.push_str(&side_by_side(&comparisons, terminal.table_style()));
+        text.push_str(&format!("\nFigures        {}\n", file.display()));
         text
     })
 }
 
-/// Generates every clip by both models, in alternating order, so that a drift of the machine's speed cancels out.
+/// The folder of each set of rules: the output folder for a single one, else one below it by the rules' name.
+fn folders(output: &Path, several: &[RulesOptions]) -> Result<Vec<PathBuf>, Failure> {
+    if several.len() == 1 {
+        return Ok(vec![output.to_owned()]);
+    }
+    let mut folders: Vec<PathBuf> = Vec::with_capacity(several.len());
+    for rules in several {
+        let named = rules.rules.as_deref().unwrap_or(DEFAULT_PRESET);
+        let folder = output.join(Path::new(named).file_stem().unwrap_or(named.as_ref()));
+        if folders.contains(&folder) {
+            return Err(Failure::Usage(format!(
+                "--rules {named}: other rules have that name too, and each set gets a folder by its name; rename the file"
+            )));
+        }
+        folders.push(folder);
+    }
+    Ok(folders)
+}
+
+/// Patches the model by one set of rules.
+fn patched(
+    options: &CompareOptions,
+    rules: &RulesOptions,
+    folder: &Path,
+    timesteps: &[f64],
+    terminal: &Terminal,
+) -> Result<Written, Failure> {
+    let mut sizes = super::args::sizes(&options.sampling.sizes);
+    sizes
+        .entry("batch".to_owned())
+        .or_insert(if options.sampling.guidance == 1.0 { 1 } else { 2 });
+    let course = Course::Timesteps(timesteps.to_vec());
+    let request = Request {
+        model: &options.model,
+        rules,
+        caches: CacheSettings {
+            options: &options.caches,
+            sizes: sizes.into_iter().collect(),
+        },
+        output: folder,
+        order: Order::new(&course, options.drive.into()),
+    };
+    patch(&request, terminal)
+}
+
+/// Writes the figures and the animation of one set of rules.
+fn report<'a>(
+    options: &CompareOptions,
+    candidate: &'a Candidate,
+    comparison: &'a Comparison,
+    rate: FramesPerSecond,
+) -> Result<Report<'a>, Failure> {
+    let figures = candidate.folder.join("figures.json");
+    write_json(&figures, comparison)?;
+    let animation = animation(&candidate.folder, &candidate.pictures, rate, options.sampling.scale)?;
+    Ok(Report {
+        comparison,
+        caches: &candidate.written.caches,
+        patched_file: candidate.written.model.as_path().into(),
+        animation: animation.map(FilePath::from),
+        figures: figures.into(),
+    })
+}
+
+fn text(report: &Report<'_>, terminal: &Terminal) -> String {
+    let mut text = report.comparison.render(terminal.table_style());
+    text.push_str(&format!("\nPatched model  {}\n", report.patched_file.display()));
+    if let Some(animation) = &report.animation {
+        text.push_str(&format!("Animation      {}\n", animation.display()));
+    }
+    text.push_str(&format!("Figures        {}\n", report.figures.display()));
+    text
+}
+
+/// Generates every clip by all models, in an order that changes from clip to clip, so that a drift of the machine's speed
+/// cancels out.
 fn clips(
     options: &CompareOptions,
     config: &SchedulerConfig,
     prompts: &Prompts,
     original: &mut Generator,
-    patched: &mut Generator,
+    candidates: &mut [Candidate],
     terminal: &Terminal,
-) -> Result<(Vec<MeasuredClip>, Vec<Both>), Failure> {
+) -> Result<(), Failure> {
     let sampling = &options.sampling;
     let shape = clip_shape(&options.model, original, sampling)?;
     // The first runs of a session are slower: memory is allocated and weights are read from the disk.
@@ -132,58 +235,58 @@ fn clips(
         prompt(options, prompts, 0).as_deref(),
         sampling,
     )?;
-    for generator in [&mut *original, &mut *patched] {
+    let patched = candidates.iter_mut().map(|candidate| &mut candidate.generator);
+    for generator in std::iter::once(&mut *original).chain(patched) {
         let mut scheduler = config.scheduler(sampling.steps)?;
         generator
             .warm_up(scheduler.as_mut(), noise(&shape, 0)?, &first)
             .map_err(Failure::of(&options.model, Failure::generation))?;
     }
-    let bar = terminal.steps("generating", options.clips * 2 * sampling.steps);
-    let mut measured = Vec::with_capacity(options.clips);
-    let mut pictures = Vec::with_capacity(options.clips);
+    let models = candidates.len() + 1;
+    let bar = terminal.steps("generating", options.clips * models * sampling.steps);
     for index in 0..options.clips {
         let seed = options.seed.wrapping_add(index as u64);
         let prompt = prompt(options, prompts, index);
         let conditioning = conditioning(&options.model, prompts, prompt.as_deref(), sampling)?;
         let noise = noise(&shape, seed)?;
-        let one = |generator: &mut Generator| {
+        let mut made: Vec<Option<Clip>> = vec![None; models];
+        for turn in 0..models {
+            let model = (index + turn) % models;
+            let generator = match model.checked_sub(1).and_then(|place| candidates.get_mut(place)) {
+                Some(candidate) => &mut candidate.generator,
+                None => &mut *original,
+            };
             let mut scheduler = config.scheduler(sampling.steps)?;
-            generate(
-                options,
-                generator,
-                scheduler.as_mut(),
-                noise.clone(),
-                &conditioning,
-                &mut || bar.inc(1),
-            )
-        };
-        let (by_original, by_patched) = if index % 2 == 0 {
-            let first = one(original)?;
-            (first, one(patched)?)
-        } else {
-            let first = one(patched)?;
-            (one(original)?, first)
-        };
-        let both = Both {
-            original: to_unit_range(by_original.sample.view()),
-            patched: to_unit_range(by_patched.sample.view()),
-            caption: prompt.clone().unwrap_or_else(|| format!("seed {seed}")),
-        };
-        let quality = match (picture(&both.original), picture(&both.patched)) {
-            (Some(original), Some(patched)) => Some(compare(original, patched)?),
-            _ => None,
-        };
-        measured.push(MeasuredClip {
-            seed,
-            prompt,
-            original: times(&by_original),
-            patched: times(&by_patched),
-            quality,
-        });
-        pictures.push(both);
+            let (noise, done) = (noise.clone(), &mut || bar.inc(1));
+            let clip = generate(options, generator, scheduler.as_mut(), noise, &conditioning, done)?;
+            if let Some(place) = made.get_mut(model) {
+                *place = Some(clip);
+            }
+        }
+        let mut made = made.into_iter().flatten();
+        let Some(by_original) = made.next() else { continue };
+        for (candidate, by_patched) in candidates.iter_mut().zip(made) {
+            let both = Both {
+                original: to_unit_range(by_original.sample.view()),
+                patched: to_unit_range(by_patched.sample.view()),
+                caption: prompt.clone().unwrap_or_else(|| format!("seed {seed}")),
+            };
+            let quality = match (picture(&both.original), picture(&both.patched)) {
+                (Some(original), Some(patched)) => Some(compare(original, patched)?),
+                _ => None,
+            };
+            candidate.clips.push(MeasuredClip {
+                seed,
+                prompt: prompt.clone(),
+                original: times(&by_original),
+                patched: times(&by_patched),
+                quality,
+            });
+            candidate.pictures.push(both);
+        }
     }
     bar.finish_and_clear();
-    Ok((measured, pictures))
+    Ok(())
 }
 
 fn generate(
@@ -215,15 +318,8 @@ fn times(clip: &Clip) -> Measured {
     }
 }
 
-/// For each rule, the share of a step's time that goes when its modules are taken out of the graph: measured.
-fn shares(
-    options: &CompareOptions,
-    written: &Written,
-    original: &Generator,
-    prompts: &Prompts,
-    terminal: &Terminal,
-) -> Result<Vec<f64>, Failure> {
-    const ROUNDS: usize = 20;
+/// What single steps are timed with.
+fn values(options: &CompareOptions, original: &Generator, prompts: &Prompts) -> Result<Values, Failure> {
     let sampling = &options.sampling;
     let conditioning = conditioning(
         &options.model,
@@ -231,50 +327,29 @@ fn shares(
         prompt(options, prompts, 0).as_deref(),
         sampling,
     )?;
-    let sizes = {
-        let mut sizes = super::args::sizes(&sampling.sizes);
-        sizes.entry("batch".to_owned()).or_insert(conditioning.copies());
-        if let Some(tokens) = conditioning.prompt.as_ref().map(|prompt| prompt.nrows())
-            && let Some(port) = &original.roles().text
-            && let Some(symbol) = port.symbols.get(1).filter(|symbol| !symbol.is_empty())
-        {
-            sizes.entry(symbol.clone()).or_insert(tokens);
-        }
-        sizes
-    };
-    let rules = written.plan.rules.len();
-    let sets: Vec<Vec<bool>> = (0..rules)
-        .map(|rule| (0..rules).map(|other| other == rule).collect())
-        .collect();
-    let values = Values {
+    let mut sizes = super::args::sizes(&sampling.sizes);
+    sizes.entry("batch".to_owned()).or_insert(conditioning.copies());
+    if let Some(tokens) = conditioning.prompt.as_ref().map(|prompt| prompt.nrows())
+        && let Some(port) = &original.roles().text
+        && let Some(symbol) = port.symbols.get(1).filter(|symbol| !symbol.is_empty())
+    {
+        sizes.entry(symbol.clone()).or_insert(tokens);
+    }
+    Ok(Values {
         sizes,
         given: conditioning.inputs,
-    };
-    let mut variants = Variants::open(
-        &options.model,
-        written,
-        &options.session,
-        &sets,
-        &values,
-        false,
-        terminal,
-    )?;
-    let times = variants.time(ROUNDS, "timing single rules", terminal)?;
-    // Ratios within a round, where the machine was in one state, and their median: robust against what else it does.
-    let share =
-        |removed: &Vec<f64>| median_of_ratios(removed, &times.original).map_or(0.0, |left| (1.0 - left).max(0.0));
-    Ok(times.removed.iter().map(share).collect())
+    })
 }
 
 fn facts(
     options: &CompareOptions,
-    written: &Written,
+    candidate: &Candidate,
     library: &Library,
     original: &Generator,
     config: &SchedulerConfig,
     timesteps: &[f64],
-    shares: &[f64],
 ) -> Result<Facts, Failure> {
+    let (written, shares) = (&candidate.written, &candidate.work.shares);
     let plan = &written.plan;
     let schedule = plan.schedule(timesteps);
     let rules = plan.rules.iter().enumerate().map(|(index, rule)| {
@@ -320,7 +395,12 @@ fn facts(
     })
 }
 
-fn animation(options: &CompareOptions, pictures: &[Both], rate: FramesPerSecond) -> Result<Option<PathBuf>, Failure> {
+fn animation(
+    folder: &Path,
+    pictures: &[Both],
+    rate: FramesPerSecond,
+    scale: u32,
+) -> Result<Option<PathBuf>, Failure> {
     let pairs: Option<Vec<Pair<'_>>> = pictures
         .iter()
         .map(|both| {
@@ -332,7 +412,7 @@ fn animation(options: &CompareOptions, pictures: &[Both], rate: FramesPerSecond)
         })
         .collect();
     let Some(pairs) = pairs else { return Ok(None) };
-    let path = options.output.join("comparison.gif");
-    write_pairs(&path, &pairs, rate, options.sampling.scale)?;
+    let path = folder.join("comparison.gif");
+    write_pairs(&path, &pairs, rate, scale)?;
     Ok(Some(path))
 }

@@ -15,6 +15,7 @@ mod failure;
 mod folder;
 mod inspect;
 mod patch;
+mod removed_work;
 mod run;
 mod session;
 mod setup;

@@ -11,6 +11,7 @@ use crate::onnx::{Model, SaveOptions};
 use crate::rewrite::without;
 use crate::runtime::{Denoiser, ElementType, Feedback, Port, Session, Tensor};
 use crate::sampler::noise;
+use crate::schedule::Schedule;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
@@ -41,8 +42,10 @@ pub struct Values {
 pub struct Times {
     /// The original model.
     pub original: Vec<f64>,
-    /// The patched model with nothing broadcast.
+    /// The patched model in a run that broadcasts nothing, and so keeps no cache.
     pub computing: Vec<f64>,
+    /// The patched model in a step that computes everything and keeps it for later broadcasts.
+    pub keeping: Vec<f64>,
     /// The patched model with everything broadcast.
     pub broadcasting: Vec<f64>,
     /// The static graphs, one a set.
@@ -54,6 +57,7 @@ impl Times {
     pub fn extend(&mut self, other: Times) {
         self.original.extend(other.original);
         self.computing.extend(other.computing);
+        self.keeping.extend(other.keeping);
         self.broadcasting.extend(other.broadcasting);
         self.removed.resize_with(other.removed.len(), Vec::new);
         for (times, more) in self.removed.iter_mut().zip(other.removed) {
@@ -144,24 +148,49 @@ impl Variants {
     /// Times `rounds` rounds. Each runs every variant once; every other round runs them in reverse, so that neither a
     /// drift of the machine's speed nor what stood before favours one.
     pub fn time(&mut self, rounds: usize, what: &str, terminal: &Terminal) -> Result<Times, Failure> {
+        self.time_those(|_| true, rounds, what, terminal)
+    }
+
+    /// The same without the patched model: original and static graphs.
+    pub fn time_removed(&mut self, rounds: usize, what: &str, terminal: &Terminal) -> Result<Times, Failure> {
+        self.time_those(|variant| !matches!(variant, 1 | 2), rounds, what, terminal)
+    }
+
+    fn time_those(
+        &mut self,
+        wanted: fn(&usize) -> bool,
+        rounds: usize,
+        what: &str,
+        terminal: &Terminal,
+    ) -> Result<Times, Failure> {
         let computing = vec![false; self.broadcasting.len()];
-        let variants = 3 + self.removed.len();
-        let mut patched = [Vec::with_capacity(rounds), Vec::with_capacity(rounds)];
-        let bar = terminal.steps(what, (rounds + 1) * variants);
+        let variants: Vec<usize> = (0..3 + self.removed.len()).filter(wanted).collect();
+        let nothing = Schedule::from_flags(computing.len(), &vec![computing.clone(); 2]);
+        let mut times = Times::default();
+        let bar = terminal.steps(what, (rounds + 1) * variants.len());
         // Round 0 warms up.
         for round in 0..=rounds {
-            let mut order: Vec<usize> = (0..variants).collect();
+            let mut order = variants.clone();
             if round % 2 == 1 {
                 order.reverse();
             }
             for variant in order {
                 match variant {
                     0 => self.original.time(&[], round > 0)?,
-                    1 | 2 => {
-                        let flags = if variant == 1 { &computing } else { &self.broadcasting };
-                        let milliseconds = self.patched.step(flags)?;
+                    1 => {
+                        self.patched.denoiser.begin(&nothing)?;
+                        let computed = self.patched.step(&computing)?;
                         if round > 0 {
-                            patched[variant - 1].push(milliseconds);
+                            times.computing.push(computed);
+                        }
+                    }
+                    // A step behind the end of that run: from here on the caches are kept.
+                    2 => {
+                        let kept = self.patched.step(&computing)?;
+                        let broadcast = self.patched.step(&self.broadcasting)?;
+                        if round > 0 {
+                            times.keeping.push(kept);
+                            times.broadcasting.push(broadcast);
                         }
                     }
                     _ => self.removed[variant - 3].time(&[], round > 0)?,
@@ -170,13 +199,9 @@ impl Variants {
             }
         }
         bar.finish_and_clear();
-        let [computing, broadcasting] = patched;
-        Ok(Times {
-            original: self.original.milliseconds.clone(),
-            computing,
-            broadcasting,
-            removed: self.removed.iter().map(|timed| timed.milliseconds.clone()).collect(),
-        })
+        times.original.clone_from(&self.original.milliseconds);
+        times.removed = self.removed.iter().map(|timed| timed.milliseconds.clone()).collect();
+        Ok(times)
     }
 }
 

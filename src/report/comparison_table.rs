@@ -3,7 +3,7 @@
 use super::comparison::{Comparison, VariantFigures};
 use super::number::{decibels, milliseconds, percent, ratio, similarity};
 use super::table::{Alignment, Table, TableStyle};
-use crate::quality::Spread;
+use crate::quality::{QualitySummary, Spread};
 use crate::rules::Action;
 
 impl Comparison {
@@ -142,6 +142,49 @@ impl Comparison {
         }
         text
     }
+}
+
+/// Several comparisons with the same clips of the original: a line each.
+pub fn side_by_side(comparisons: &[Comparison], style: TableStyle) -> String {
+    let mut table = Table::new([
+        ("rules", Alignment::Left),
+        ("clip, median", Alignment::Right),
+        ("speed-up", Alignment::Right),
+        ("quartiles", Alignment::Right),
+        ("allowed", Alignment::Right),
+        ("PSNR, mean", Alignment::Right),
+        ("worst", Alignment::Right),
+        ("SSIM, mean", Alignment::Right),
+        ("worst", Alignment::Right),
+    ]);
+    let none = || "–".to_owned();
+    if let Some(first) = comparisons.first() {
+        let mut original = vec![
+            "original".to_owned(),
+            milliseconds(first.original.clip_milliseconds.median),
+        ];
+        original.extend((0..7).map(|_| none()));
+        table.row(original);
+    }
+    for comparison in comparisons {
+        let speed_up = &comparison.speed_up;
+        let quality = comparison.quality.as_ref();
+        let shown = |value: fn(&QualitySummary) -> Option<f64>, show: fn(Option<f64>) -> String| {
+            quality.map_or_else(none, |quality| show(value(quality)))
+        };
+        table.row([
+            comparison.facts.rules_from.clone(),
+            milliseconds(comparison.patched.clip_milliseconds.median),
+            ratio(speed_up.median_of_ratios),
+            format!("{} – {}", ratio(speed_up.lower_quartile), ratio(speed_up.upper_quartile)),
+            speed_up.allowed.map_or_else(none, ratio),
+            shown(|quality| quality.psnr.mean, decibels),
+            shown(|quality| quality.psnr.min, decibels),
+            shown(|quality| quality.ssim.mean, similarity),
+            shown(|quality| quality.ssim.min, similarity),
+        ]);
+    }
+    table.render(style)
 }
 
 /// Seeds in words: `seeds 0 to 15` where they follow one another.

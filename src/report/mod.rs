@@ -22,8 +22,9 @@ pub use arrays::{Elements, read_array, read_matrix, write_arrays};
 pub use atomic::{Pending, write_atomically, write_json};
 pub use comparison::{
     ClipFigures, Comparison, Facts, Measured, MeasuredClip, RuleFigures, RunFacts, RuntimeFacts, SpeedUp,
-    VariantFigures, allowed_speed_up,
+    VariantFigures,
 };
+pub use comparison_table::side_by_side;
 pub use error::ReportError;
 pub use file_path::FilePath;
 pub use frames::write_frames;

@@ -15,6 +15,7 @@ mod error;
 mod forecast;
 mod guidance;
 mod index;
+mod known_sizes;
 mod memory;
 mod module;
 mod node;
@@ -36,6 +37,7 @@ pub use drive::{Drive, STEP_INPUT, drive_by_step};
 pub use error::RewriteError;
 pub use guidance::{GuidanceError, Halves};
 pub use index::{FedBack, VariantFile, VariantIndex};
+pub use known_sizes::write_known_sizes;
 pub use memory::{CacheMemory, RuleMemory};
 pub use plan::{
     CachePlan, CacheRole, DroppedSite, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan,

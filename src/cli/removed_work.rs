@@ -1,0 +1,65 @@
+//! The work that rules remove from a run, measured: times of static graphs without the modules that are broadcast.
+
+use super::Failure;
+use super::args::SessionOptions;
+use super::patch::Written;
+use super::terminal::Terminal;
+use super::variants::{Values, Variants};
+use crate::report::median_of_ratios;
+use crate::schedule::Schedule;
+use std::path::Path;
+
+/// Rounds in which each static graph is timed.
+const ROUNDS: usize = 16;
+/// Static graphs that are open at once: each may hold the weights.
+const OPEN_AT_ONCE: usize = 4;
+
+/// What rules remove.
+#[derive(Debug)]
+pub struct RemovedWork {
+    /// By rule, the share of a step's time that goes when its modules are taken out, 0 to 1.
+    pub shares: Vec<f64>,
+    /// The original's time over that of the static graphs which the steps of the run come to: the speed-up that would be
+    /// there if patching cost nothing.
+    pub allowed: Option<f64>,
+}
+
+impl RemovedWork {
+    /// Times the static graphs of each rule alone and of each set of rules that steps of `schedule` broadcast together.
+    pub fn measure(
+        original: &Path,
+        written: &Written,
+        schedule: &Schedule,
+        options: &SessionOptions,
+        values: &Values,
+        terminal: &Terminal,
+    ) -> Result<RemovedWork, Failure> {
+        let rules = written.plan.rules.len();
+        let alone = (0..rules).map(|rule| (0..rules).map(|other| other == rule).collect());
+        let mut sets: Vec<Vec<bool>> = alone.collect();
+        let of_run = schedule.distinct_sets();
+        for set in &of_run {
+            if !sets.contains(&set.flags) {
+                sets.push(set.flags.clone());
+            }
+        }
+        let mut left = Vec::with_capacity(sets.len());
+        for sets in sets.chunks(OPEN_AT_ONCE) {
+            let mut variants = Variants::open(original, written, options, sets, values, false, terminal)?;
+            let times = variants.time_removed(ROUNDS, "timing the removed work", terminal)?;
+            // Ratios within a round, where the machine was in one state, and their median: robust against what else it does.
+            let ratio = |removed: &Vec<f64>| median_of_ratios(removed, &times.original);
+            left.extend(times.removed.iter().map(ratio));
+        }
+        let steps = of_run.iter().map(|set| {
+            let place = sets.iter().position(|flags| *flags == set.flags)?;
+            Some(set.steps as f64 * left.get(place).copied().flatten()?)
+        });
+        let time: Option<f64> = steps.sum();
+        let shares = left.iter().take(rules);
+        Ok(RemovedWork {
+            shares: shares.map(|left| left.map_or(0.0, |left| (1.0 - left).max(0.0))).collect(),
+            allowed: time.filter(|time| *time > 0.0).map(|time| schedule.steps() as f64 / time),
+        })
+    }
+}

@@ -1,0 +1,423 @@
+//! Sizes that the axis analysis knows: written once instead of computed wherever an exporter asks for them.
+
+use super::build::Build;
+use crate::axes::{Axes, Integers, Size, Term};
+use crate::graph::{Graph, GraphError, Node, ValueId};
+use crate::onnx::messages::{AttributeProto, AttributeType, DataType, TensorProto};
+use std::collections::{BTreeMap, HashMap};
+
+/// Prefix of the names of what is added.
+const PREFIX: &str = "pab.size";
+
+/// Lets every `Reshape`, `Slice` and the like whose sizes are known read them from where they are stored, or computed once
+/// from the sizes of the inputs. What computed them before goes.
+///
+/// Exporters compute the target of each `Reshape` anew from the `Shape` of what is reshaped: several hundred small
+/// nodes in a model of some ten blocks, at each step. ONNX Runtime folds those that are numbers only where nothing
+/// beside them is open, and merges none that start from different tensors. The values stay the same, and so does all
+/// that is computed from them.
+///
+/// Nothing is done where the file declares other sizes than the analysis finds. Where several inputs name a size alike,
+/// it is read from the first of them.
+///
+/// Returns how many inputs of nodes were replaced.
+///
+/// # Errors
+/// [`GraphError::NameTaken`] where a name that begins with `pab.size` is taken.
+pub fn write_known_sizes(graph: &mut Graph, axes: &Axes) -> Result<usize, GraphError> {
+    if axes.is_contradicted() {
+        return Ok(0);
+    }
+    let sources = sources(graph, axes);
+    let mut wanted = Vec::new();
+    for (id, node) in graph.nodes() {
+        for slot in slots_of_sizes(node) {
+            let value = node.input(slot);
+            let known = value.and_then(|value| Known::of(graph, axes, &sources, value));
+            wanted.extend(known.map(|known| (id, slot, known)));
+        }
+    }
+    let mut written = Written {
+        build: Build::new(graph),
+        sources: &sources,
+        values: HashMap::new(),
+    };
+    for (node, slot, known) in &wanted {
+        let by = written.tensor(known)?;
+        written.build.graph.set_input(*node, *slot, by);
+    }
+    if !wanted.is_empty() {
+        graph.eliminate_dead_code();
+    }
+    Ok(wanted.len())
+}
+
+/// The inputs of operators that say what size or which part of the data is meant, from the first to the last.
+///
+/// What else reads sizes goes on to compute with them. A scale that is computed from a size, for one, must not become a
+/// number that ONNX Runtime could fuse with the product of queries and keys: that would round differently.
+const TAKE_SIZES: [(&str, usize, usize); 6] = [
+    ("Expand", 1, 1),
+    ("Pad", 1, 1),
+    ("Reshape", 1, 1),
+    ("Slice", 1, 4),
+    ("Split", 1, 1),
+    ("Tile", 1, 1),
+];
+
+fn slots_of_sizes(node: &Node) -> std::ops::Range<usize> {
+    let line = TAKE_SIZES.iter().find(|(operator, ..)| node.is(operator));
+    line.map_or(0..0, |(_, first, last)| *first..last + 1)
+}
+
+/// Where the size that a symbol stands for can be read: an input and the dimension.
+type Sources = BTreeMap<String, (ValueId, usize)>;
+
+/// The first dimension of an input for each symbol that is the size of one.
+fn sources(graph: &Graph, axes: &Axes) -> Sources {
+    let mut sources = BTreeMap::new();
+    for input in graph.inputs() {
+        for (dimension, size) in axes.sizes(input).unwrap_or_default().iter().enumerate() {
+            if let Some([Term { coefficient: 1, powers }]) = size.terms().as_deref()
+                && let [(symbol, 1)] = powers.as_slice()
+            {
+                sources.entry(symbol.clone()).or_insert((input, dimension));
+            }
+        }
+    }
+    sources
+}
+
+/// A tensor of sizes that can be written.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Known {
+    element_type: DataType,
+    dims: Vec<usize>,
+    elements: Vec<Size>,
+}
+
+impl Known {
+    fn of(graph: &Graph, axes: &Axes, sources: &Sources, value: ValueId) -> Option<Known> {
+        let element_type = axes.element_type(value)?;
+        if !matches!(element_type, DataType::Int64 | DataType::Int32) || graph.constant(value).is_some() {
+            return None;
+        }
+        let integers: &Integers = axes.integers(value)?;
+        let elements: Vec<Size> = integers.elements().iter().cloned().collect::<Option<_>>()?;
+        let can_be_written = |term: &Term| {
+            term.powers
+                .iter()
+                .all(|(symbol, power)| *power <= MOST_POWER && sources.contains_key(symbol))
+        };
+        let all = elements.iter().all(|size| match size.as_number() {
+            Some(_) => true,
+            None => size.terms().is_some_and(|terms| terms.iter().all(can_be_written)),
+        });
+        (all && integers.dims().len() <= 1 && !elements.is_empty()).then(|| Known {
+            element_type,
+            dims: integers.dims().to_vec(),
+            elements,
+        })
+    }
+}
+
+/// Higher powers of a size come from no model.
+const MOST_POWER: u32 = 4;
+
+/// What was written already.
+struct Written<'g> {
+    build: Build<'g>,
+    sources: &'g Sources,
+    values: HashMap<Known, ValueId>,
+}
+
+impl Written<'_> {
+    /// The tensor, stored or computed.
+    fn tensor(&mut self, wanted: &Known) -> Result<ValueId, GraphError> {
+        if let Some(value) = self.values.get(wanted) {
+            return Ok(*value);
+        }
+        let value = self.write(wanted)?;
+        self.values.insert(wanted.clone(), value);
+        Ok(value)
+    }
+
+    fn write(&mut self, wanted: &Known) -> Result<ValueId, GraphError> {
+        let numbers: Option<Vec<i64>> = wanted.elements.iter().map(Size::as_number).collect();
+        if let Some(numbers) = numbers {
+            return self.numbers(wanted, &numbers);
+        }
+        if wanted.element_type != DataType::Int64 {
+            let wide = Known {
+                element_type: DataType::Int64,
+                ..wanted.clone()
+            };
+            let wide = self.tensor(&wide)?;
+            let name = self.name();
+            return self.build.cast(wide, wanted.element_type, &name);
+        }
+        match (wanted.dims.as_slice(), wanted.elements.as_slice()) {
+            ([1], [size]) => self.size(size),
+            ([], [_]) => {
+                let list = self.tensor(&list(wanted.elements.clone()))?;
+                let shape = self.shape(&[])?;
+                let name = self.name();
+                self.build.node("Reshape", &[list, shape], Vec::new(), &name)
+            }
+            (_, elements) => {
+                let parts = parts(elements);
+                let parts = parts.into_iter().map(|part| self.tensor(&list(part)));
+                let parts = parts.collect::<Result<Vec<_>, _>>()?;
+                let name = self.name();
+                self.build.node("Concat", &parts, vec![axis(0)], &name)
+            }
+        }
+    }
+
+    /// A list of one size, from the sizes of the inputs.
+    fn size(&mut self, size: &Size) -> Result<ValueId, GraphError> {
+        let terms = size.terms().unwrap_or_default();
+        let mut sum = None;
+        for term in &terms {
+            let mut product = None;
+            for (symbol, power) in &term.powers {
+                for _ in 0..*power {
+                    let factor = self.symbol(symbol)?;
+                    product = Some(self.joined("Mul", product, factor)?);
+                }
+            }
+            if term.coefficient != 1 || product.is_none() {
+                let factor = self.tensor(&list(vec![Size::number(term.coefficient)]))?;
+                product = Some(self.joined("Mul", product, factor)?);
+            }
+            if let Some(product) = product {
+                sum = Some(self.joined("Add", sum, product)?);
+            }
+        }
+        match sum {
+            Some(sum) => Ok(sum),
+            None => self.tensor(&list(vec![Size::number(0)])),
+        }
+    }
+
+    fn joined(&mut self, operator: &str, left: Option<ValueId>, right: ValueId) -> Result<ValueId, GraphError> {
+        let Some(left) = left else { return Ok(right) };
+        let name = self.name();
+        self.build.node(operator, &[left, right], Vec::new(), &name)
+    }
+
+    /// A list of the one size that a symbol stands for, read from an input.
+    fn symbol(&mut self, symbol: &str) -> Result<ValueId, GraphError> {
+        let key = list(vec![Size::symbol(symbol)]);
+        if let Some(value) = self.values.get(&key) {
+            return Ok(*value);
+        }
+        let missing = || GraphError::NameTaken {
+            name: symbol.to_owned(),
+        };
+        let (input, dimension) = *self.sources.get(symbol).ok_or_else(missing)?;
+        let name = self.name();
+        let shape = self.build.node("Shape", &[input], Vec::new(), &name)?;
+        let at = self.tensor(&list(vec![Size::number(dimension as i64)]))?;
+        let name = self.name();
+        let value = self.build.node("Gather", &[shape, at], vec![axis(0)], &name)?;
+        self.values.insert(key, value);
+        Ok(value)
+    }
+
+    fn numbers(&mut self, wanted: &Known, numbers: &[i64]) -> Result<ValueId, GraphError> {
+        let dims: Vec<i64> = wanted.dims.iter().map(|dim| *dim as i64).collect();
+        let name = self.name();
+        if wanted.element_type == DataType::Int64 {
+            return self.build.integers(&name, &dims, numbers);
+        }
+        let narrow = numbers.iter().map(|number| i32::try_from(*number).unwrap_or(i32::MAX));
+        self.build.graph.add_initializer(TensorProto {
+            name: Some(name),
+            dims,
+            data_type: Some(wanted.element_type as i32),
+            int32_data: narrow.collect(),
+            ..TensorProto::default()
+        })
+    }
+
+    /// A stored list of int64, which has no element for a scalar's shape.
+    fn shape(&mut self, dims: &[i64]) -> Result<ValueId, GraphError> {
+        let key = list(dims.iter().map(|dim| Size::number(*dim)).collect());
+        if let Some(value) = self.values.get(&key) {
+            return Ok(*value);
+        }
+        let name = self.name();
+        let value = self.build.integers(&name, &[dims.len() as i64], dims)?;
+        self.values.insert(key, value);
+        Ok(value)
+    }
+
+    /// A name that is free, as far as nobody else writes `pab.size`.
+    fn name(&mut self) -> String {
+        let mut number = self.values.len();
+        loop {
+            let name = format!("{PREFIX}.{number}");
+            if self.build.graph.find(&name).is_none() {
+                return name;
+            }
+            number += 1;
+        }
+    }
+}
+
+/// A list of int64.
+fn list(elements: Vec<Size>) -> Known {
+    Known {
+        element_type: DataType::Int64,
+        dims: vec![elements.len()],
+        elements,
+    }
+}
+
+/// Runs of numbers together, and each other size by itself.
+fn parts(elements: &[Size]) -> Vec<Vec<Size>> {
+    let mut parts: Vec<Vec<Size>> = Vec::new();
+    for size in elements {
+        match parts.last_mut() {
+            Some(last) if size.as_number().is_some() && last.iter().all(|size| size.as_number().is_some()) => {
+                last.push(size.clone());
+            }
+            _ => parts.push(vec![size.clone()]),
+        }
+    }
+    parts
+}
+
+fn axis(axis: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some("axis".to_owned()),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(axis),
+        ..AttributeProto::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::axes::InputLabels;
+    use crate::axes::test_graph::{At, input, integers, model};
+    use crate::graph::ModelGraph;
+    use crate::onnx::messages::ValueInfoProto;
+
+    /// What a model computes that reads its latent `x`, `[batch, 8, frames, height, 16]`, and is left after the rewrite: a
+    /// line a node, in order.
+    fn rewritten(constants: Vec<TensorProto>, nodes: &[&str], outputs: &[&str]) -> (Vec<String>, ModelGraph) {
+        let sizes = [
+            At::Name("batch"),
+            At::Number(8),
+            At::Name("frames"),
+            At::Name("height"),
+            At::Number(16),
+        ];
+        let latent = input("x", &sizes, DataType::Float);
+        let mut model = model(vec![latent], constants, nodes);
+        for output in outputs {
+            let value = model.graph.find(output).unwrap();
+            model.graph.add_output(value, ValueInfoProto::default());
+        }
+        let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
+        write_known_sizes(&mut model.graph, &axes).unwrap();
+        let order = model.graph.topological_order().unwrap();
+        let line = |id: &crate::graph::NodeId| {
+            let node = model.graph.node(*id);
+            let read = |value: ValueId| match model.graph.constant(value) {
+                Some(tensor) => format!("{:?}", [&tensor.int64_data[..], &[]].concat()),
+                None => model.graph.value(value).name().to_owned(),
+            };
+            let reads: Vec<String> = node.reads().map(read).collect();
+            format!("{} {}", node.operator(), reads.join(" "))
+        };
+        (order.iter().map(line).collect(), model)
+    }
+
+    #[test]
+    fn sizes_are_stored_or_read_from_the_inputs_once() {
+        let constants = vec![
+            integers("zero", &[0]),
+            integers("three", &[3]),
+            integers("rest", &[-1, 128]),
+            integers("many", &[8, 16]),
+        ];
+        let nodes = [
+            "Relu x -> a",
+            "Shape a -> a_shape",
+            "Gather a_shape zero -> a_batch axis=0",
+            "Gather a_shape three -> a_height axis=0",
+            "Mul a_batch a_height -> a_tokens",
+            "Concat a_tokens rest -> a_target axis=0",
+            "Reshape a a_target -> y",
+            "Sigmoid x -> b",
+            "Shape b -> b_shape",
+            "Gather b_shape three -> b_height axis=0",
+            "Gather b_shape zero -> b_batch axis=0",
+            "Mul b_height b_batch -> b_tokens",
+            "Concat b_tokens rest -> b_target axis=0",
+            "Reshape b b_target -> z",
+            "Slice b_shape zero three -> front",
+            "Concat front many -> whole axis=0",
+            "Reshape b whole -> w",
+        ];
+        let (lines, _) = rewritten(constants, &nodes, &["y", "z", "w"]);
+        let count = |operator: &str| lines.iter().filter(|line| line.starts_with(operator)).count();
+        // Batch, frames and height are read once each, and multiplied once.
+        assert_eq!((count("Shape x"), count("Shape"), count("Gather")), (3, 3, 3), "{lines:#?}");
+        assert_eq!((count("Mul"), count("Concat")), (1, 2), "{lines:#?}");
+        assert_eq!(count("Reshape"), 3);
+    }
+
+    #[test]
+    fn what_is_all_numbers_is_stored() {
+        let constants = vec![integers("one", &[1]), integers("four", &[4]), integers("rest", &[-1])];
+        let nodes = [
+            "Shape x -> shape",
+            "Gather shape one -> channels axis=0",
+            "Gather shape four -> width axis=0",
+            "Mul channels width -> both",
+            "Concat rest both -> target axis=0",
+            "Reshape x target -> y",
+        ];
+        let (lines, _) = rewritten(constants, &nodes, &["y"]);
+        assert_eq!(lines, ["Reshape x [-1, 128]"]);
+    }
+
+    #[test]
+    fn a_scale_that_is_computed_from_a_size_stays_computed() {
+        let constants = vec![integers("four", &[4])];
+        let nodes = [
+            "Shape x -> shape",
+            "Gather shape four -> width axis=0",
+            "Cast width -> number to=1",
+            "Sqrt number -> scale",
+            "Mul x scale -> y",
+        ];
+        let (lines, _) = rewritten(constants, &nodes, &["y"]);
+        assert_eq!(lines.len(), nodes.len(), "{lines:#?}");
+    }
+
+    #[test]
+    fn outputs_and_what_is_not_known_stay() {
+        let constants = vec![integers("zero", &[0]), integers("rest", &[-1])];
+        let nodes = [
+            "Shape x -> shape",
+            "Gather shape zero -> batch axis=0",
+            "NonZero x -> places",
+            "Shape places -> found",
+            "Concat batch found -> target axis=0",
+            "Reshape places target -> y",
+            "Concat batch rest -> flat axis=0",
+            "Reshape x flat -> z",
+        ];
+        let (lines, model) = rewritten(constants, &nodes, &["batch", "y", "z"]);
+        let names: Vec<&str> = model.graph.outputs().map(|value| model.graph.value(value).name()).collect();
+        assert_eq!(names, ["batch", "y", "z"]);
+        assert!(lines.iter().any(|line| line == "Shape places"), "{lines:#?}");
+        assert!(lines.iter().any(|line| line == "Concat batch found"), "{lines:#?}");
+    }
+}
