@@ -299,8 +299,14 @@ mod tests {
         let size = &(&(&batch() * &batch()) * &Size::number(3)) - &Size::number(2);
         let terms = size.terms().unwrap();
         assert_eq!(terms.len(), 2);
-        assert!(terms.contains(&Term { coefficient: 3, powers: vec![("batch".to_owned(), 2)] }));
-        assert!(terms.contains(&Term { coefficient: -2, powers: Vec::new() }));
+        assert!(terms.contains(&Term {
+            coefficient: 3,
+            powers: vec![("batch".to_owned(), 2)]
+        }));
+        assert!(terms.contains(&Term {
+            coefficient: -2,
+            powers: Vec::new()
+        }));
         assert_eq!(batch().divide_down(&Size::number(2)).terms(), None);
         assert_eq!(Size::unknown().terms(), None);
     }

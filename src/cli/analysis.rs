@@ -196,7 +196,7 @@ pub fn patched(
             }
         }
     }
-    let report = caches.fit(&mut choices, &analysis, rules, terminal)?;
+    let report = caches.fit(&mut choices, &wide, &analysis, rules, terminal)?;
     let mut model = analysis.model;
     if let Err(error) = write_known_sizes(&mut model.graph, &analysis.axes) {
         return Err(refuse(error.into()));

@@ -6,7 +6,7 @@ use super::args::CacheOptions;
 use super::terminal::Terminal;
 use crate::axes::{Bindings, Size};
 use crate::report::number;
-use crate::rewrite::{CacheMemory, Choice, DroppedSite, SwitchOptions, Weight, over_ceiling};
+use crate::rewrite::{CacheMemory, Choice, DroppedSite, SwitchOptions, Weight, Wide, over_ceiling};
 use crate::rules::Rules;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -76,6 +76,7 @@ impl CacheSettings<'_> {
     pub fn fit(
         &self,
         choices: &mut Vec<Choice<'_>>,
+        wide: &Wide,
         analysis: &Analysis,
         rules: &Rules,
         terminal: &Terminal,
@@ -86,10 +87,10 @@ impl CacheSettings<'_> {
         let bindings = self.bindings();
         let ceiling = self.ceiling(rules);
         let dropped = match ceiling {
-            Some(ceiling) => self.drop_sites(choices, analysis, rules, ceiling, terminal)?,
+            Some(ceiling) => self.drop_sites(choices, wide, analysis, rules, ceiling, terminal)?,
             None => Vec::new(),
         };
-        let memory = CacheMemory::of(choices, rules, &options);
+        let memory = CacheMemory::of(choices, wide, rules, &options);
         let report = CacheReport {
             total: Bytes::new(&memory.total, &bindings),
             rules: memory
@@ -140,6 +141,7 @@ impl CacheSettings<'_> {
     fn drop_sites(
         &self,
         choices: &mut Vec<Choice<'_>>,
+        wide: &Wide,
         analysis: &Analysis,
         rules: &Rules,
         ceiling: u64,
@@ -172,7 +174,18 @@ impl CacheSettings<'_> {
                 share: share(choice),
             });
         }
-        let places = over_ceiling(&weights, ceiling);
+        // Spans and guidance are one each, and stay.
+        let mut reserved = 0_u64;
+        for rule in 0..rules.rules.len() {
+            let size = wide.cache_bytes(rule, &options);
+            let bytes = number_of(&size, &known).ok_or_else(|| Failure::Usage(open_sizes(&size, &known)))?;
+            reserved = reserved.saturating_add(bytes);
+        }
+        let left = ceiling.checked_sub(reserved).ok_or(Failure::NothingFits {
+            ceiling,
+            least: reserved,
+        })?;
+        let places = over_ceiling(&weights, left);
         let dropped: Vec<DroppedSite> = places
             .iter()
             .filter_map(|place| {
@@ -185,7 +198,7 @@ impl CacheSettings<'_> {
                 })
             })
             .collect();
-        if places.len() == choices.len() {
+        if places.len() == choices.len() && !choices.is_empty() && reserved == 0 {
             let least = weights.iter().map(|weight| weight.bytes).min().unwrap_or(0);
             return Err(Failure::NothingFits { ceiling, least });
         }

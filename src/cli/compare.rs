@@ -395,12 +395,7 @@ fn facts(
     })
 }
 
-fn animation(
-    folder: &Path,
-    pictures: &[Both],
-    rate: FramesPerSecond,
-    scale: u32,
-) -> Result<Option<PathBuf>, Failure> {
+fn animation(folder: &Path, pictures: &[Both], rate: FramesPerSecond, scale: u32) -> Result<Option<PathBuf>, Failure> {
     let pairs: Option<Vec<Pair<'_>>> = pictures
         .iter()
         .map(|both| {

@@ -58,8 +58,12 @@ impl RemovedWork {
         let time: Option<f64> = steps.sum();
         let shares = left.iter().take(rules);
         Ok(RemovedWork {
-            shares: shares.map(|left| left.map_or(0.0, |left| (1.0 - left).max(0.0))).collect(),
-            allowed: time.filter(|time| *time > 0.0).map(|time| schedule.steps() as f64 / time),
+            shares: shares
+                .map(|left| left.map_or(0.0, |left| (1.0 - left).max(0.0)))
+                .collect(),
+            allowed: time
+                .filter(|time| *time > 0.0)
+                .map(|time| schedule.steps() as f64 / time),
         })
     }
 }

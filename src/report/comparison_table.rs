@@ -176,7 +176,11 @@ pub fn side_by_side(comparisons: &[Comparison], style: TableStyle) -> String {
             comparison.facts.rules_from.clone(),
             milliseconds(comparison.patched.clip_milliseconds.median),
             ratio(speed_up.median_of_ratios),
-            format!("{} – {}", ratio(speed_up.lower_quartile), ratio(speed_up.upper_quartile)),
+            format!(
+                "{} – {}",
+                ratio(speed_up.lower_quartile),
+                ratio(speed_up.upper_quartile)
+            ),
             speed_up.allowed.map_or_else(none, ratio),
             shown(|quality| quality.psnr.mean, decibels),
             shown(|quality| quality.psnr.min, decibels),

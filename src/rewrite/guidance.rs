@@ -6,9 +6,9 @@
 //! outputs pass small `If`s, which take the second half of each input, and give the difference that was computed last
 //! back to the output.
 
-use super::build::of_cache;
+use super::build::{Build, of_cache};
 use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
-use super::{GuidanceChoice, RewriteError, node};
+use super::{GuidanceChoice, RewriteError, SwitchOptions, node};
 use crate::axes::{Axes, Label, Labels, Size};
 use crate::graph::{Graph, GraphError, ModelGraph, NewNode, ValueId};
 use crate::onnx::messages::{DataType, ValueInfoProto};
@@ -170,7 +170,11 @@ fn batch(graph: &Graph, axes: &Axes) -> Result<Size, GuidanceError> {
 }
 
 /// A cache for each output: the first half less the second.
-pub(super) fn caches_of(graph: &Graph, choice: &GuidanceChoice) -> Result<Vec<CachePlan>, RewriteError> {
+pub(super) fn caches_of(
+    graph: &Graph,
+    choice: &GuidanceChoice,
+    options: &SwitchOptions,
+) -> Result<Vec<CachePlan>, RewriteError> {
     let outputs = &choice.halves.outputs;
     let caches = outputs.iter().map(|output| {
         if !can_be_cached(output.element_type) {
@@ -186,7 +190,7 @@ pub(super) fn caches_of(graph: &Graph, choice: &GuidanceChoice) -> Result<Vec<Ca
         Ok(CachePlan {
             output: format!("{input}.next"),
             input,
-            element_type: output.element_type,
+            element_type: options.element_type(output.element_type),
             shape: output.half.iter().map(PlanSize::from).collect(),
             role: CacheRole::Guidance,
             in_place: true,
@@ -380,7 +384,11 @@ fn complete_outputs(
         let along = of_axis(&numbers.axes, output.axis, numbers.zero);
         let second = broadcast.capture(output.value, &computed);
         let difference = broadcast.capture(*input, &cache.input);
-        let first = node::add(&mut broadcast, "Add", &[second, difference], Vec::new(), &name("first"))?;
+        let added = match output.element_type != cache.element_type {
+            true => Build::new(&mut broadcast).cast(difference, output.element_type, &name("widened"))?,
+            false => difference,
+        };
+        let first = node::add(&mut broadcast, "Add", &[second, added], Vec::new(), &name("first"))?;
         let axis = vec![node::integer("axis", output.axis as i64)];
         let both = node::add(&mut broadcast, "Concat", &[first, second], axis, &name("both"))?;
         broadcast.add_output(both, info.clone());
@@ -388,9 +396,9 @@ fn complete_outputs(
         let same = node::add(&mut compute, "Identity", &[all], Vec::new(), &name("same"))?;
         compute.add_output(same, info);
         names.push(own);
-        kept.push((difference, all, along, cache));
+        kept.push((difference, all, along, output, cache));
     }
-    for (difference, all, along, cache) in kept {
+    for (difference, all, along, output, cache) in kept {
         let name = |what: &str| format!("{}.{what}", cache.input);
         let reuse = node::add(&mut broadcast, "Identity", &[difference], Vec::new(), &name("reuse"))?;
         broadcast.add_output(reuse, of_cache("", cache));
@@ -409,6 +417,10 @@ fn complete_outputs(
             &name("with"),
         )?;
         let difference = node::add(&mut compute, "Sub", &[first, second], Vec::new(), &name("difference"))?;
+        let difference = match output.element_type != cache.element_type {
+            true => Build::new(&mut compute).cast(difference, cache.element_type, &name("narrowed"))?,
+            false => difference,
+        };
         compute.add_output(difference, of_cache("", cache));
         names.push(cache.output.clone());
     }

@@ -367,7 +367,11 @@ mod tests {
         let (lines, _) = rewritten(constants, &nodes, &["y", "z", "w"]);
         let count = |operator: &str| lines.iter().filter(|line| line.starts_with(operator)).count();
         // Batch, frames and height are read once each, and multiplied once.
-        assert_eq!((count("Shape x"), count("Shape"), count("Gather")), (3, 3, 3), "{lines:#?}");
+        assert_eq!(
+            (count("Shape x"), count("Shape"), count("Gather")),
+            (3, 3, 3),
+            "{lines:#?}"
+        );
         assert_eq!((count("Mul"), count("Concat")), (1, 2), "{lines:#?}");
         assert_eq!(count("Reshape"), 3);
     }
@@ -415,7 +419,11 @@ mod tests {
             "Reshape x flat -> z",
         ];
         let (lines, model) = rewritten(constants, &nodes, &["batch", "y", "z"]);
-        let names: Vec<&str> = model.graph.outputs().map(|value| model.graph.value(value).name()).collect();
+        let names: Vec<&str> = model
+            .graph
+            .outputs()
+            .map(|value| model.graph.value(value).name())
+            .collect();
         assert_eq!(names, ["batch", "y", "z"]);
         assert!(lines.iter().any(|line| line == "Shape places"), "{lines:#?}");
         assert!(lines.iter().any(|line| line == "Concat batch found"), "{lines:#?}");

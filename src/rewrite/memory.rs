@@ -1,7 +1,7 @@
 //! The memory that the caches of a patched model take.
 
 use super::switch::differences;
-use super::{Choice, SwitchOptions};
+use super::{Choice, SwitchOptions, Wide};
 use crate::axes::Size;
 use crate::onnx::tensor::element_bits;
 use crate::rules::{Rule, Rules};
@@ -20,18 +20,21 @@ pub struct CacheMemory {
 pub struct RuleMemory {
     /// The rule's name.
     pub name: String,
-    /// The number of its sites.
+    /// The number of its sites, spans of blocks and halves.
     pub sites: usize,
     /// Bytes of their caches.
     pub bytes: Size,
 }
 
 impl CacheMemory {
-    /// The memory of the caches that [`super::switch`] makes for these choices.
-    pub fn of(choices: &[Choice<'_>], rules: &Rules, options: &SwitchOptions) -> CacheMemory {
+    /// The memory of the caches that [`super::switch_wide`] makes for these choices.
+    pub fn of(choices: &[Choice<'_>], wide: &Wide, rules: &Rules, options: &SwitchOptions) -> CacheMemory {
         let of_rule = rules.rules.iter().enumerate().filter_map(|(index, rule)| {
             let sites = choices.iter().filter(|choice| choice.rule == index);
-            let bytes: Vec<Size> = sites.map(|choice| choice.cache_bytes(rules, options)).collect();
+            let mut bytes: Vec<Size> = sites.map(|choice| choice.cache_bytes(rules, options)).collect();
+            if wide.has(index) {
+                bytes.push(wide.cache_bytes(index, options));
+            }
             (!bytes.is_empty()).then(|| RuleMemory {
                 name: rule.name.clone(),
                 sites: bytes.len(),

@@ -4,16 +4,16 @@
 //! behind it. The branch that broadcasts adds that difference to the stream as it comes. Neither reads what it writes, so
 //! a cache can be written in place.
 
-use super::build::of_cache;
+use super::build::{Build, of_cache, of_cut};
 use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
-use super::{RewriteError, SpanChoice, node};
+use super::{RewriteError, SpanChoice, SwitchOptions, node};
 use crate::attention::{Part, SpanEntry, SpanStream};
-use crate::graph::{Graph, NewNode, ValueId};
+use crate::graph::{Graph, NewNode, NodeId, ValueId};
 use crate::onnx::messages::AttributeProto;
 use std::iter::zip;
 
 /// A cache for each stream of a span.
-pub(super) fn caches_of(choice: &SpanChoice) -> Result<Vec<CachePlan>, RewriteError> {
+pub(super) fn caches_of(choice: &SpanChoice, options: &SwitchOptions) -> Result<Vec<CachePlan>, RewriteError> {
     let caches = choice.span.streams.iter().map(|stream| {
         let input = match stream.exit.part {
             Part::Whole => format!("pab.cache.{}", choice.name),
@@ -28,7 +28,7 @@ pub(super) fn caches_of(choice: &SpanChoice) -> Result<Vec<CachePlan>, RewriteEr
         Ok(CachePlan {
             output: format!("{input}.next"),
             input,
-            element_type: stream.exit.element_type,
+            element_type: options.element_type(stream.exit.element_type),
             shape: stream.exit.shape.iter().map(PlanSize::from).collect(),
             role: CacheRole::Residual,
             in_place: true,
@@ -47,7 +47,15 @@ pub(super) fn wrap(
 ) -> Result<(), RewriteError> {
     let name = &choice.name;
     let streams = &choice.span.streams;
-    let after = choice.span.nodes.last().map(|node| graph.position(*node));
+    // Nodes that computed known sizes are gone by now.
+    let nodes: Vec<NodeId> = choice
+        .span
+        .nodes
+        .iter()
+        .copied()
+        .filter(|node| graph.contains(*node))
+        .collect();
+    let after = nodes.last().map(|node| graph.position(*node));
     let value_names: Vec<String> = caches
         .iter()
         .map(|cache| cache.input.replacen("pab.cache.", "pab.value.", 1))
@@ -65,11 +73,12 @@ pub(super) fn wrap(
         }
     }
     let joins: Vec<Option<Join>> = streams.iter().map(|stream| Join::of(graph, stream)).collect();
-    let exits: Vec<_> = zip(streams, caches)
-        .map(|(stream, cache)| (stream.exit.value, of_cache("", cache)))
+    let exits: Vec<_> = streams
+        .iter()
+        .map(|stream| (stream.exit.value, of_cut("", &stream.exit)))
         .collect();
     // An output stays one until the `If` takes its place.
-    let mut compute = graph.extract(&choice.span.nodes, &exits, &format!("pab.compute.{name}"))?;
+    let mut compute = graph.extract(&nodes, &exits, &format!("pab.compute.{name}"))?;
     let computed: Vec<ValueId> = compute.outputs().collect();
     let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
     let mut kept = Vec::with_capacity(streams.len());
@@ -88,6 +97,14 @@ pub(super) fn wrap(
             Vec::new(),
             &format!("{}.residual", cache.input),
         )?;
+        let narrowed = stream.exit.element_type != cache.element_type;
+        let residual = match narrowed {
+            true => {
+                let name = format!("{}.narrowed", cache.input);
+                Build::new(&mut compute).cast(residual, cache.element_type, &name)?
+            }
+            false => residual,
+        };
         compute.add_output(residual, of_cache("", cache));
         let before = entry(
             graph,
@@ -97,14 +114,21 @@ pub(super) fn wrap(
             &format!("{}.before", cache.input),
         )?;
         let cached = broadcast.capture(*input, &cache.input);
+        let added = match narrowed {
+            true => {
+                let name = format!("{}.widened", cache.input);
+                Build::new(&mut broadcast).cast(cached, stream.exit.element_type, &name)?
+            }
+            false => cached,
+        };
         let sum = node::add(
             &mut broadcast,
             "Add",
-            &[before, cached],
+            &[before, added],
             Vec::new(),
             &format!("{}.added", cache.input),
         )?;
-        broadcast.add_output(sum, of_cache("", cache));
+        broadcast.add_output(sum, of_cut("", &stream.exit));
         kept.push((cached, cache));
     }
     for (cached, cache) in kept {

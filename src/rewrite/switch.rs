@@ -74,7 +74,7 @@ pub fn switch_wide(
 ) -> Result<Patched, RewriteError> {
     refuse_patched(&model)?;
     if let Some(cache_type) = options.cache_type {
-        refuse_old(&model, choices, cache_type)?;
+        refuse_old(&model, choices, wide, cache_type)?;
     }
     model.declare_runtime_operators();
     let mut plan = Plan {
@@ -90,7 +90,7 @@ pub fn switch_wide(
     };
     let driven = add_rules(&mut model.graph, choices, wide, rules, &mut plan)?;
     let flags: Vec<(usize, ValueId)> = driven.iter().map(|driven| (driven.rule, driven.flag)).collect();
-    wide.wrap(&mut model.graph, &flags, &mut plan)?;
+    wide.wrap(&mut model.graph, &flags, options, &mut plan)?;
     let mut inputs = Vec::with_capacity(choices.len());
     for choice in choices {
         let refuse = || RewriteError::NoSuchRule {
@@ -136,12 +136,16 @@ pub fn switch_wide(
 }
 
 /// Refuses bfloat16 where the operator set has no `If` for it.
-fn refuse_old(model: &ModelGraph, choices: &[Choice<'_>], cache_type: CacheType) -> Result<(), RewriteError> {
+fn refuse_old(
+    model: &ModelGraph,
+    choices: &[Choice<'_>],
+    wide: &Wide,
+    cache_type: CacheType,
+) -> Result<(), RewriteError> {
     /// The first operator set whose `If` gives bfloat16.
     const NEEDED: i64 = 16;
-    let mut types = choices
-        .iter()
-        .flat_map(|choice| choice.cuts.iter().map(|cut| cut.element_type));
+    let of_sites = choices.iter().flat_map(|choice| choice.cuts.iter());
+    let mut types = of_sites.map(|cut| cut.element_type).chain(wide.element_types());
     let narrowed = types.any(|value| value != DataType::Bfloat16 && cache_type.narrow(value) == DataType::Bfloat16);
     match model.opset("") {
         Some(opset) if narrowed && opset < NEEDED => Err(RewriteError::CacheType {

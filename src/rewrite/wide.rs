@@ -2,10 +2,12 @@
 
 use super::build::of_cache;
 use super::plan::{Plan, SiteKind, SitePlan, WideKind};
-use super::{Halves, RewriteError, facts, guidance, span};
+use super::{Halves, RewriteError, SwitchOptions, facts, guidance, span};
 use crate::attention::{Sites, Span};
-use crate::axes::Axes;
+use crate::axes::{Axes, Size};
 use crate::graph::{Graph, ModelGraph, ValueId};
+use crate::onnx::messages::DataType;
+use crate::onnx::tensor::element_bits;
 use crate::rules::{CutPoint, Match, Rule, Rules, Strategy};
 use std::ops::RangeInclusive;
 
@@ -76,6 +78,33 @@ impl Wide {
             .map(|span| span.rule)
             .chain(guidance)
             .any(|index| index == rule)
+    }
+
+    /// The element types of what is cached.
+    pub(super) fn element_types(&self) -> impl Iterator<Item = DataType> + '_ {
+        self.cached().map(|(_, element_type, _)| element_type)
+    }
+
+    /// What is cached: the rule as an index, the element type and the sizes of each value.
+    pub(super) fn cached(&self) -> impl Iterator<Item = (usize, DataType, &[Size])> + '_ {
+        let of_spans = self.spans.iter().flat_map(|choice| {
+            let exits = choice.span.streams.iter().map(|stream| &stream.exit);
+            exits.map(|exit| (choice.rule, exit.element_type, exit.shape.as_slice()))
+        });
+        let of_guidance = self.guidance.iter().flat_map(|choice| {
+            let outputs = choice.halves.outputs.iter();
+            outputs.map(|output| (choice.rule, output.element_type, output.half.as_slice()))
+        });
+        of_spans.chain(of_guidance)
+    }
+
+    /// Bytes of the caches of rule `rule`, an index of [`Rules::rules`].
+    pub fn cache_bytes(&self, rule: usize, options: &SwitchOptions) -> Size {
+        let of_rule = self.cached().filter(|(of, ..)| *of == rule);
+        of_rule.fold(Size::number(0), |sum, (_, element_type, shape)| {
+            let bits = element_bits(options.element_type(element_type)).unwrap_or(0);
+            &sum + &(&Size::product(shape) * &Size::number(i64::from(bits / 8)))
+        })
     }
 
     /// The sites within spans, each with the rule that leaves it out, both as indices.
@@ -183,10 +212,11 @@ impl Wide {
         &self,
         graph: &mut Graph,
         flags: &[(usize, ValueId)],
+        options: &SwitchOptions,
         plan: &mut Plan,
     ) -> Result<(), RewriteError> {
         for choice in &self.spans {
-            let caches = span::caches_of(choice)?;
+            let caches = span::caches_of(choice, options)?;
             let (place, flag) = flag_of(flags, &choice.name, choice.rule)?;
             let inputs = add_inputs(graph, &caches)?;
             span::wrap(graph, choice, flag, &caches, &inputs)?;
@@ -202,7 +232,7 @@ impl Wide {
             });
         }
         if let Some(choice) = &self.guidance {
-            let caches = guidance::caches_of(graph, choice)?;
+            let caches = guidance::caches_of(graph, choice, options)?;
             let (place, flag) = flag_of(flags, &choice.name, choice.rule)?;
             let inputs = add_inputs(graph, &caches)?;
             guidance::wrap(graph, choice, flag, &caches, &inputs)?;

@@ -251,3 +251,56 @@ fn a_ceiling_gives_up_the_sites_that_save_least_for_a_byte() {
     let errors = fail(2, [open.as_os_str(), "--memory".as_ref(), "1MiB".as_ref()]);
     assert!(errors.contains("--size batch=N"), "{errors}");
 }
+
+#[test]
+fn spans_and_guidance_are_counted_and_narrowed() {
+    let model = shipped_model();
+    let folder = tempfile::tempdir().unwrap();
+    for action in ["residual", "guidance"] {
+        let rules = format!("{{ version: 1, rules: [{{ name: wide, {action}: {{ range: 2 }} }}] }}");
+        let file = folder.path().join("wide.yaml");
+        std::fs::write(&file, &rules).unwrap();
+        let bytes = |further: &[&str]| {
+            let mut arguments: Vec<OsString> = vec![model.clone().into(), "--rules".into(), file.clone().into()];
+            arguments.extend(["--size", "batch=2", "-o"].map(OsString::from));
+            arguments.push(folder.path().join("out").into());
+            arguments.extend(further.iter().map(OsString::from));
+            let caches = json(arguments)["caches"].take();
+            assert_eq!(caches["rules"][0]["bytes"], caches["bytes"], "{action}");
+            caches["bytes"].as_u64().unwrap()
+        };
+        let (full, half) = (bytes(&[]), bytes(&["--cache-dtype", "f16"]));
+        assert!(full > 0 && full == 2 * half, "{action}: {full} and {half} bytes");
+        bytes(&["--memory", &full.to_string()]);
+        let mut arguments: Vec<OsString> = vec![model.clone().into(), "--rules".into(), file.clone().into()];
+        arguments.extend(["--size", "batch=2", "--memory"].map(OsString::from));
+        arguments.push((full - 1).to_string().into());
+        let errors = fail(5, arguments);
+        assert!(errors.contains(&full.to_string()) || errors.contains("KiB"), "{errors}");
+
+        let patched = patch_as(&model, &rules, &["--cache-dtype", "f16"]);
+        let mut original = Denoiser::plain(open(&model));
+        let mut switched = patched.open();
+        let own = inputs(original.session(), 1);
+        let expected = step(&mut original, &own, &[]);
+        assert_eq!(expected.len(), step(&mut switched, &own, &[false]).len());
+        let caches = switched.caches().unwrap();
+        assert!(
+            caches
+                .iter()
+                .all(|(_, cache)| cache.element_type() == ElementType::Float16)
+        );
+        let broadcast = step(&mut switched, &own, &[true]);
+        for ((name, expected), (_, found)) in expected.into_iter().zip(broadcast) {
+            let (expected, found) = (expected.into_f32(), found.into_f32());
+            let largest = expected.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
+            let differences = expected.iter().zip(&found).map(|(one, other)| (one - other).abs());
+            let most = differences.fold(0.0, f32::max);
+            // What is reused was rounded to 11 bits, and only to these.
+            assert!(
+                most > 0.0 && most < 4e-3 * largest,
+                "{action} `{name}`: {most} of {largest}"
+            );
+        }
+    }
+}

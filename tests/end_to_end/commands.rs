@@ -1,6 +1,6 @@
 //! `inspect`, `run`, `compare`, `bench`, `doctor`, `setup`, `completions`.
 
-use crate::program::{architectures, command, corpus, fail, files_below, json, run, shipped_model, succeed};
+use crate::program::{architectures, command, corpus, fail, files_below, json, root, run, shipped_model, succeed};
 use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
 use serde_json::Value;
@@ -168,6 +168,50 @@ fn compare_writes_model_animation_and_figures() {
 }
 
 #[test]
+fn compare_takes_several_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = |name: &str| root().join("docs/strategies").join(name);
+    let arguments = |first: &str, second: &str| -> Vec<std::path::PathBuf> {
+        vec![
+            "compare".into(),
+            shipped_model(),
+            "--rules".into(),
+            rules(first),
+            "--rules".into(),
+            rules(second),
+            "--clips".into(),
+            "1".into(),
+            "-o".into(),
+            folder.path().to_path_buf(),
+        ]
+    };
+    let printed = json(arguments("reuse-2-4-6.yaml", "reuse-2-4-6-mlp.yaml"));
+    let comparisons = printed["comparisons"].as_array().unwrap();
+    assert_eq!(comparisons.len(), 2);
+    for (comparison, name) in comparisons.iter().zip(["reuse-2-4-6", "reuse-2-4-6-mlp"]) {
+        for key in ["patched_file", "animation", "figures"] {
+            let path = std::path::Path::new(comparison[key].as_str().unwrap());
+            assert!(path.is_file() && path.starts_with(folder.path().join(name)), "{key}");
+        }
+        assert!(comparison["speed_up"]["allowed"].as_f64().unwrap() > 1.0);
+    }
+    // Both are compared with the same clip of the original.
+    assert_eq!(comparisons[0]["original"], comparisons[1]["original"]);
+    // Five timesteps of the table, two steps behind each, out of 50.
+    let mlp = &comparisons[1]["rules"][3];
+    assert_eq!(
+        (mlp["name"].as_str(), mlp["steps_broadcast"].as_f64()),
+        (Some("mlp"), Some(0.2))
+    );
+    let psnr = |comparison: &Value| comparison["quality"]["psnr"]["mean"].as_f64().unwrap();
+    assert_ne!(psnr(&comparisons[1]), psnr(&comparisons[0]));
+    let file: Value = serde_json::from_slice(&std::fs::read(folder.path().join("comparisons.json")).unwrap()).unwrap();
+    assert_eq!(file, printed);
+    let errors = fail(2, arguments("reuse-2-4-6.yaml", "reuse-2-4-6.yaml"));
+    assert!(errors.contains("other rules have that name"), "{errors}");
+}
+
+#[test]
 fn bench_compares_the_four_variants() {
     let model = shipped_model();
     let printed = json([
@@ -178,7 +222,7 @@ fn bench_compares_the_four_variants() {
         "--size".as_ref(),
         "text=5".as_ref(),
     ]);
-    for key in ["original", "computing", "broadcasting", "removed"] {
+    for key in ["original", "computing", "keeping", "broadcasting", "removed"] {
         assert!(printed[key]["median"].as_f64().unwrap() > 0.0, "{key}");
     }
     assert!(printed["ratios"]["computing_over_original"].as_f64().unwrap() > 0.0);
