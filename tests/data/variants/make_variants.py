@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import onnx
+import onnx.version_converter
 import torch
 from diffusers import CogVideoXTransformer3DModel, LatteTransformer3DModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
@@ -334,6 +335,8 @@ def main():
     save("opset20", torchscript(Plain(latte()), 20))
     for opset in (18, 21, 23, 25):
         save(f"opset{opset}", dynamo(Plain(latte()), opset))
+    # The newest that ONNX Runtime runs; torch does not write it yet.
+    save("opset26", onnx.version_converter.convert_version(dynamo(Plain(latte()), 25), 26))
     save("float16", dynamo(Plain(latte().half(), torch.float16), 23))
     save("bfloat16", einsum_in_float(dynamo(Plain(latte().bfloat16(), torch.bfloat16), 23)), runs=False)
     # Half precision with norms and softmax in float32, as exports for deployment have.
