@@ -7,7 +7,8 @@ use super::course::Course;
 use super::patch::{Order, Request, Written, patch};
 use super::run::picture;
 use super::session::{
-    Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler, variant_generator,
+    Prompts, clip_shape, conditioning, generator, library, prompts, run_settings, runtime_options, scheduler,
+    variant_generator,
 };
 use super::terminal::Terminal;
 use super::variants::{Values, Variants};
@@ -18,7 +19,7 @@ use crate::report::{
     median_of_ratios, write_json, write_pairs,
 };
 use crate::runtime::{Library, Provider};
-use crate::sampler::{SchedulerConfig, noise};
+use crate::sampler::{RunSettings, SchedulerConfig, SeededNoise, noise};
 use ndarray::ArrayD;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -54,7 +55,8 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     }
     let rate = FramesPerSecond::new(sampling.fps)?;
     let config = scheduler(&options.model, sampling, terminal)?;
-    let timesteps = config.scheduler(sampling.steps)?.timesteps().to_vec();
+    let settings = settings(options);
+    let timesteps = config.scheduler_for(&settings)?.timesteps().to_vec();
     let prompts = prompts(&options.model, sampling)?;
     // Every prompt is looked at before anything is written.
     for index in 0..options.clips.min(options.prompt.len().max(1)) {
@@ -124,6 +126,7 @@ fn clips(
     terminal: &Terminal,
 ) -> Result<(Vec<MeasuredClip>, Vec<Both>), Failure> {
     let sampling = &options.sampling;
+    let settings = settings(options);
     let shape = clip_shape(&options.model, original, sampling)?;
     // The first runs of a session are slower: memory is allocated and weights are read from the disk.
     let first = conditioning(
@@ -133,12 +136,13 @@ fn clips(
         sampling,
     )?;
     for generator in [&mut *original, &mut *patched] {
-        let mut scheduler = config.scheduler(sampling.steps)?;
+        let mut scheduler = config.scheduler_for(&settings)?;
         generator
             .warm_up(scheduler.as_mut(), noise(&shape, 0)?, &first)
             .map_err(Failure::of(&options.model, Failure::generation))?;
     }
-    let bar = terminal.steps("generating", options.clips * 2 * sampling.steps);
+    let calls = config.scheduler_for(&settings)?.timesteps().len();
+    let bar = terminal.steps("generating", options.clips * 2 * calls);
     let mut measured = Vec::with_capacity(options.clips);
     let mut pictures = Vec::with_capacity(options.clips);
     for index in 0..options.clips {
@@ -147,12 +151,13 @@ fn clips(
         let conditioning = conditioning(&options.model, prompts, prompt.as_deref(), sampling)?;
         let noise = noise(&shape, seed)?;
         let one = |generator: &mut Generator| {
-            let mut scheduler = config.scheduler(sampling.steps)?;
+            let mut scheduler = config.scheduler_for(&settings)?;
             generate(
                 options,
                 generator,
                 scheduler.as_mut(),
                 noise.clone(),
+                seed,
                 &conditioning,
                 &mut || bar.inc(1),
             )
@@ -186,16 +191,34 @@ fn clips(
     Ok((measured, pictures))
 }
 
+/// What schedulers are made for.
+fn settings(options: &CompareOptions) -> RunSettings {
+    let sampling = &options.sampling;
+    run_settings(
+        &options.model,
+        sampling.scheduler.as_deref(),
+        sampling.steps,
+        &sampling.clip,
+    )
+}
+
 fn generate(
     options: &CompareOptions,
     generator: &mut Generator,
     scheduler: &mut dyn crate::sampler::Scheduler,
     noise: ArrayD<f32>,
+    seed: u64,
     conditioning: &Conditioning,
     done: &mut dyn FnMut(),
 ) -> Result<Clip, Failure> {
     generator
-        .generate(scheduler, noise, conditioning, &mut |_, _| done())
+        .generate(
+            scheduler,
+            noise,
+            &mut SeededNoise::new(seed),
+            conditioning,
+            &mut |_, _| done(),
+        )
         .map_err(Failure::of(&options.model, Failure::generation))
 }
 
