@@ -15,18 +15,18 @@ use super::{BetaSchedule, Limit, NoiseSource, PredictionType, RunSettings, Sampl
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variance {
     /// That of the true posterior.
-    FixedSmall,
+    Small,
     /// The same, through a logarithm.
-    FixedSmallLog,
+    SmallLog,
     /// Beta itself.
-    FixedLarge,
+    Large,
 }
 
 impl Variance {
     const NAMES: &'static [(&'static str, Variance)] = &[
-        ("fixed_small", Variance::FixedSmall),
-        ("fixed_small_log", Variance::FixedSmallLog),
-        ("fixed_large", Variance::FixedLarge),
+        ("fixed_small", Variance::Small),
+        ("fixed_small_log", Variance::SmallLog),
+        ("fixed_large", Variance::Large),
     ];
 }
 
@@ -51,7 +51,7 @@ impl DdpmConfig {
             trained: Trained::read(fields, options)?,
             prediction: fields.choice("prediction_type", PredictionType::Epsilon, PredictionType::NAMES)?,
             limit: Limit::read_threshold(fields, Limit::read_clip(fields, true)?)?,
-            variance: fields.choice("variance_type", Variance::FixedSmall, Variance::NAMES)?,
+            variance: fields.choice("variance_type", Variance::Small, Variance::NAMES)?,
             steps_offset: Trained::read_offset(fields)?,
             spacing: fields.choice("timestep_spacing", TimestepSpacing::Leading, TimestepSpacing::NAMES)?,
         })
@@ -136,9 +136,9 @@ impl DdpmConfig {
         let variance = (next_lack / lack * beta).max(1e-20);
         let fresh = match self.variance {
             _ if !noisy => 0.0,
-            Variance::FixedSmall => variance.sqrt(),
-            Variance::FixedSmallLog => libm::expf(0.5 * libm::logf(variance)),
-            Variance::FixedLarge => beta.sqrt(),
+            Variance::Small => variance.sqrt(),
+            Variance::SmallLog => libm::expf(0.5 * libm::logf(variance)),
+            Variance::Large => beta.sqrt(),
         };
         Coefficients {
             signal: alpha.sqrt(),

@@ -92,6 +92,8 @@ impl SchedulerOptions for EulerConfig {
             FinalSigma::Zero => 0.0,
             FinalSigma::Least => table.least(),
         });
+        // Evenly spaced logarithms come with an end of their own.
+        sigmas.truncate(steps + 1);
         let sigmas = rounded(&sigmas);
         check_sigmas(&timesteps, &sigmas)?;
         if (self.kind, self.prediction) == (TimestepKind::Continuous, PredictionType::Velocity) {

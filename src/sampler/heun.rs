@@ -121,7 +121,7 @@ impl Scheduler for Heun {
             .map_collect(|&output, &sample| output * of_output + sample * of_sample);
         self.limit.apply(&mut slope);
         slope.zip_mut_with(&sample, |slope, &sample| *slope = (sample - *slope) / sigma);
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             let change = self.sigmas.get(index + 1).copied().unwrap_or(0.0) - sigma;
             let next = Zip::from(&sample)
                 .and(&slope)

@@ -201,8 +201,8 @@ each(SOME, 'UniPCMultistepScheduler', prediction_type='flow_prediction', use_flo
      tokens=2048)
 each(SOME, 'UniPCMultistepScheduler', prediction_type='flow_prediction', use_flow_sigmas=True, use_karras_sigmas=True,
      final_sigmas_type='sigma_min')
-each(SOME, 'UniPCMultistepScheduler', **LATENT, solver_order=3, solver_type='bh1', use_karras_sigmas=True, final_sigmas_type='sigma_min',
-     lower_order_final=False)
+each(SOME, 'UniPCMultistepScheduler', **LATENT, solver_order=3, solver_type='bh1', final_sigmas_type='sigma_min', lower_order_final=False)
+each(SOME, 'UniPCMultistepScheduler', **LATENT, solver_order=3, use_karras_sigmas=True)
 each(SOME, 'UniPCMultistepScheduler', **LATENT, predict_x0=False, prediction_type='v_prediction', final_sigmas_type='sigma_min', disable_corrector=[0, 1])
 each(SOME, 'UniPCMultistepScheduler', **LATENT, use_exponential_sigmas=True, thresholding=True, sample_max_value=2.0)
 each(SOME, 'UniPCMultistepScheduler', **LATENT, use_beta_sigmas=True, prediction_type='sample', lower_order_final=True)
