@@ -141,11 +141,10 @@ impl SolverLevels {
     pub(super) fn of_dpm(&self, run: &RunSettings) -> Result<RunLevels, SamplerError> {
         let table = self.table();
         let steps = run.steps;
+        Trained::check_steps(steps, self.trained.timesteps())?;
         let (timesteps, mut sigmas) = if let Some(both) = self.spread(steps, &table) {
-            Trained::check_steps(steps, self.trained.timesteps())?;
             both
         } else if let Some(shift) = &self.flow {
-            Trained::check_steps(steps, self.trained.timesteps())?;
             let trained = self.trained.timesteps() as f64;
             let even = linspace(1.0, 1.0 / trained, steps + 1).into_iter().skip(1).rev();
             let even: Vec<f64> = even.map(|signal| 1.0 - signal).collect();

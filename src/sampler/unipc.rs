@@ -71,11 +71,11 @@ impl UniPcConfig {
     /// Timesteps and sigmas of a run.
     fn run_levels(&self, run: &RunSettings) -> Result<RunLevels, SamplerError> {
         let (steps, levels) = (run.steps, &self.levels);
+        Trained::check_steps(steps, levels.trained.timesteps())?;
         let table = levels.table();
         let trained = levels.trained.timesteps() as f64;
         let mut last = None;
         let (timesteps, mut sigmas) = if let Some((timesteps, sigmas)) = levels.spread(steps, &table) {
-            Trained::check_steps(steps, levels.trained.timesteps())?;
             if levels.is_flow() && levels.sigmas.is_karras() {
                 let sigmas: Vec<f64> = sigmas.iter().map(|sigma| sigma / (sigma + 1.0)).collect();
                 (sigmas.iter().map(|sigma| (sigma * trained).trunc()).collect(), sigmas)
@@ -83,7 +83,6 @@ impl UniPcConfig {
                 (timesteps, sigmas)
             }
         } else if let Some(shift) = &levels.flow {
-            Trained::check_steps(steps, levels.trained.timesteps())?;
             let mut even = linspace(1.0, 1.0 / trained, steps + 1);
             even.truncate(steps);
             let mut sigmas = shift.apply(&even, run, |number| number)?;
