@@ -117,6 +117,16 @@ pub enum SamplerError {
         /// What to do.
         advice: &'static str,
     },
+    /// A pipeline gives the scheduler what is not made here.
+    #[error(
+        "diffusers' {pipeline} gives FlowMatchEulerDiscreteScheduler {own} of its own, which is not made here; to run by the scheduler's own levels, give a copy of its file in another folder with --scheduler"
+    )]
+    Pipeline {
+        /// The pipeline's class.
+        pipeline: &'static str,
+        /// What it gives.
+        own: &'static str,
+    },
     /// The options and the number of steps do not go together.
     #[error("{steps} steps cannot be used with this scheduler: {reason}")]
     StepCount {

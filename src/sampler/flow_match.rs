@@ -7,63 +7,10 @@ use ndarray::{ArrayD, ArrayViewD};
 use super::arithmetic::{check_shapes, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
-use super::flow_shift::Shift;
+use super::flow_shift::{Rounding, Shift};
 use super::sigmas::{SigmaSpacing, linspace, rounded};
 use super::trained::Trained;
-use super::{NoiseSource, RunSettings, SamplerError, Scheduler};
-
-/// Which noise levels a run on a flow has before they are shifted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowSpacing {
-    /// What the scheduler makes of the number of steps: evenly between the ends of its training levels, which a fixed
-    /// shift has moved already (and moves again).
-    Trained,
-    /// What some pipelines give: from 1 downwards in steps of one over their number.
-    Uniform,
-}
-
-/// The pipelines of diffusers that give uniform levels.
-const UNIFORM_PIPELINES: &[&str] = &[
-    "AuraFlowPipeline",
-    "BriaFiboPipeline",
-    "ChromaPipeline",
-    "Flux2KleinPipeline",
-    "Flux2Pipeline",
-    "FluxControlPipeline",
-    "FluxFillPipeline",
-    "FluxKontextPipeline",
-    "FluxPipeline",
-    "HunyuanImagePipeline",
-    "HunyuanSkyreelsImageToVideoPipeline",
-    "HunyuanVideo15ImageToVideoPipeline",
-    "HunyuanVideo15Pipeline",
-    "HunyuanVideoImageToVideoPipeline",
-    "HunyuanVideoPipeline",
-    "LTX2ImageToVideoPipeline",
-    "LTX2Pipeline",
-    "LTXImageToVideoPipeline",
-    "LTXPipeline",
-    "LongCatImagePipeline",
-    "Lumina2Pipeline",
-    "MotifVideoPipeline",
-    "OmniGenPipeline",
-    "OvisImagePipeline",
-    "QwenImageEditPipeline",
-    "QwenImagePipeline",
-];
-
-impl FlowSpacing {
-    /// What a pipeline of this class gives. Where the class is not known, it goes by the shift: every pipeline that
-    /// computes a dynamic shift gives uniform levels.
-    fn of(pipeline: Option<&str>, dynamic: bool) -> FlowSpacing {
-        let uniform = pipeline.map_or(dynamic, |class| UNIFORM_PIPELINES.contains(&class));
-        if uniform {
-            FlowSpacing::Uniform
-        } else {
-            FlowSpacing::Trained
-        }
-    }
-}
+use super::{FlowSpacing, NoiseSource, RunSettings, SamplerError, Scheduler};
 
 /// The options of diffusers' `FlowMatchEulerDiscreteScheduler`; missing keys have diffusers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,34 +39,36 @@ impl FlowMatchConfig {
     }
 
     /// The levels before the shift, and the precision of the shift.
-    fn levels(&self, run: &RunSettings) -> (Vec<f64>, fn(f64) -> f64) {
+    fn levels(&self, run: &RunSettings) -> Result<(Vec<f64>, Rounding), SamplerError> {
         let trained = self.trained as f64;
-        match FlowSpacing::of(run.pipeline.as_deref(), self.shift.is_dynamic()) {
-            FlowSpacing::Uniform => {
-                let uniform = linspace(1.0, 1.0 / run.steps as f64, run.steps).into_iter();
-                (uniform.map(single).collect(), single)
-            }
-            FlowSpacing::Trained => {
-                let end = |timestep: f64| {
-                    let level = single(timestep / trained);
-                    if self.shift.is_dynamic() {
-                        return level * trained;
-                    }
-                    let factor = single(self.shift.factor);
-                    let divisor = single(1.0 + single(single(self.shift.factor - 1.0) * level));
-                    single(single(factor * level) / divisor) * trained
-                };
-                let even = linspace(end(trained), end(1.0), run.steps).into_iter();
-                (even.map(|timestep| timestep / trained).collect(), |number| number)
-            }
-        }
+        Ok(
+            match FlowSpacing::of(run.pipeline.as_deref(), self.shift.is_dynamic())? {
+                FlowSpacing::Uniform => {
+                    let uniform = linspace(1.0, 1.0 / run.steps as f64, run.steps).into_iter();
+                    (uniform.map(single).collect(), single)
+                }
+                FlowSpacing::Trained => {
+                    let end = |timestep: f64| {
+                        let level = single(timestep / trained);
+                        if self.shift.is_dynamic() {
+                            return level * trained;
+                        }
+                        let factor = single(self.shift.factor);
+                        let divisor = single(1.0 + single(single(self.shift.factor - 1.0) * level));
+                        single(single(factor * level) / divisor) * trained
+                    };
+                    let even = linspace(end(trained), end(1.0), run.steps).into_iter();
+                    (even.map(|timestep| timestep / trained).collect(), |number| number)
+                }
+            },
+        )
     }
 }
 
 impl SchedulerOptions for FlowMatchConfig {
     fn scheduler(&self, run: &RunSettings) -> Result<Box<dyn Scheduler>, SamplerError> {
         Trained::check_steps(run.steps, self.trained)?;
-        let (levels, round) = self.levels(run);
+        let (levels, round) = self.levels(run)?;
         let shifted = self.shift.apply(&levels, run, round)?;
         let ends = shifted.first().zip(shifted.last());
         let spread = ends.and_then(|(&most, &least)| self.sigmas.spread(most, least, run.steps));

@@ -22,6 +22,9 @@ enum ShiftKind {
     Linear,
 }
 
+/// How the result of each operation is rounded, which depends on the precision that diffusers holds levels in.
+pub(super) type Rounding = fn(f64) -> f64;
+
 /// A shift of noise levels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shift {
@@ -102,12 +105,7 @@ impl Shift {
 
     /// Levels in `0..=1` shifted, and stretched so that the last is `shift_terminal`; each operation is rounded by
     /// `round`.
-    pub(super) fn apply(
-        &self,
-        levels: &[f64],
-        run: &RunSettings,
-        round: fn(f64) -> f64,
-    ) -> Result<Vec<f64>, SamplerError> {
+    pub(super) fn apply(&self, levels: &[f64], run: &RunSettings, round: Rounding) -> Result<Vec<f64>, SamplerError> {
         let mut shifted: Vec<f64> = match &self.dynamic {
             None => {
                 let factor = self.factor;

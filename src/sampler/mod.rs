@@ -10,7 +10,8 @@
 //!
 //! One file a scheduler: `ddim`, `ddpm`, `pndm`, `euler`, `euler_ancestral`, `heun`, `lcm`, `dpm_solver`, `unipc`,
 //! `flow_match`, `cogvideox`, `rectified_flow`. What they share has a home each: the trained noise levels (`trained`,
-//! `betas`), which timesteps a run visits (`spacing`), sigmas (`sigmas`, `exploding`, `solver`, `flow_shift`), what the
+//! `betas`), which timesteps a run visits (`spacing`), sigmas (`sigmas`, `exploding`, `solver`), shifts of
+//! flows (`flow_spacing`, `flow_shift`), what the
 //! model's output says (`prediction`, `limit`), sums and memory (`arithmetic`).
 
 mod arithmetic;
@@ -28,6 +29,7 @@ mod exploding;
 mod fields;
 mod flow_match;
 mod flow_shift;
+mod flow_spacing;
 mod guidance;
 mod heun;
 mod lcm;
@@ -55,7 +57,7 @@ pub use error::SamplerError;
 use euler::EulerConfig;
 use euler_ancestral::EulerAncestralConfig;
 use flow_match::FlowMatchConfig;
-pub use flow_match::FlowSpacing;
+pub use flow_spacing::FlowSpacing;
 pub use guidance::{CHANNEL_AXIS, first_channels, guide, repeat_batch};
 use heun::HeunConfig;
 use lcm::LcmConfig;
