@@ -2,6 +2,7 @@
 
 use crate::rewrite::{CacheType, Drive};
 use crate::rules::{Bytes, DEFAULT_PRESET, preset_names};
+use crate::sampler::VideoSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -180,6 +181,8 @@ pub struct CourseOptions {
     /// Denoising steps for the plan's schedule [default: 50 where a scheduler is known]
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
+    #[command(flatten)]
+    pub clip: ClipOptions,
 }
 
 impl CourseOptions {
@@ -187,6 +190,17 @@ impl CourseOptions {
     pub fn is_empty(&self) -> bool {
         self.scheduler.is_none() && self.steps.is_none()
     }
+}
+
+/// What some schedulers must know of the clip.
+#[derive(Debug, Default, Args)]
+pub struct ClipOptions {
+    /// Tokens that the transformer sees of the latent, for schedulers with `use_dynamic_shifting`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tokens: Option<u32>,
+    /// Size of the video, such as 51x480x854, for Open-Sora's scheduler
+    #[arg(long, value_name = "FRAMESxHEIGHTxWIDTH", value_parser = video)]
+    pub video: Option<VideoSize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -284,6 +298,8 @@ pub struct SamplingOptions {
     /// Denoising steps
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub steps: usize,
+    #[command(flatten)]
+    pub clip: ClipOptions,
     /// Scale of classifier-free guidance; 1 is without
     #[arg(long, default_value_t = 2.0, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
     pub guidance: f32,
@@ -327,6 +343,10 @@ pub struct RunOptions {
     /// The noise itself, [1, channels, frames, height, width], instead of a seed: the latents that another program began with
     #[arg(long, value_name = "FILE.npy", conflicts_with = "seed")]
     pub noise: Option<PathBuf>,
+    /// The noise of the steps, [steps, 1, channels, frames, height, width], for schedulers that draw some: what another
+    /// program drew [default: drawn from the seed]
+    #[arg(long, value_name = "FILE.npy")]
+    pub step_noise: Option<PathBuf>,
     /// Write the sample after every step too (`samples` in the NPZ)
     #[arg(long)]
     pub every_step: bool,
@@ -439,6 +459,18 @@ fn size(text: &str) -> Result<(String, usize), String> {
     match assignment::<usize>(text)? {
         (name, size) if (1..=LARGEST).contains(&size) => Ok((name, size)),
         (_, size) => Err(format!("{size} is no size; give 1 to {LARGEST}")),
+    }
+}
+
+/// The size of a video, `FRAMESxHEIGHTxWIDTH`.
+fn video(text: &str) -> Result<VideoSize, String> {
+    const LARGEST: usize = 1 << 24;
+    let sizes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
+    match sizes.as_deref() {
+        Ok(&[frames, height, width]) if [frames, height, width].iter().all(|size| (1..=LARGEST).contains(size)) => {
+            Ok(VideoSize { frames, height, width })
+        }
+        _ => Err("expected frames, height and width, such as `51x480x854`".to_owned()),
     }
 }
 

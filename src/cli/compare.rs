@@ -8,7 +8,8 @@ use super::patch::{Order, Request, Written, patch};
 use super::removed_work::RemovedWork;
 use super::run::picture;
 use super::session::{
-    Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler, variant_generator,
+    Prompts, clip_shape, conditioning, generator, library, prompts, run_settings, runtime_options, scheduler,
+    variant_generator,
 };
 use super::terminal::Terminal;
 use super::variants::Values;
@@ -20,7 +21,7 @@ use crate::report::{
 };
 use crate::rules::DEFAULT_PRESET;
 use crate::runtime::{Library, Provider};
-use crate::sampler::{SchedulerConfig, noise};
+use crate::sampler::{RunSettings, SchedulerConfig, SeededNoise, noise};
 use ndarray::ArrayD;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -73,7 +74,8 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     }
     let rate = FramesPerSecond::new(sampling.fps)?;
     let config = scheduler(&options.model, sampling, terminal)?;
-    let timesteps = config.scheduler(sampling.steps)?.timesteps().to_vec();
+    let settings = settings(options);
+    let timesteps = config.scheduler_for(&settings)?.timesteps().to_vec();
     let prompts = prompts(&options.model, sampling)?;
     // Every prompt is looked at before anything is written.
     for index in 0..options.clips.min(options.prompt.len().max(1)) {
@@ -227,6 +229,7 @@ fn clips(
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     let sampling = &options.sampling;
+    let settings = settings(options);
     let shape = clip_shape(&options.model, original, sampling)?;
     // The first runs of a session are slower: memory is allocated and weights are read from the disk.
     let first = conditioning(
@@ -237,13 +240,14 @@ fn clips(
     )?;
     let patched = candidates.iter_mut().map(|candidate| &mut candidate.generator);
     for generator in std::iter::once(&mut *original).chain(patched) {
-        let mut scheduler = config.scheduler(sampling.steps)?;
+        let mut scheduler = config.scheduler_for(&settings)?;
         generator
             .warm_up(scheduler.as_mut(), noise(&shape, 0)?, &first)
             .map_err(Failure::of(&options.model, Failure::generation))?;
     }
     let models = candidates.len() + 1;
-    let bar = terminal.steps("generating", options.clips * models * sampling.steps);
+    let calls = config.scheduler_for(&settings)?.timesteps().len();
+    let bar = terminal.steps("generating", options.clips * models * calls);
     for index in 0..options.clips {
         let seed = options.seed.wrapping_add(index as u64);
         let prompt = prompt(options, prompts, index);
@@ -256,9 +260,9 @@ fn clips(
                 Some(candidate) => &mut candidate.generator,
                 None => &mut *original,
             };
-            let mut scheduler = config.scheduler(sampling.steps)?;
+            let mut scheduler = config.scheduler_for(&settings)?;
             let (noise, done) = (noise.clone(), &mut || bar.inc(1));
-            let clip = generate(options, generator, scheduler.as_mut(), noise, &conditioning, done)?;
+            let clip = generate(options, generator, scheduler.as_mut(), noise, seed, &conditioning, done)?;
             if let Some(place) = made.get_mut(model) {
                 *place = Some(clip);
             }
@@ -289,16 +293,34 @@ fn clips(
     Ok(())
 }
 
+/// What schedulers are made for.
+fn settings(options: &CompareOptions) -> RunSettings {
+    let sampling = &options.sampling;
+    run_settings(
+        &options.model,
+        sampling.scheduler.as_deref(),
+        sampling.steps,
+        &sampling.clip,
+    )
+}
+
 fn generate(
     options: &CompareOptions,
     generator: &mut Generator,
     scheduler: &mut dyn crate::sampler::Scheduler,
     noise: ArrayD<f32>,
+    seed: u64,
     conditioning: &Conditioning,
     done: &mut dyn FnMut(),
 ) -> Result<Clip, Failure> {
     generator
-        .generate(scheduler, noise, conditioning, &mut |_, _| done())
+        .generate(
+            scheduler,
+            noise,
+            &mut SeededNoise::new(seed),
+            conditioning,
+            &mut |_, _| done(),
+        )
         .map_err(Failure::of(&options.model, Failure::generation))
 }
 

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::args::CourseOptions;
-use super::session::scheduler_beside;
+use super::session::{run_settings, scheduler_beside};
 use super::terminal::Terminal;
 use crate::rewrite::{Plan, RewriteError, SchedulePlan};
 use crate::sampler::SchedulerConfig;
@@ -35,7 +35,8 @@ impl Course {
             return Ok(unknown);
         };
         let steps = options.steps.unwrap_or(STEPS);
-        let scheduler = SchedulerConfig::load(&path).and_then(|config| config.scheduler(steps));
+        let run = run_settings(model, options.scheduler.as_deref(), steps, &options.clip);
+        let scheduler = SchedulerConfig::load(&path).and_then(|config| config.scheduler_for(&run));
         match scheduler {
             Ok(scheduler) => Ok(Course::Timesteps(scheduler.timesteps().to_vec())),
             Err(error) if options.scheduler.is_some() => Err(error.into()),

@@ -3,13 +3,15 @@
 use super::Failure;
 use super::args::{FormChoice, RunOptions};
 use super::folder::OutputFolder;
-use super::session::{clip_shape, conditioning, generator, library, prompts, scheduler, variant_generator};
+use super::session::{
+    clip_shape, conditioning, generator, library, prompts, run_settings, scheduler, variant_generator,
+};
 use super::terminal::Terminal;
 use crate::quality::to_unit_range;
 use crate::report::{
     Distribution, Elements, FilePath, FramesPerSecond, number, read_array, write_animation, write_arrays, write_frames,
 };
-use crate::sampler::noise;
+use crate::sampler::{GivenNoise, NoiseSource, Scheduler, SeededNoise, noise};
 use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
 use serde::Serialize;
 use std::path::Path;
@@ -49,7 +51,9 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     let model = &options.model;
     let rate = FramesPerSecond::new(options.sampling.fps)?;
     let config = scheduler(model, &options.sampling, terminal)?;
-    let mut scheduler = config.scheduler(options.sampling.steps)?;
+    let sampling = &options.sampling;
+    let settings = run_settings(model, sampling.scheduler.as_deref(), sampling.steps, &sampling.clip);
+    let mut scheduler = config.scheduler_for(&settings)?;
     let prompts = prompts(model, &options.sampling)?;
     let conditioning = conditioning(model, &prompts, options.prompt.as_deref(), &options.sampling)?;
     library(&options.session, terminal)?;
@@ -62,15 +66,22 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     };
     let noise = noise_of(options, clip_shape(model, &generator, &options.sampling)?)?;
 
-    let bar = terminal.steps("denoising", options.sampling.steps);
+    let mut step_noise = step_noise(options, scheduler.as_ref(), noise.shape(), terminal)?;
+    let bar = terminal.steps("denoising", scheduler.timesteps().len());
     let mut samples = Vec::new();
     let clip = generator
-        .generate(scheduler.as_mut(), noise.clone(), &conditioning, &mut |done, sample| {
-            bar.set_position(done as u64);
-            if options.every_step {
-                samples.push(sample.to_owned());
-            }
-        })
+        .generate(
+            scheduler.as_mut(),
+            noise.clone(),
+            step_noise.as_mut(),
+            &conditioning,
+            &mut |done, sample| {
+                bar.set_position(done as u64);
+                if options.every_step {
+                    samples.push(sample.to_owned());
+                }
+            },
+        )
         .map_err(Failure::of(model, Failure::generation));
     bar.finish_and_clear();
     let clip = clip?;
@@ -151,6 +162,28 @@ fn noise_of(options: &RunOptions, shape: Vec<usize>) -> Result<ArrayD<f32>, Fail
         path.display(),
         given.shape()
     )))
+}
+
+/// The noise of the steps: from the file that was named, or drawn.
+fn step_noise(
+    options: &RunOptions,
+    scheduler: &dyn Scheduler,
+    shape: &[usize],
+    terminal: &Terminal,
+) -> Result<Box<dyn NoiseSource>, Failure> {
+    let Some(path) = &options.step_noise else {
+        return Ok(Box::new(SeededNoise::new(options.seed)));
+    };
+    let draws = scheduler.noise_draws();
+    if draws == 0 {
+        terminal.warning("--step-noise was not used: this scheduler draws no noise at its steps");
+    }
+    let given = GivenNoise::new(read_array(path)?.mapv(|value| value as f32));
+    let refuse = |error| Failure::Usage(format!("--step-noise {}: {error}", path.display()));
+    if draws > 0 {
+        given.check(draws, shape).map_err(refuse)?;
+    }
+    Ok(Box::new(given))
 }
 
 /// Removes the pictures of an earlier clip, which may have had more frames.

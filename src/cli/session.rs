@@ -1,7 +1,7 @@
 //! Opening models for commands: ONNX Runtime, sessions, schedulers and prompts as the options want them.
 
 use super::Failure;
-use super::args::{ProviderChoice, SamplingOptions, SessionOptions, sizes};
+use super::args::{ClipOptions, ProviderChoice, SamplingOptions, SessionOptions, sizes};
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, check_steps};
@@ -10,7 +10,7 @@ use crate::onnx::Model;
 use crate::report::read_matrix;
 use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
 use crate::runtime::{self, Library, Options, Places, Provider, Session, Tensor};
-use crate::sampler::SchedulerConfig;
+use crate::sampler::{RunSettings, SchedulerConfig};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -133,6 +133,21 @@ pub fn scheduler_beside(model: &Path, named: Option<&Path>) -> Option<PathBuf> {
     let beside = |home: PathBuf| SCHEDULERS.map(|name| home.with_file_name("").join(name));
     let found = || homes(model).into_iter().flat_map(beside).find(|path| path.is_file());
     named.map(Path::to_owned).or_else(found)
+}
+
+/// What the scheduler of a model is made for: steps, clip, and the class of diffusers' pipeline where the scheduler's
+/// configuration stands in its folder.
+pub fn run_settings(model: &Path, named: Option<&Path>, steps: usize, clip: &ClipOptions) -> RunSettings {
+    let index = scheduler_beside(model, named).map(|path| path.with_file_name("../model_index.json"));
+    let text = index.and_then(|path| std::fs::read_to_string(path).ok());
+    let object: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
+    let class = object.as_ref().and_then(|object| object.get("_class_name"));
+    RunSettings {
+        steps,
+        tokens: clip.tokens.map(|tokens| tokens as usize),
+        video: clip.video,
+        pipeline: class.and_then(|class| class.as_str()).map(str::to_owned),
+    }
 }
 
 /// The scheduler's configuration.

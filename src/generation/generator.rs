@@ -8,7 +8,7 @@ use crate::rules::Strategy;
 use crate::runtime::{
     CachePort, Denoiser, ElementType, Extent, Feedback, Port, Session, StatePort, StepTable, Tensor, VariantDenoiser,
 };
-use crate::sampler::{CHANNEL_AXIS, Scheduler, first_channels, guide, repeat_batch};
+use crate::sampler::{CHANNEL_AXIS, NoiseSource, Scheduler, SeededNoise, first_channels, guide, repeat_batch};
 use crate::schedule::Schedule;
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis};
 use std::collections::BTreeMap;
@@ -159,8 +159,9 @@ impl Generator {
             .collect()
     }
 
-    /// Makes a clip from `noise` (`[1, channels, frames, height, width]`, standard deviation 1). `watch` is told after
-    /// each step how many are done, and shown the sample as it then is.
+    /// Makes a clip from `noise` (`[1, channels, frames, height, width]`, standard deviation 1). `step_noise` is asked by
+    /// schedulers that draw noise at each step. `watch` is told after each step, that is call of the model, how many are
+    /// done, and shown the sample as it then is.
     ///
     /// # Errors
     /// [`GenerationError`] where the model does not take such a batch or text, or a step fails.
@@ -168,10 +169,11 @@ impl Generator {
         &mut self,
         scheduler: &mut dyn Scheduler,
         noise: ArrayD<f32>,
+        step_noise: &mut dyn NoiseSource,
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(usize, ArrayViewD<'_, f32>),
     ) -> Result<Clip, GenerationError> {
-        self.denoise(scheduler, noise, conditioning, watch, usize::MAX)
+        self.denoise(scheduler, noise, step_noise, conditioning, watch, usize::MAX)
     }
 
     /// Runs the first two steps of a clip, of variants all steps until each was run: the first runs of a session are
@@ -190,7 +192,8 @@ impl Generator {
             Form::Variants(_) => self.schedule(scheduler.timesteps()).distinct_sets(),
         };
         let steps = sets.iter().map(|set| set.first + 1).max().unwrap_or(0).max(2);
-        self.denoise(scheduler, noise, conditioning, &mut |_, _| {}, steps)
+        let step_noise = &mut SeededNoise::new(0);
+        self.denoise(scheduler, noise, step_noise, conditioning, &mut |_, _| {}, steps)
             .map(drop)
     }
 
@@ -199,6 +202,7 @@ impl Generator {
         &mut self,
         scheduler: &mut dyn Scheduler,
         noise: ArrayD<f32>,
+        step_noise: &mut dyn NoiseSource,
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(usize, ArrayViewD<'_, f32>),
         limit: usize,
@@ -220,7 +224,7 @@ impl Generator {
             let begun = Instant::now();
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
             let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(index))?;
-            sample = scheduler.step(index, output.view(), sample.view())?;
+            sample = scheduler.step(index, output.view(), sample.view(), step_noise)?;
             if sample.iter().any(|value| !value.is_finite()) {
                 return Err(GenerationError::NotFinite { step: index });
             }

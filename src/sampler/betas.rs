@@ -12,6 +12,12 @@ pub enum BetaSchedule {
     ScaledLinear,
     /// The cosine schedule of Glide, each beta at most 0.999.
     SquaredCosine,
+    /// Evenly spaced through the logistic function (GeoDiff).
+    Sigmoid,
+    /// The noise schedule of a Laplace distribution.
+    Laplace,
+    /// A cumulated alpha that falls exponentially.
+    Exponential,
 }
 
 impl BetaSchedule {
@@ -22,6 +28,23 @@ impl BetaSchedule {
         ("squaredcos_cap_v2", BetaSchedule::SquaredCosine),
     ];
 
+    /// diffusers' names for `DDPMScheduler`.
+    pub(super) const NAMES_OF_DDPM: &'static [(&'static str, BetaSchedule)] = &[
+        ("linear", BetaSchedule::Linear),
+        ("scaled_linear", BetaSchedule::ScaledLinear),
+        ("squaredcos_cap_v2", BetaSchedule::SquaredCosine),
+        ("sigmoid", BetaSchedule::Sigmoid),
+        ("laplace", BetaSchedule::Laplace),
+    ];
+
+    /// diffusers' names for `HeunDiscreteScheduler`.
+    pub(super) const NAMES_OF_HEUN: &'static [(&'static str, BetaSchedule)] = &[
+        ("linear", BetaSchedule::Linear),
+        ("scaled_linear", BetaSchedule::ScaledLinear),
+        ("squaredcos_cap_v2", BetaSchedule::SquaredCosine),
+        ("exp", BetaSchedule::Exponential),
+    ];
+
     /// The betas of this schedule, one a training timestep.
     pub(super) fn betas(self, start: f64, end: f64, count: usize) -> Vec<f32> {
         match self {
@@ -30,15 +53,36 @@ impl BetaSchedule {
                 .into_iter()
                 .map(|root| root * root)
                 .collect(),
-            BetaSchedule::SquaredCosine => (0..count)
-                .map(|index| {
-                    let before = cosine_alpha_bar(index as f64 / count as f64);
-                    let after = cosine_alpha_bar((index + 1) as f64 / count as f64);
-                    (1.0 - after / before).min(0.999) as f32
+            BetaSchedule::SquaredCosine => betas_of(cosine_alpha_bar, count),
+            BetaSchedule::Laplace => betas_of(laplace_alpha_bar, count),
+            BetaSchedule::Exponential => betas_of(|time| libm::exp(-12.0 * time), count),
+            BetaSchedule::Sigmoid => linspace(-6.0, 6.0, count)
+                .into_iter()
+                .map(|at| {
+                    let share = (1.0 / (1.0 + libm::exp(-f64::from(at)))) as f32;
+                    share * (end - start) as f32 + start as f32
                 })
                 .collect(),
         }
     }
+}
+
+/// The betas, at most 0.999, of a cumulated alpha over the time from 0 to 1.
+fn betas_of(alpha_bar: impl Fn(f64) -> f64, count: usize) -> Vec<f32> {
+    let beta = |index: usize| {
+        let before = alpha_bar(index as f64 / count as f64);
+        let after = alpha_bar((index + 1) as f64 / count as f64);
+        (1.0 - after / before).min(0.999) as f32
+    };
+    (0..count).map(beta).collect()
+}
+
+/// The Laplace schedule's cumulated alpha, as diffusers has it, at `time` in [0, 1].
+fn laplace_alpha_bar(time: f64) -> f64 {
+    let distance = 0.5 - time;
+    let logarithm = -0.5 * 1.0_f64.copysign(distance) * libm::log(1.0 - 2.0 * distance.abs() + 1e-6);
+    let ratio = libm::exp(logarithm);
+    (ratio / (1.0 + ratio)).sqrt()
 }
 
 /// The cosine schedule's cumulated alpha at `time` in [0, 1].

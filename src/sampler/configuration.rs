@@ -1,65 +1,66 @@
 //! diffusers' `scheduler_config.json`, read strictly.
 
+use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::betas::{cumulated_alphas, rescale_to_zero_terminal_snr};
 use super::fields::Fields;
-use super::{BetaSchedule, Ddim, PredictionType, SamplerError, Scheduler, TimestepSpacing};
+use super::{
+    CogVideoXConfig, DdimConfig, DdpmConfig, DpmSolverConfig, EulerAncestralConfig, EulerConfig, FlowMatchConfig,
+    HeunConfig, LcmConfig, PndmConfig, RectifiedFlowConfig, RunSettings, SamplerError, Scheduler, UniPcConfig,
+};
 
-/// The classes that can be read, for error messages.
-const SUPPORTED_CLASSES: &str = "\"DDIMScheduler\"";
-
-/// More training timesteps than any model has; keeps a hostile file from asking for all memory.
-const MOST_TRAINING_TIMESTEPS: i64 = 1_000_000;
-
-/// A scheduler's configuration, one variant a class.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum SchedulerConfig {
-    /// `DDIMScheduler`.
-    Ddim(DdimConfig),
+/// The options of a scheduler class, from which schedulers are made.
+pub(super) trait SchedulerOptions: Debug + Send + Sync {
+    /// The scheduler for a run.
+    fn scheduler(&self, run: &RunSettings) -> Result<Box<dyn Scheduler>, SamplerError>;
 }
 
-/// How the predicted clean sample is kept in range.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Limit {
-    /// Left as it is.
-    None,
-    /// Clamped to plus and minus this number (`clip_sample`, `clip_sample_range`).
-    Clip(f32),
-    /// Dynamic thresholding (`thresholding`; Imagen, 2205.11487, section 2.3): clamped per batch element to its own
-    /// quantile of absolute values, which is held between 1 and `most`, and divided by it.
-    Threshold {
-        /// The quantile (`dynamic_thresholding_ratio`).
-        ratio: f32,
-        /// The largest threshold (`sample_max_value`).
-        most: f32,
-    },
+/// Options as they are read.
+type Options = Arc<dyn SchedulerOptions>;
+
+/// A class that can be read.
+struct Class {
+    name: &'static str,
+    read: fn(&Fields<'_>) -> Result<Options, SamplerError>,
 }
 
-/// The options of diffusers' `DDIMScheduler`; missing keys have diffusers' defaults.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DdimConfig {
-    /// The number of training timesteps.
-    pub trained: usize,
-    /// The cumulated products of `1 - beta`, one a training timestep: what `beta_schedule`, `beta_start`, `beta_end`,
-    /// `trained_betas` and `rescale_betas_zero_snr` come to.
-    pub cumulated_alphas: Vec<f32>,
-    /// What the model predicts.
-    pub prediction: PredictionType,
-    /// How the predicted clean sample is kept in range.
-    pub limit: Limit,
-    /// Whether the step after the last has a cumulated alpha of 1, or that of timestep 0.
-    pub set_alpha_to_one: bool,
-    /// Added to the timesteps of `leading` spacing.
-    pub steps_offset: i64,
-    /// Which timesteps are visited.
-    pub spacing: TimestepSpacing,
-    /// Keys of the file that this class does not have, and that were ignored as diffusers ignores them (configurations
-    /// converted from another scheduler carry such keys). Worth a warning: one may be a misspelt option.
-    pub ignored: Vec<String>,
+/// The entry of a class.
+macro_rules! class {
+    ($name:literal, $read:expr) => {
+        Class {
+            name: $name,
+            read: |fields| Ok(Arc::new($read(fields)?)),
+        }
+    };
+}
+
+/// Every class that can be read, by diffusers' names (the last is our own).
+const CLASSES: &[Class] = &[
+    class!("DDIMScheduler", DdimConfig::read),
+    class!("DDPMScheduler", DdpmConfig::read),
+    class!("PNDMScheduler", PndmConfig::read),
+    class!("EulerDiscreteScheduler", EulerConfig::read),
+    class!("EulerAncestralDiscreteScheduler", EulerAncestralConfig::read),
+    class!("HeunDiscreteScheduler", HeunConfig::read),
+    class!("DPMSolverMultistepScheduler", DpmSolverConfig::read_multistep),
+    class!("DPMSolverSinglestepScheduler", DpmSolverConfig::read_singlestep),
+    class!("UniPCMultistepScheduler", UniPcConfig::read),
+    class!("LCMScheduler", LcmConfig::read),
+    class!("FlowMatchEulerDiscreteScheduler", FlowMatchConfig::read),
+    class!("CogVideoXDDIMScheduler", CogVideoXConfig::read_ddim),
+    class!("CogVideoXDPMScheduler", CogVideoXConfig::read_dpm),
+    class!("OpenSoraRFlowScheduler", RectifiedFlowConfig::read),
+];
+
+/// A scheduler's configuration.
+#[derive(Clone, Debug)]
+pub struct SchedulerConfig {
+    class: &'static str,
+    options: Options,
+    ignored: Vec<String>,
 }
 
 impl SchedulerConfig {
@@ -81,7 +82,7 @@ impl SchedulerConfig {
     /// # Errors
     /// [`SamplerError`] for text that is not a JSON object, a class or an option value that is not supported.
     pub fn parse(file: &str, text: &str) -> Result<SchedulerConfig, SamplerError> {
-        let value: Value = serde_json::from_str(text).map_err(|error| SamplerError::Json {
+        let value = json(text).map_err(|error| SamplerError::Json {
             file: file.to_owned(),
             line: error.line(),
             column: error.column(),
@@ -94,103 +95,95 @@ impl SchedulerConfig {
             });
         };
         let fields = Fields::new(file, object);
-        match object.get("_class_name") {
-            None => Err(SamplerError::NoClass {
+        let Some(name) = object.get("_class_name") else {
+            return Err(SamplerError::NoClass {
                 file: file.to_owned(),
-                supported: SUPPORTED_CLASSES.to_owned(),
-            }),
-            Some(Value::String(class)) if class == "DDIMScheduler" => {
-                DdimConfig::read(&fields).map(SchedulerConfig::Ddim)
-            }
-            Some(_) => Err(fields.refuse("_class_name", SUPPORTED_CLASSES)),
-        }
+                supported: SchedulerConfig::supported(),
+            });
+        };
+        let class = CLASSES
+            .iter()
+            .find(|class| name.as_str() == Some(class.name))
+            .ok_or_else(|| fields.refuse("_class_name", SchedulerConfig::supported()))?;
+        let options = (class.read)(&fields)?;
+        Ok(SchedulerConfig {
+            class: class.name,
+            options,
+            ignored: fields.never_read(),
+        })
     }
 
-    /// The scheduler for a run of `steps` steps.
+    /// The classes that can be read, for messages.
+    fn supported() -> String {
+        let names: Vec<String> = CLASSES.iter().map(|class| format!("\"{}\"", class.name)).collect();
+        names.join(", ")
+    }
+
+    /// The scheduler for a run of `steps` steps of which nothing else is known.
     ///
     /// # Errors
-    /// Those of the class, see [`Ddim::new`].
+    /// As [`SchedulerConfig::scheduler_for`].
     pub fn scheduler(&self, steps: usize) -> Result<Box<dyn Scheduler>, SamplerError> {
-        match self {
-            SchedulerConfig::Ddim(config) => Ok(Box::new(Ddim::new(config, steps)?)),
-        }
+        self.scheduler_for(&RunSettings::of_steps(steps))
+    }
+
+    /// The scheduler for a run.
+    ///
+    /// # Errors
+    /// [`SamplerError::Steps`] for a number of steps that the class cannot make, [`SamplerError::Unknown`] where the
+    /// class must know more of the run, [`SamplerError::Singular`], [`SamplerError::Offset`] and
+    /// [`SamplerError::Coefficients`] where a step has no numbers.
+    pub fn scheduler_for(&self, run: &RunSettings) -> Result<Box<dyn Scheduler>, SamplerError> {
+        self.options.scheduler(run)
     }
 
     /// The class's name in diffusers.
     pub fn class(&self) -> &'static str {
-        match self {
-            SchedulerConfig::Ddim(_) => "DDIMScheduler",
-        }
+        self.class
     }
 
-    /// Keys that were ignored; see [`DdimConfig::ignored`].
+    /// Keys of the file that this class does not have, and that were ignored as diffusers ignores them (configurations
+    /// converted from another scheduler carry such keys). Worth a warning: one may be a misspelt option.
     pub fn ignored(&self) -> &[String] {
-        match self {
-            SchedulerConfig::Ddim(config) => &config.ignored,
-        }
+        &self.ignored
     }
 }
 
-impl DdimConfig {
-    /// The keys that the class has.
-    const KEYS: &'static [&'static str] = &[
-        "beta_end",
-        "beta_schedule",
-        "beta_start",
-        "clip_sample",
-        "clip_sample_range",
-        "dynamic_thresholding_ratio",
-        "num_train_timesteps",
-        "prediction_type",
-        "rescale_betas_zero_snr",
-        "sample_max_value",
-        "set_alpha_to_one",
-        "steps_offset",
-        "thresholding",
-        "timestep_spacing",
-        "trained_betas",
-    ];
+/// JSON as Python writes it: infinities and NaN, which JSON has no words for, are read as the strings of their names.
+fn json(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| {
+        let quoted = quote_infinities(text);
+        serde_json::from_str(&quoted).map_err(|_| error)
+    })
+}
 
-    fn read(fields: &Fields<'_>) -> Result<DdimConfig, SamplerError> {
-        let trained = fields.integer("num_train_timesteps", 1000, 1, MOST_TRAINING_TIMESTEPS)? as usize;
-        let start = fields.number("beta_start", 0.0001, 0.0, 1.0)?;
-        let end = fields.number("beta_end", 0.02, 0.0, 1.0)?;
-        let schedule = fields.choice("beta_schedule", BetaSchedule::Linear, BetaSchedule::NAMES)?;
-        let betas = match fields.numbers("trained_betas", 0.0, 1.0)? {
-            None => schedule.betas(start, end, trained),
-            Some(betas) if betas.len() == trained => betas.into_iter().map(|beta| beta as f32).collect(),
-            Some(_) => {
-                let needed = format!("null, or as many numbers as `num_train_timesteps`, {trained}");
-                return Err(fields.refuse("trained_betas", needed));
+/// The text with quotes around `-Infinity`, `Infinity` and `NaN`, where they do not stand in a string.
+fn quote_infinities(text: &str) -> String {
+    const NAMES: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    let mut quoted = String::with_capacity(text.len() + 16);
+    let (mut rest, mut in_string) = (text, false);
+    while let Some(character) = rest.chars().next() {
+        let name = NAMES.iter().find(|name| !in_string && rest.starts_with(**name));
+        let taken = match name {
+            Some(name) => {
+                quoted.extend(["\"", name, "\""]);
+                name.len()
+            }
+            None if in_string && character == '\\' => {
+                // An escaped quote does not end the string.
+                let escaped: String = rest.chars().take(2).collect();
+                quoted.push_str(&escaped);
+                escaped.len()
+            }
+            None => {
+                in_string ^= character == '"';
+                quoted.push(character);
+                character.len_utf8()
             }
         };
-        let rescale = fields.boolean("rescale_betas_zero_snr", false)?;
-        let betas = if rescale {
-            rescale_to_zero_terminal_snr(&betas)
-        } else {
-            betas
-        };
-        let most = fields.number("sample_max_value", 1.0, 0.0, f64::from(f32::MAX))? as f32;
-        let ratio = fields.number("dynamic_thresholding_ratio", 0.995, 0.0, 1.0)? as f32;
-        let range = fields.number("clip_sample_range", 1.0, 0.0, f64::from(f32::MAX))? as f32;
-        let clip = fields.boolean("clip_sample", true)?;
-        let limit = match (fields.boolean("thresholding", false)?, clip) {
-            (true, _) if most > 0.0 => Limit::Threshold { ratio, most },
-            (true, _) => return Err(fields.refuse("sample_max_value", "a number above 0 with `thresholding`")),
-            (false, true) => Limit::Clip(range),
-            (false, false) => Limit::None,
-        };
-        Ok(DdimConfig {
-            trained,
-            cumulated_alphas: cumulated_alphas(&betas),
-            prediction: fields.choice("prediction_type", PredictionType::Epsilon, PredictionType::NAMES)?,
-            limit,
-            set_alpha_to_one: fields.boolean("set_alpha_to_one", true)?,
-            steps_offset: fields.integer("steps_offset", 0, -MOST_TRAINING_TIMESTEPS, MOST_TRAINING_TIMESTEPS)?,
-            spacing: fields.choice("timestep_spacing", TimestepSpacing::Leading, TimestepSpacing::NAMES)?,
-            ignored: fields.others(Self::KEYS),
-        })
+        rest = rest.get(taken..).unwrap_or("");
     }
+    quoted
 }
 
 /// What a JSON value is, for error messages.
@@ -209,27 +202,18 @@ fn kind_of(value: &Value) -> &'static str {
 mod tests {
     use super::*;
 
-    fn parsed(options: &str) -> Result<DdimConfig, SamplerError> {
+    fn refusal(options: &str) -> String {
         let text = format!(r#"{{"_class_name": "DDIMScheduler"{options}}}"#);
-        SchedulerConfig::parse("scheduler_config.json", &text).map(|SchedulerConfig::Ddim(config)| config)
-    }
-
-    #[test]
-    fn missing_keys_have_the_defaults_of_diffusers() {
-        let config = parsed("").unwrap();
-        assert_eq!(config.trained, 1000);
-        assert_eq!(config.limit, Limit::Clip(1.0));
-        assert_eq!(config.prediction, PredictionType::Epsilon);
-        assert_eq!((config.steps_offset, config.set_alpha_to_one), (0, true));
-        assert_eq!(config.spacing, TimestepSpacing::Leading);
-        assert_eq!(config.cumulated_alphas.len(), 1000);
-        assert_eq!(config.cumulated_alphas[0], 1.0 - 0.0001);
+        let refused = SchedulerConfig::parse("scheduler_config.json", &text);
+        refused.unwrap_err().to_string()
     }
 
     #[test]
     fn keys_of_other_schedulers_are_reported_and_ignored() {
-        let config = parsed(r#", "_diffusers_version": "0.42.1", "skip_prk_steps": true, "clip_samples": false"#);
-        assert_eq!(config.unwrap().ignored, ["clip_samples", "skip_prk_steps"]);
+        let text = r#"{"_class_name": "DDIMScheduler", "_diffusers_version": "0.42.1", "skip_prk_steps": true,
+            "clip_samples": false}"#;
+        let config = SchedulerConfig::parse("s.json", text).unwrap();
+        assert_eq!(config.ignored(), ["clip_samples", "skip_prk_steps"]);
     }
 
     #[test]
@@ -275,7 +259,7 @@ mod tests {
             ),
         ];
         for (options, expected) in cases {
-            let message = parsed(options).unwrap_err().to_string();
+            let message = refusal(options);
             assert!(message.starts_with("scheduler_config.json: "), "{message}");
             for part in expected {
                 assert!(message.contains(part), "{message:?} does not contain {part:?}");
@@ -286,17 +270,32 @@ mod tests {
     #[test]
     fn a_list_of_a_thousand_numbers_does_not_bury_the_message() {
         let options = format!(r#", "trained_betas": [{}2]"#, "0.5, ".repeat(5000));
-        assert!(parsed(&options).unwrap_err().to_string().len() < 300);
+        assert!(refusal(&options).len() < 300);
     }
 
     #[test]
     fn the_class_is_checked() {
         let parse = |text: &str| SchedulerConfig::parse("s.json", text).unwrap_err().to_string();
-        assert!(parse(r#"{"_class_name": "PNDMScheduler"}"#).contains("\"PNDMScheduler\", which is not supported"));
+        let unknown = parse(r#"{"_class_name": "KarrasVeScheduler"}"#);
+        assert!(
+            unknown.contains("\"KarrasVeScheduler\", which is not supported") && unknown.contains("\"PNDMScheduler\""),
+            "{unknown}"
+        );
         assert!(parse("{}").contains("`_class_name` is missing"));
         assert!(parse("[1]").contains("a list"));
         assert!(parse("{\n \"a\": }").contains("line 2, column 7"));
         assert!(parse("").contains("not valid JSON"));
+    }
+
+    #[test]
+    fn infinities_as_python_writes_them_are_read() {
+        let text =
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, "n\"aNaN": "NaN"}"#;
+        let config = SchedulerConfig::parse("s.json", text).unwrap();
+        assert_eq!(config.ignored(), ["n\"aNaN"]);
+        let text = r#"{"_class_name": "DDIMScheduler", "beta_start": NaN}"#;
+        let message = SchedulerConfig::parse("s.json", text).unwrap_err().to_string();
+        assert!(message.contains("`beta_start` is \"NaN\""), "{message}");
     }
 
     #[test]

@@ -2,43 +2,52 @@
 //!
 //! The numbers follow diffusers' `DDIMScheduler`, in `f32` and in its order of operations.
 
-use ndarray::{ArrayD, ArrayViewD, Axis, Zip};
+use ndarray::{ArrayD, ArrayViewD, Zip};
 
-use super::{DdimConfig, Limit, SamplerError, Scheduler};
+use super::arithmetic::check_shapes;
+use super::configuration::SchedulerOptions;
+use super::fields::Fields;
+use super::trained::{BetaOptions, Trained};
+use super::{Limit, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
 
-/// What the model predicts (`prediction_type`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PredictionType {
-    /// The noise.
-    Epsilon,
-    /// The clean sample.
-    Sample,
-    /// The velocity, `sqrt(alpha)·noise - sqrt(1 - alpha)·clean` (Salimans and Ho, 2202.00512, section 4).
-    Velocity,
+/// The options of diffusers' `DDIMScheduler`; missing keys have diffusers' defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DdimConfig {
+    /// The number of training timesteps.
+    pub trained: usize,
+    /// The cumulated products of `1 - beta`, one a training timestep: what `beta_schedule`, `beta_start`, `beta_end`,
+    /// `trained_betas` and `rescale_betas_zero_snr` come to.
+    pub cumulated_alphas: Vec<f32>,
+    /// What the model predicts.
+    pub prediction: PredictionType,
+    /// How the predicted clean sample is kept in range.
+    pub limit: Limit,
+    /// Whether the step after the last has a cumulated alpha of 1, or that of timestep 0.
+    pub set_alpha_to_one: bool,
+    /// Added to the timesteps of `leading` spacing.
+    pub steps_offset: i64,
+    /// Which timesteps are visited.
+    pub spacing: TimestepSpacing,
 }
 
-impl PredictionType {
-    /// diffusers' names.
-    pub(super) const NAMES: &'static [(&'static str, PredictionType)] = &[
-        ("epsilon", PredictionType::Epsilon),
-        ("sample", PredictionType::Sample),
-        ("v_prediction", PredictionType::Velocity),
-    ];
-
-    fn name(self) -> &'static str {
-        Self::NAMES
-            .iter()
-            .find(|(_, prediction)| *prediction == self)
-            .map_or("", |(name, _)| name)
+impl DdimConfig {
+    pub(super) fn read(fields: &Fields<'_>) -> Result<DdimConfig, SamplerError> {
+        let trained = Trained::read(fields, BetaOptions::COMMON)?;
+        Ok(DdimConfig {
+            trained: trained.timesteps(),
+            cumulated_alphas: trained.cumulated_alphas,
+            prediction: fields.choice("prediction_type", PredictionType::Epsilon, PredictionType::NAMES)?,
+            limit: Limit::read_threshold(fields, Limit::read_clip(fields, true)?)?,
+            set_alpha_to_one: fields.boolean("set_alpha_to_one", true)?,
+            steps_offset: Trained::read_offset(fields)?,
+            spacing: fields.choice("timestep_spacing", TimestepSpacing::Leading, TimestepSpacing::NAMES)?,
+        })
     }
+}
 
-    /// The predicted clean sample and noise, from the model's output and the sample.
-    fn split(self, output: f32, sample: f32, signal: f32, noise: f32) -> (f32, f32) {
-        match self {
-            PredictionType::Epsilon => ((sample - noise * output) / signal, output),
-            PredictionType::Sample => (output, (sample - signal * output) / noise),
-            PredictionType::Velocity => (signal * sample - noise * output, signal * output + noise * sample),
-        }
+impl SchedulerOptions for DdimConfig {
+    fn scheduler(&self, run: &RunSettings) -> Result<Box<dyn Scheduler>, SamplerError> {
+        Ok(Box::new(Ddim::new(self, run.steps)?))
     }
 }
 
@@ -145,14 +154,6 @@ impl Scheduler for Ddim {
         &self.timesteps
     }
 
-    fn initial_noise_sigma(&self) -> f32 {
-        1.0
-    }
-
-    fn scale_model_input(&self, index: usize, sample: ArrayD<f32>) -> Result<ArrayD<f32>, SamplerError> {
-        self.coefficients(index).map(|_| sample)
-    }
-
     /// Formula (12) of the paper with sigma = 0: `x' = sqrt(a')·clean + sqrt(1 - a')·noise`, where the clean sample is
     /// kept in range and the noise is the model's own, as in diffusers (`use_clipped_model_output=False`).
     fn step(
@@ -160,26 +161,12 @@ impl Scheduler for Ddim {
         index: usize,
         model_output: ArrayViewD<'_, f32>,
         sample: ArrayViewD<'_, f32>,
+        _: &mut dyn NoiseSource,
     ) -> Result<ArrayD<f32>, SamplerError> {
         let at = self.coefficients(index)?;
-        if model_output.shape() != sample.shape() {
-            let (output, sample) = (model_output.shape().to_vec(), sample.shape().to_vec());
-            return Err(SamplerError::Shape { output, sample });
-        }
+        check_shapes(&model_output, &sample)?;
         let prediction = self.prediction;
-        let mut clean = Zip::from(&model_output)
-            .and(&sample)
-            .map_collect(|&output, &sample| prediction.split(output, sample, at.signal, at.noise).0);
-        match self.limit {
-            Limit::None => {}
-            Limit::Clip(range) => clean.mapv_inplace(|value| clamped(value, range)),
-            Limit::Threshold { ratio, most } if clean.ndim() > 0 => {
-                clean
-                    .axis_iter_mut(Axis(0))
-                    .for_each(|element| threshold(element, ratio, most));
-            }
-            Limit::Threshold { .. } => {}
-        }
+        let mut clean = prediction.clean(self.limit, &model_output, &sample, at.signal, at.noise);
         Zip::from(&mut clean)
             .and(&model_output)
             .and(&sample)
@@ -188,38 +175,6 @@ impl Scheduler for Ddim {
                 *clean = at.next_signal * *clean + at.next_noise * noise;
             });
         Ok(clean)
-    }
-}
-
-/// The value held between minus and plus `range`; NaN stays NaN, as in PyTorch.
-fn clamped(value: f32, range: f32) -> f32 {
-    if value > range {
-        range
-    } else if value < -range {
-        -range
-    } else {
-        value
-    }
-}
-
-/// Dynamic thresholding of one batch element, see [`Limit::Threshold`].
-fn threshold(mut element: ndarray::ArrayViewMutD<'_, f32>, ratio: f32, most: f32) {
-    let mut magnitudes: Vec<f32> = element.iter().map(|value| value.abs()).collect();
-    magnitudes.sort_unstable_by(f32::total_cmp);
-    // NaN sorts last and makes the quantile NaN in PyTorch; here the elements that are numbers stay numbers.
-    let bound = quantile(&magnitudes, ratio).max(1.0).min(most);
-    element.mapv_inplace(|value| clamped(value, bound) / bound);
-}
-
-/// The quantile of sorted values with linear interpolation, in `f32` and with the rounding of PyTorch's `quantile`.
-fn quantile(sorted: &[f32], ratio: f32) -> f32 {
-    let rank = ratio * sorted.len().saturating_sub(1) as f32;
-    let at = |index: f32| sorted.get(index as usize).copied().unwrap_or(0.0);
-    let (low, high, weight) = (at(rank.floor()), at(rank.ceil()), rank - rank.floor());
-    if weight < 0.5 {
-        low + weight * (high - low)
-    } else {
-        high - (high - low) * (1.0 - weight)
     }
 }
 

@@ -95,6 +95,56 @@ pub enum SamplerError {
         /// What to do.
         advice: &'static str,
     },
+    /// A step has no finite numbers with this configuration.
+    #[error("step {step} (timestep {timestep}) would have infinite numbers or none with this configuration; {advice}")]
+    Coefficients {
+        /// The step, from zero.
+        step: usize,
+        /// The timestep.
+        timestep: f64,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The scheduler must know more of the run.
+    #[error("{class}: with `{key}` the timesteps depend on {what}; {advice}")]
+    Unknown {
+        /// The class.
+        class: &'static str,
+        /// The key that makes it so.
+        key: &'static str,
+        /// What must be known.
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A pipeline gives the scheduler what is not made here.
+    #[error(
+        "diffusers' {pipeline} gives FlowMatchEulerDiscreteScheduler {own} of its own, which is not made here; to run by the scheduler's own levels, give a copy of its file in another folder with --scheduler"
+    )]
+    Pipeline {
+        /// The pipeline's class.
+        pipeline: &'static str,
+        /// What it gives.
+        own: &'static str,
+    },
+    /// The options and the number of steps do not go together.
+    #[error("{steps} steps cannot be used with this scheduler: {reason}")]
+    StepCount {
+        /// What was asked for.
+        steps: usize,
+        /// Why not, and what can be done.
+        reason: String,
+    },
+    /// A scheduler that looks back was not called step by step.
+    #[error(
+        "this scheduler looks back at earlier steps: after step 0 it goes on step by step, and step {index} came where step {expected} was due"
+    )]
+    OutOfOrder {
+        /// What was asked for.
+        index: usize,
+        /// What had been due.
+        expected: usize,
+    },
     /// There is no such step.
     #[error("there is no step {index}: the scheduler was made for {steps} steps, 0 to {}", steps.saturating_sub(1))]
     NoSuchStep {
@@ -127,6 +177,18 @@ pub enum SamplerError {
     )]
     NoiseShape {
         /// The shape asked for.
+        shape: Vec<usize>,
+    },
+    /// Noise that was given does not fit the run.
+    #[error(
+        "the steps' noise has shape {given:?}, and {draws} steps need [{draws} or more, then {shape:?}]; give noise for each step of this run"
+    )]
+    GivenNoise {
+        /// The shape that was given.
+        given: Vec<usize>,
+        /// The number of steps that draw noise.
+        draws: usize,
+        /// The sample's shape.
         shape: Vec<usize>,
     },
 }

@@ -20,6 +20,11 @@ use super::SamplerError;
 /// # Errors
 /// [`SamplerError::NoiseShape`] for a shape that no array can have.
 pub fn noise(shape: &[usize], seed: u64) -> Result<ArrayD<f32>, SamplerError> {
+    noise_of_stream(shape, seed, 0)
+}
+
+/// As [`noise`], where bytes 8 to 15 of the key are `stream`: each has numbers of its own.
+pub(super) fn noise_of_stream(shape: &[usize], seed: u64, stream: u64) -> Result<ArrayD<f32>, SamplerError> {
     let refuse = || SamplerError::NoiseShape { shape: shape.to_vec() };
     let count = shape
         .iter()
@@ -27,7 +32,7 @@ pub fn noise(shape: &[usize], seed: u64) -> Result<ArrayD<f32>, SamplerError> {
         .ok_or_else(refuse)?;
     let mut values: Vec<f32> = Vec::new();
     values.try_reserve_exact(count).map_err(|_| refuse())?;
-    let mut words = key_stream(seed);
+    let mut words = key_stream(seed, stream);
     while values.len() < count {
         let (first, second) = pair(words.next_u64(), words.next_u64());
         values.push(first as f32);
@@ -38,10 +43,11 @@ pub fn noise(shape: &[usize], seed: u64) -> Result<ArrayD<f32>, SamplerError> {
     ArrayD::from_shape_vec(IxDyn(shape), values).map_err(|_| refuse())
 }
 
-/// The generator whose key is the seed itself, so that the stream does not hang on a crate's way of stretching seeds.
-fn key_stream(seed: u64) -> ChaCha20Rng {
+/// The generator whose key is seed and stream themselves, so that the stream does not hang on a crate's way of stretching seeds.
+fn key_stream(seed: u64, stream: u64) -> ChaCha20Rng {
     let mut key = [0_u8; 32];
-    for (place, byte) in key.iter_mut().zip(seed.to_le_bytes()) {
+    let bytes = seed.to_le_bytes().into_iter().chain(stream.to_le_bytes());
+    for (place, byte) in key.iter_mut().zip(bytes) {
         *place = byte;
     }
     ChaCha20Rng::from_seed(key)

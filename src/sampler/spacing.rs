@@ -1,5 +1,7 @@
 //! Which of the training timesteps a run visits (`timestep_spacing`; 2305.08891, Table 2).
 
+use super::sigmas::linspace;
+
 /// How the timesteps of a run are spread over the training timesteps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestepSpacing {
@@ -18,6 +20,27 @@ impl TimestepSpacing {
         ("trailing", TimestepSpacing::Trailing),
         ("linspace", TimestepSpacing::Linspace),
     ];
+
+    /// As [`TimestepSpacing::timesteps`], but evenly spaced timesteps are not rounded to whole numbers.
+    pub(super) fn fractional_timesteps(self, steps: usize, trained: usize, offset: i64) -> Vec<f64> {
+        if self != TimestepSpacing::Linspace {
+            let whole = self.timesteps(steps, trained, offset).into_iter();
+            return whole.map(|timestep| timestep as f64).collect();
+        }
+        let rising = linspace(0.0, trained.saturating_sub(1) as f64, steps).into_iter();
+        rising.rev().map(|timestep| f64::from(timestep as f32)).collect()
+    }
+
+    /// The timesteps of a solver that takes `steps` of `steps + 1` and ends between the last and the clean sample;
+    /// `steps` is below `trained`. `trailing` has the end in it already.
+    pub(super) fn solver_timesteps(self, steps: usize, trained: usize, offset: i64) -> Vec<i64> {
+        if self == TimestepSpacing::Trailing {
+            return self.timesteps(steps, trained, offset);
+        }
+        let mut timesteps = self.timesteps(steps + 1, trained, offset);
+        timesteps.truncate(steps);
+        timesteps
+    }
 
     /// The timesteps of a run of `steps` steps, falling; `steps` is between 1 and `trained`.
     ///

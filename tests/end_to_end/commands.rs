@@ -437,13 +437,10 @@ fn a_scheduler_that_nobody_named_does_not_stop_patching() {
     std::fs::create_dir_all(folder.path().join("transformer")).unwrap();
     std::fs::copy(&corpus()[0], &model).unwrap();
     let config = folder.path().join("scheduler/scheduler_config.json");
-    std::fs::write(&config, r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#).unwrap();
+    std::fs::write(&config, r#"{"_class_name": "KarrasVeScheduler"}"#).unwrap();
     let output = run([&model]);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("FlowMatchEulerDiscreteScheduler"),
-        "{said}"
-    );
+    assert!(output.status.success() && said.contains("KarrasVeScheduler"), "{said}");
     // Named, it is an error.
     let errors = fail(2, [model.as_os_str(), "--scheduler".as_ref(), config.as_os_str()]);
     assert!(errors.contains("DDIMScheduler"), "{errors}");

@@ -18,6 +18,7 @@ mod program;
 mod readme;
 mod reference;
 mod rounded;
+mod schedulers;
 mod schema;
 mod variants;
 mod wide;

@@ -7,7 +7,7 @@ use crate::program::{json, root, succeed};
 use ndarray::{ArrayD, ArrayView1, Axis, concatenate};
 use ndarray_npy::{NpzReader, WriteNpyExt};
 use pab_patch::runtime::{self, Denoiser, ElementType, Options, Port, Provider, Session, Tensor};
-use pab_patch::sampler::{CHANNEL_AXIS, Scheduler, SchedulerConfig, guide};
+use pab_patch::sampler::{CHANNEL_AXIS, Scheduler, SchedulerConfig, SeededNoise, guide};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -148,7 +148,8 @@ impl Run {
             let taken = if forced { &expected } else { &output };
             let channels = latents.shape()[CHANNEL_AXIS.index()];
             let guided = guide(taken.view(), self.guidance, CHANNEL_AXIS, channels).unwrap();
-            latents = scheduler.step(step, guided.view(), latents.view()).unwrap();
+            let noise = &mut SeededNoise::new(0);
+            latents = scheduler.step(step, guided.view(), latents.view(), noise).unwrap();
         }
         let difference = relative(&latents, &self.last_latents());
         assert!(difference < TOLERANCE, "{}: {difference:e} at the end", self.file);
@@ -341,7 +342,8 @@ fn pab_patch_run_equals_diffusers_at_every_step() {
             let channels = latents.shape()[CHANNEL_AXIS.index()];
             let output = outputs.index_axis(Axis(0), step);
             let guided = guide(output, run.guidance, CHANNEL_AXIS, channels).unwrap();
-            latents = scheduler.step(step, guided.view(), latents.view()).unwrap();
+            let noise = &mut SeededNoise::new(0);
+            latents = scheduler.step(step, guided.view(), latents.view(), noise).unwrap();
             let difference = relative(&samples.index_axis(Axis(0), step).to_owned(), &latents);
             assert!(difference < TOLERANCE, "{}, step {step}: {difference:e}", run.file);
         }

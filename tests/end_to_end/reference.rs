@@ -8,7 +8,7 @@ use ndarray_npy::NpzReader;
 use pab_patch::generation::{Conditioning, Generator};
 use pab_patch::report::read_matrix;
 use pab_patch::runtime::{self, Options, Provider, Session};
-use pab_patch::sampler::SchedulerConfig;
+use pab_patch::sampler::{SchedulerConfig, SeededNoise};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,13 @@ fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
     assert_eq!(scheduler.timesteps(), reference.timesteps());
     let noise = reference.array("plain.noise");
     generator
-        .generate(scheduler.as_mut(), noise, &conditioning, &mut |_, _| {})
+        .generate(
+            scheduler.as_mut(),
+            noise,
+            &mut SeededNoise::new(0),
+            &conditioning,
+            &mut |_, _| {},
+        )
         .unwrap()
         .sample
 }

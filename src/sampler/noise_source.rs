@@ -1,0 +1,105 @@
+//! Noise for schedulers that draw some at each step.
+
+use ndarray::{ArrayD, Axis};
+
+use super::SamplerError;
+use super::noise::noise_of_stream;
+
+/// Where a scheduler gets the noise of a step from.
+pub trait NoiseSource {
+    /// Gaussian noise of mean 0, deviation 1 and this shape for step `index` of the run. The same step of the same run
+    /// always has the same noise, so that a run can be taken up at any step.
+    ///
+    /// # Errors
+    /// [`SamplerError::NoiseShape`] and [`SamplerError::GivenNoise`].
+    fn draw(&mut self, index: usize, shape: &[usize]) -> Result<ArrayD<f32>, SamplerError>;
+}
+
+/// Noise from a seed: the recipe of [`super::noise`], where bytes 8 to 15 of the key are the step's number, from one, as
+/// eight little-endian bytes. (They are zeros for the starting noise.)
+#[derive(Clone, Copy, Debug)]
+pub struct SeededNoise {
+    seed: u64,
+}
+
+impl SeededNoise {
+    /// Noise from this seed.
+    pub fn new(seed: u64) -> SeededNoise {
+        SeededNoise { seed }
+    }
+}
+
+impl NoiseSource for SeededNoise {
+    fn draw(&mut self, index: usize, shape: &[usize]) -> Result<ArrayD<f32>, SamplerError> {
+        noise_of_stream(shape, self.seed, index as u64 + 1)
+    }
+}
+
+/// Noise that another program drew: what reproduces one of its runs.
+#[derive(Clone, Debug)]
+pub struct GivenNoise {
+    draws: ArrayD<f32>,
+}
+
+impl GivenNoise {
+    /// Noise from an array `[steps, batch, channels, ...]`, one entry a step. The last steps of a run need none where
+    /// [`super::Scheduler::noise_draws`] says so.
+    pub fn new(draws: ArrayD<f32>) -> GivenNoise {
+        GivenNoise { draws }
+    }
+
+    /// Refuses noise that is not enough for `draws` steps of samples of this shape.
+    ///
+    /// # Errors
+    /// [`SamplerError::GivenNoise`].
+    pub fn check(&self, draws: usize, shape: &[usize]) -> Result<(), SamplerError> {
+        match self.draws.shape() {
+            [steps, sample @ ..] if *steps >= draws && sample == shape => Ok(()),
+            given => Err(SamplerError::GivenNoise {
+                given: given.to_vec(),
+                draws,
+                shape: shape.to_vec(),
+            }),
+        }
+    }
+}
+
+impl NoiseSource for GivenNoise {
+    fn draw(&mut self, index: usize, shape: &[usize]) -> Result<ArrayD<f32>, SamplerError> {
+        self.check(index + 1, shape)?;
+        Ok(self.draws.index_axis(Axis(0), index).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::IxDyn;
+
+    use super::*;
+    use crate::sampler::noise;
+
+    #[test]
+    fn every_step_has_noise_of_its_own() {
+        let mut source = SeededNoise::new(5);
+        let first = source.draw(0, &[4]).unwrap();
+        let second = source.draw(1, &[4]).unwrap();
+        assert_ne!(first, second);
+        assert_ne!(first, noise(&[4], 5).unwrap());
+        assert_ne!(first, SeededNoise::new(6).draw(0, &[4]).unwrap());
+        assert_eq!(first, source.draw(0, &[4]).unwrap());
+    }
+
+    #[test]
+    fn given_noise_is_given_back_and_checked() {
+        let draws = ArrayD::from_shape_vec(IxDyn(&[2, 1, 2]), vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+        let mut source = GivenNoise::new(draws);
+        assert_eq!(source.draw(1, &[1, 2]).unwrap().as_slice().unwrap(), [3.0, 4.0]);
+        let message = source.draw(2, &[1, 2]).unwrap_err().to_string();
+        assert!(
+            message.contains("[2, 1, 2]") && message.contains("3 steps"),
+            "{message}"
+        );
+        assert!(source.draw(0, &[2, 1]).is_err());
+        assert!(GivenNoise::new(ArrayD::zeros(IxDyn(&[]))).draw(0, &[]).is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! What a scheduler is made for.
+
+/// The size of a video in pixels and frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoSize {
+    /// Frames of the video, not of the latent.
+    pub frames: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+}
+
+/// What a scheduler is made for: the number of steps, and what some schedulers must know of the clip.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunSettings {
+    /// The number of steps.
+    pub steps: usize,
+    /// How many tokens the transformer sees of the latent: `use_dynamic_shifting` shifts the noise levels by it.
+    pub tokens: Option<usize>,
+    /// The size of the video: Open-Sora's `use_timestep_transform` shifts the timesteps by it.
+    pub video: Option<VideoSize>,
+    /// The class of diffusers' pipeline (`_class_name` of `model_index.json`): some give
+    /// `FlowMatchEulerDiscreteScheduler` sigmas of their own, see [`super::FlowSpacing`].
+    pub pipeline: Option<String>,
+}
+
+impl RunSettings {
+    /// A run of this many steps of which nothing else is known.
+    pub fn of_steps(steps: usize) -> RunSettings {
+        RunSettings {
+            steps,
+            ..RunSettings::default()
+        }
+    }
+}
