@@ -23,6 +23,7 @@ Examples:
   pab-patch model.onnx --rules rules.yaml -o out
   pab-patch inspect model.onnx --html model.html
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
+  pab-patch run PIPELINE_DIR --prompt 'a ship on the sea' --steps 30 --animation mp4 -o clip
   pab-patch compare model.onnx --rules latte -o comparison";
 
 /// Makes exported diffusion transformers (.onnx) faster by Pyramid Attention Broadcast.
@@ -255,18 +256,19 @@ pub struct SamplingOptions {
     /// Denoising steps
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub steps: usize,
-    /// Scale of classifier-free guidance; 1 is without
-    #[arg(long, default_value_t = 2.0, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
-    pub guidance: f32,
+    /// Scale of classifier-free guidance; 1 is without [default: the pipeline's own, of a single model 2]
+    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
+    pub guidance: Option<f32>,
     /// Embeddings of the prompt, [tokens, width], for models without a prompt table
     #[arg(long, value_name = "FILE.npy", conflicts_with = "prompt")]
     pub prompt_embeds: Option<PathBuf>,
     /// Embeddings of the empty prompt, [tokens, width] [default: zeros]
     #[arg(long, value_name = "FILE.npy", requires = "prompt_embeds")]
     pub empty_embeds: Option<PathBuf>,
-    /// Value of a further input of the model (may be given several times)
-    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
-    pub inputs: Vec<(String, PathBuf)>,
+    /// Value of a further input of the model: .npy, or .npz and .safetensors, of which a FILE alone gives every input that
+    /// it has by name (may be given several times)
+    #[arg(long = "input", value_name = "[NAME=]FILE", value_parser = input)]
+    pub inputs: Vec<InputFile>,
     /// Size of an open dimension, such as frames=16 (may be given several times)
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
@@ -278,18 +280,98 @@ pub struct SamplingOptions {
     pub scale: u32,
 }
 
+impl SamplingOptions {
+    /// The scale of guidance, of a single model where nobody says.
+    pub fn guidance(&self) -> f32 {
+        self.guidance.unwrap_or(2.0)
+    }
+}
+
+/// A file with a value for one input, or with several by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFile {
+    /// The input.
+    pub name: Option<String>,
+    /// The file.
+    pub path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AnimationChoice {
+    /// 256 colours a frame
+    Gif,
+    /// Every colour as it is, as an animated PNG
+    Apng,
+    /// A film, where the program ffmpeg is installed
+    Mp4,
+}
+
+impl AnimationChoice {
+    /// All of them.
+    pub const ALL: [AnimationChoice; 3] = [AnimationChoice::Gif, AnimationChoice::Apng, AnimationChoice::Mp4];
+
+    /// The file in the clip's folder.
+    pub fn file(self) -> &'static str {
+        match self {
+            AnimationChoice::Gif => "clip.gif",
+            AnimationChoice::Apng => "clip.apng",
+            AnimationChoice::Mp4 => "clip.mp4",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ArraysChoice {
+    /// NumPy's
+    Npz,
+    /// Hugging Face's
+    Safetensors,
+}
+
+impl ArraysChoice {
+    /// The file in the clip's folder.
+    pub fn file(self) -> &'static str {
+        match self {
+            ArraysChoice::Npz => "clip.npz",
+            ArraysChoice::Safetensors => "clip.safetensors",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct RunOptions {
-    /// The model, original or patched
+    /// A pipeline's folder in the layout of diffusers and Optimum, or a single model; original or patched
+    #[arg(value_name = "PIPELINE_DIR|MODEL")]
     pub model: PathBuf,
+    /// The transformer, such as transformer/patched/model.onnx [default: transformer/model.onnx of the pipeline]
+    #[arg(long, value_name = "FILE")]
+    pub transformer: Option<PathBuf>,
     #[command(flatten)]
     pub session: SessionOptions,
     #[command(flatten)]
     pub sampling: SamplingOptions,
-    /// The prompt, in words of the prompt table beside the model
+    /// The prompt; of a single model in words of the prompt table beside it
     #[arg(long)]
     pub prompt: Option<String>,
-    /// Seed of the noise
+    /// A file with a prompt in each line; every clip gets a folder of its own (clip_000, clip_001, …)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_embeds"])]
+    pub prompts: Option<PathBuf>,
+    /// What guidance leads away from [default: the empty prompt]
+    #[arg(long, value_name = "PROMPT", conflicts_with = "prompt_embeds")]
+    pub negative_prompt: Option<String>,
+    /// Clips of each prompt, made side by side
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Height in pixels, where the model leaves it open; of a single model in values of its latent, as width and frames are
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub height: Option<u16>,
+    /// Width in pixels, where the model leaves it open
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub width: Option<u16>,
+    /// Number of frames, where the model leaves it open
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub frames: Option<u16>,
+    /// Seed of the noise of the first clip; the following clips have the following seeds
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// How a patched model is run
@@ -301,7 +383,28 @@ pub struct RunOptions {
     /// Write the sample after every step too (`samples` in the NPZ)
     #[arg(long)]
     pub every_step: bool,
-    /// Folder for frames (PNG), animation (GIF) and arrays (NPZ)
+    /// The animation's format (several with commas)
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "gif",
+        value_name = "FORMAT"
+    )]
+    pub animation: Vec<AnimationChoice>,
+    /// The format of latents and noise
+    #[arg(long, value_enum, default_value_t = ArraysChoice::Npz, value_name = "FORMAT")]
+    pub arrays: ArraysChoice,
+    /// Write the latents of a pipeline without decoding them
+    #[arg(long, conflicts_with = "decoded")]
+    pub latents_only: bool,
+    /// Write the decoded clip as numbers too (`decoded` in the arrays)
+    #[arg(long)]
+    pub decoded: bool,
+    /// Write a trace of the steps and of which rules broadcast, for chrome://tracing or Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Folder for frames (PNG), animation and arrays
     #[arg(short, long, value_name = "DIR", default_value = "clip")]
     pub output: PathBuf,
 }
@@ -359,9 +462,10 @@ pub struct BenchOptions {
     /// percent faster or slower
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub openings: usize,
-    /// Value of a further input of the model (may be given several times)
-    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
-    pub inputs: Vec<(String, PathBuf)>,
+    /// Value of a further input of the model: .npy, or .npz and .safetensors, of which a FILE alone gives every input that
+    /// it has by name (may be given several times)
+    #[arg(long = "input", value_name = "[NAME=]FILE", value_parser = input)]
+    pub inputs: Vec<InputFile>,
     /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
@@ -402,6 +506,22 @@ where
     }
     let value = value.parse().map_err(|error: T::Err| format!("`{value}`: {error}"))?;
     Ok((name.to_owned(), value))
+}
+
+/// `NAME=FILE`, or a file with several arrays alone.
+fn input(text: &str) -> Result<InputFile, String> {
+    let path = PathBuf::from(text);
+    let named = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty() && !name.contains(['/', '\\']));
+    match named {
+        Some((name, file)) if !file.is_empty() => Ok(InputFile {
+            name: Some(name.to_owned()),
+            path: file.into(),
+        }),
+        None if crate::report::is_named(&path) => Ok(InputFile { name: None, path }),
+        _ => Err("expected NAME=FILE, or a FILE.npz or FILE.safetensors with an array for each input".to_owned()),
+    }
 }
 
 /// `NAME=N` with a size that a tensor can have.
@@ -453,6 +573,22 @@ mod tests {
         assert!(Arguments::try_parse_from(["pab-patch"]).is_err());
         let inspect = Arguments::try_parse_from(["pab-patch", "inspect", "m.onnx", "--json"]).unwrap();
         assert!(matches!(inspect.command, Some(Command::Inspect(_))) && inspect.output.json);
+    }
+
+    #[test]
+    fn inputs_are_files_with_a_name_or_with_several() {
+        let read =
+            |text: &str| input(text).map(|file| (file.name.unwrap_or_default(), file.path.display().to_string()));
+        assert_eq!(read("mask=m.npy"), Ok(("mask".to_owned(), "m.npy".to_owned())));
+        assert_eq!(read("a=b/c=d.npz"), Ok(("a".to_owned(), "b/c=d.npz".to_owned())));
+        assert_eq!(read("run=1/all.npz"), Ok(("run".to_owned(), "1/all.npz".to_owned())));
+        assert_eq!(
+            read("./run=1/all.npz"),
+            Ok((String::new(), "./run=1/all.npz".to_owned()))
+        );
+        for wrong in ["m.npy", "mask=", "=m.npy", ""] {
+            assert!(input(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::course::Course;
 use super::patch::{Order, Request, Written, patch};
 use super::run::picture;
 use super::session::{
-    Prompts, clip_shape, conditioning, generator, library, prompts, runtime_options, scheduler, variant_generator,
+    Prompts, clip_shape, conditioning, generator, inputs, library, prompts, runtime_options, scheduler,
+    variant_generator,
 };
 use super::terminal::Terminal;
 use super::variants::{Values, Variants};
@@ -62,13 +63,14 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
             &options.model,
             &prompts,
             prompt(options, &prompts, index).as_deref(),
+            None,
             sampling,
         )?;
     }
     let mut sizes = super::args::sizes(&sampling.sizes);
     sizes
         .entry("batch".to_owned())
-        .or_insert(if sampling.guidance == 1.0 { 1 } else { 2 });
+        .or_insert(if sampling.guidance() == 1.0 { 1 } else { 2 });
     let course = Course::Timesteps(timesteps.clone());
     let request = Request {
         model: &options.model,
@@ -82,10 +84,12 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     };
     let written = patch(&request, terminal)?;
     let library = library(&options.session, terminal)?;
-    let mut original = generator(&options.model, &options.session, sampling, terminal)?;
+    let given = inputs(&sampling.inputs)?;
+    let given: Vec<&str> = given.keys().map(String::as_str).collect();
+    let mut original = generator(&options.model, &options.session, &given, terminal)?;
     let mut patched = match options.form {
-        FormChoice::Switch => generator(&written.model, &options.session, sampling, terminal)?,
-        FormChoice::Variants => variant_generator(&written.model, &options.session, sampling, &timesteps, terminal)?,
+        FormChoice::Switch => generator(&written.model, &options.session, &given, terminal)?,
+        FormChoice::Variants => variant_generator(&written.model, &options.session, &given, &timesteps, terminal)?,
     };
 
     let shares = shares(options, &written, &original, &prompts, terminal)?;
@@ -130,6 +134,7 @@ fn clips(
         &options.model,
         prompts,
         prompt(options, prompts, 0).as_deref(),
+        None,
         sampling,
     )?;
     for generator in [&mut *original, &mut *patched] {
@@ -144,7 +149,7 @@ fn clips(
     for index in 0..options.clips {
         let seed = options.seed.wrapping_add(index as u64);
         let prompt = prompt(options, prompts, index);
-        let conditioning = conditioning(&options.model, prompts, prompt.as_deref(), sampling)?;
+        let conditioning = conditioning(&options.model, prompts, prompt.as_deref(), None, sampling)?;
         let noise = noise(&shape, seed)?;
         let one = |generator: &mut Generator| {
             let mut scheduler = config.scheduler(sampling.steps)?;
@@ -195,7 +200,7 @@ fn generate(
     done: &mut dyn FnMut(),
 ) -> Result<Clip, Failure> {
     generator
-        .generate(scheduler, noise, conditioning, &mut |_, _| done())
+        .generate(scheduler, noise, conditioning, &mut |_| done())
         .map_err(Failure::of(&options.model, Failure::generation))
 }
 
@@ -229,12 +234,13 @@ fn shares(
         &options.model,
         prompts,
         prompt(options, prompts, 0).as_deref(),
+        None,
         sampling,
     )?;
     let sizes = {
         let mut sizes = super::args::sizes(&sampling.sizes);
         sizes.entry("batch".to_owned()).or_insert(conditioning.copies());
-        if let Some(tokens) = conditioning.prompt.as_ref().map(|prompt| prompt.nrows())
+        if let Some(tokens) = conditioning.prompt.as_ref().map(|prompt| prompt.embeddings.nrows())
             && let Some(port) = &original.roles().text
             && let Some(symbol) = port.symbols.get(1).filter(|symbol| !symbol.is_empty())
         {
@@ -313,7 +319,7 @@ fn facts(
         run: RunFacts {
             scheduler: config.class().to_owned(),
             steps: options.sampling.steps,
-            guidance: f64::from(options.sampling.guidance),
+            guidance: f64::from(options.sampling.guidance()),
             clip_shape,
         },
         rules: rules.collect(),

@@ -51,15 +51,15 @@ fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
     let empty = vec![table.nrows() - 1; tokens.len()];
     let conditioning = Conditioning {
         guidance: 2.0,
-        prompt: Some(table.select(Axis(0), &tokens)),
-        empty: Some(table.select(Axis(0), &empty)),
+        prompt: Some(table.select(Axis(0), &tokens).into()),
+        empty: Some(table.select(Axis(0), &empty).into()),
         ..Conditioning::default()
     };
     let mut scheduler = config().scheduler(50).unwrap();
     assert_eq!(scheduler.timesteps(), reference.timesteps());
     let noise = reference.array("plain.noise");
     generator
-        .generate(scheduler.as_mut(), noise, &conditioning, &mut |_, _| {})
+        .generate(scheduler.as_mut(), noise, &conditioning, &mut |_| {})
         .unwrap()
         .sample
 }
