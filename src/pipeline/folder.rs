@@ -1,5 +1,6 @@
 //! The folder of a pipeline: which components there are, and where their files stand.
 
+use super::config::Config;
 use super::{Family, PipelineError};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -106,10 +107,10 @@ impl Folder {
     ///
     /// # Errors
     /// [`PipelineError::File`] where it is damaged.
-    pub fn config(&self, component: &str) -> Result<Option<(PathBuf, Map<String, Value>)>, PipelineError> {
+    pub fn config(&self, component: &str) -> Result<Option<Config>, PipelineError> {
         let path = self.component(component).join("config.json");
         match path.is_file() {
-            true => Ok(Some((path.clone(), read_object(&path)?))),
+            true => Config::read(path).map(Some),
             false => Ok(None),
         }
     }

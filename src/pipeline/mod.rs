@@ -6,6 +6,7 @@
 //! [`Text`](crate::generation::Text)s and closes the text encoders, the transformer makes latents in the shape that
 //! [`LatentShape`] gives, and a [`Vae`] makes pictures of them.
 
+mod config;
 mod declared;
 mod error;
 mod family;
@@ -15,6 +16,7 @@ mod text;
 mod tokenizer;
 mod vae;
 
+pub use config::Config;
 pub use declared::declared_inputs;
 pub use error::PipelineError;
 pub use family::{Family, Layout, Padding};

@@ -4,7 +4,7 @@ use super::latent::Factors;
 use super::{Folder, PipelineError};
 use crate::runtime::{Denoiser, ElementType, Options, Port, Session, Tensor};
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, concatenate};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// What diffusers' classes scale latents by where `config.json` does not say.
@@ -52,18 +52,14 @@ impl Vae {
             Some(found) => Some(found),
             None => folder.config("vae")?,
         };
-        let Some((file, config)) = found else {
+        let Some(fields) = found else {
             return Err(PipelineError::File {
                 path: folder.component("vae_decoder").join("config.json"),
                 reason: "it is missing, and says how latents are scaled; copy the config.json of diffusers' vae folder there"
                     .to_owned(),
             });
         };
-        let fields = Config {
-            file: &file,
-            map: &config,
-        };
-        let class = config.get("_class_name").and_then(Value::as_str).unwrap_or_default();
+        let class = fields.class();
         let usual = SCALES
             .iter()
             .find(|(name, _)| *name == class)
@@ -77,26 +73,23 @@ impl Vae {
             (None, None) => None,
             _ => return Err(fields.refuse("latents_std", "as many numbers as `latents_mean` has")),
         };
-        let doublings = |key: &str| config.get(key).and_then(Value::as_array).map(Vec::len);
-        let by_blocks = doublings("block_out_channels")
-            .map(|blocks| blocks.saturating_sub(1))
-            .or_else(|| doublings("temperal_downsample").or_else(|| doublings("temporal_downsample")));
+        // Wan's classes have it misspelt.
+        let halved = fields
+            .list("temperal_downsample")
+            .or(fields.list("temporal_downsample"));
+        let blocks = fields
+            .list("block_out_channels")
+            .map(|blocks| blocks.len().saturating_sub(1));
+        let doublings = blocks.or(halved.map(<[Value]>::len));
         let pixels = fields
             .size("scale_factor_spatial")?
             .or(fields.size("spatial_compression_ratio")?)
-            .or(by_blocks.and_then(|blocks| 1_usize.checked_shl(u32::try_from(blocks).ok()?)));
-        let steps = ["temperal_downsample", "temporal_downsample"];
-        let halvings = steps
-            .iter()
-            .find_map(|key| config.get(*key).and_then(Value::as_array))
-            .map(|steps| {
-                let halved = steps.iter().filter(|step| step.as_bool() == Some(true)).count();
-                1_usize << halved.min(16)
-            });
+            .or(doublings.and_then(|blocks| 1_usize.checked_shl(u32::try_from(blocks).ok()?)));
+        let halvings = halved.map(|steps| steps.iter().filter(|step| step.as_bool() == Some(true)).count());
         let frames = fields
             .size("scale_factor_temporal")?
             .or(fields.size("temporal_compression_ratio")?)
-            .or(halvings);
+            .or(halvings.map(|count| 1_usize << count.min(16)));
         Ok(Vae {
             path,
             scale,
@@ -262,57 +255,6 @@ impl Decoder {
         let outputs = self.session.step(&inputs, &[])?;
         let first = outputs.into_iter().next().map(|(_, tensor)| tensor.into_f32());
         first.ok_or_else(|| self.vae.latents("it puts out nothing".to_owned()))
-    }
-}
-
-/// The fields of a `config.json`.
-struct Config<'a> {
-    file: &'a Path,
-    map: &'a Map<String, Value>,
-}
-
-impl Config<'_> {
-    fn refuse(&self, key: &str, needed: &str) -> PipelineError {
-        PipelineError::File {
-            path: self.file.to_owned(),
-            reason: format!("`{key}` has to be {needed}; copy diffusers' config.json of the VAE"),
-        }
-    }
-
-    /// A number; `null` is none.
-    fn number(&self, key: &str) -> Result<Option<f32>, PipelineError> {
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_f64().map(|number| number as f32) {
-                Some(number) if number.is_finite() => Ok(Some(number)),
-                _ => Err(self.refuse(key, "a number")),
-            },
-        }
-    }
-
-    fn size(&self, key: &str) -> Result<Option<usize>, PipelineError> {
-        match self.number(key)? {
-            None => Ok(None),
-            Some(size) if (1.0..=1024.0).contains(&size) && size.fract() == 0.0 => Ok(Some(size as usize)),
-            Some(_) => Err(self.refuse(key, "a whole number from 1 to 1024")),
-        }
-    }
-
-    fn numbers(&self, key: &str) -> Result<Option<Vec<f32>>, PipelineError> {
-        let number = |value: &Value| {
-            value
-                .as_f64()
-                .map(|number| number as f32)
-                .filter(|number| number.is_finite())
-        };
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Array(values)) => {
-                let numbers: Option<Vec<f32>> = values.iter().map(number).collect();
-                numbers.map(Some).ok_or_else(|| self.refuse(key, "a list of numbers"))
-            }
-            Some(_) => Err(self.refuse(key, "a list of numbers")),
-        }
     }
 }
 

@@ -272,7 +272,7 @@ fn latents_are_written_as_safetensors_and_read_back() {
     let pipeline = Pipeline::new();
     json(pipeline.arguments(&["--prompt", "a ship", "--arrays", "safetensors", "--latents-only"]));
     let file = pipeline.output().join("clip.safetensors");
-    assert_eq!(files_below(&pipeline.output()), [file.clone()]);
+    assert_eq!(files_below(&pipeline.output()), std::slice::from_ref(&file));
     let bytes = std::fs::read(&file).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(tensors.tensor("sample").unwrap().shape(), [1, 4, 3, 4, 4]);

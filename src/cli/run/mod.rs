@@ -1,13 +1,15 @@
 //! `pab-patch run`: clips by one model or pipeline.
 
+mod options;
 mod source;
 mod watch;
 mod write;
 
+pub use options::RunOptions;
 pub use write::picture;
 
 use super::Failure;
-use super::args::{AnimationChoice, FormChoice, RunOptions};
+use super::args::FormChoice;
 use super::folder::OutputFolder;
 use super::session::{generator, library, runtime_options, scheduler, variant_generator};
 use super::terminal::Terminal;
@@ -15,6 +17,7 @@ use crate::generation::Generator;
 use crate::report::{Distribution, FilePath, FramesPerSecond, ReportError, check_ffmpeg, number, read_array_named};
 use crate::sampler::{SchedulerConfig, noise};
 use ndarray::{ArrayD, Axis, concatenate};
+use options::AnimationChoice;
 use serde::Serialize;
 use source::{Source, prompts_of};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! What is run: a single model, or a pipeline of which every part is opened when it is its turn.
 
+use super::RunOptions;
 use crate::cli::Failure;
-use crate::cli::args::RunOptions;
 use crate::cli::session::{conditioning, inputs, prompts, runtime_options};
 use crate::cli::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Role, Roles, Text, known_sizes};

@@ -1,7 +1,7 @@
 //! A clip as files: pictures, animations and arrays.
 
+use super::options::{AnimationChoice, ArraysChoice, RunOptions};
 use crate::cli::Failure;
-use crate::cli::args::{AnimationChoice, ArraysChoice, RunOptions};
 use crate::quality::to_unit_range;
 use crate::report::{
     Elements, FramesPerSecond, write_animation, write_apng, write_arrays, write_frames, write_mp4, write_safetensors,
