@@ -24,6 +24,29 @@ pub enum Take {
     PenultimateAndPooled,
 }
 
+/// How prompts are written before they become tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// As they are.
+    AsGiven,
+    /// In small letters, without space around them.
+    Lowercase,
+    /// With one space between words.
+    SingleSpaces,
+}
+
+impl Spelling {
+    /// The prompt in this spelling.
+    #[must_use]
+    pub fn of(self, prompt: &str) -> String {
+        match self {
+            Spelling::AsGiven => prompt.to_owned(),
+            Spelling::Lowercase => prompt.to_lowercase().trim().to_owned(),
+            Spelling::SingleSpaces => prompt.split_whitespace().collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
 /// What becomes of the embeddings of padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
@@ -53,8 +76,8 @@ pub struct Family {
     pub class: &'static str,
     /// Its encoders; several are joined as Stable Diffusion 3 does: CLIPs side by side, then the others behind.
     pub encoders: &'static [Encoder],
-    /// Whether prompts are written in small letters, without space around them.
-    pub lowercase: bool,
+    /// How prompts are written before they become tokens.
+    pub spelling: Spelling,
     /// What becomes of padding.
     pub padding: Padding,
     /// The order of the latent's axes.
@@ -88,7 +111,7 @@ const FAMILIES: &[Family] = &[
     Family {
         class: "LattePipeline",
         encoders: &[t5(120, true)],
-        lowercase: true,
+        spelling: Spelling::Lowercase,
         padding: Padding::Cut,
         layout: Layout::ChannelsFirst,
         guidance: 7.5,
@@ -96,7 +119,7 @@ const FAMILIES: &[Family] = &[
     Family {
         class: "PixArtAlphaPipeline",
         encoders: &[t5(120, true)],
-        lowercase: true,
+        spelling: Spelling::Lowercase,
         padding: Padding::Kept,
         layout: Layout::ChannelsFirst,
         guidance: 4.5,
@@ -104,7 +127,7 @@ const FAMILIES: &[Family] = &[
     Family {
         class: "PixArtSigmaPipeline",
         encoders: &[t5(300, true)],
-        lowercase: true,
+        spelling: Spelling::Lowercase,
         padding: Padding::Kept,
         layout: Layout::ChannelsFirst,
         guidance: 4.5,
@@ -112,7 +135,7 @@ const FAMILIES: &[Family] = &[
     Family {
         class: "CogVideoXPipeline",
         encoders: &[t5(226, false)],
-        lowercase: false,
+        spelling: Spelling::AsGiven,
         padding: Padding::Kept,
         layout: Layout::FramesFirst,
         guidance: 6.0,
@@ -120,7 +143,7 @@ const FAMILIES: &[Family] = &[
     Family {
         class: "LTXPipeline",
         encoders: &[t5(128, false)],
-        lowercase: false,
+        spelling: Spelling::AsGiven,
         padding: Padding::Kept,
         layout: Layout::Packed,
         guidance: 3.0,
@@ -128,7 +151,7 @@ const FAMILIES: &[Family] = &[
     Family {
         class: "WanPipeline",
         encoders: &[t5(512, true)],
-        lowercase: false,
+        spelling: Spelling::SingleSpaces,
         padding: Padding::Zeros,
         layout: Layout::ChannelsFirst,
         guidance: 5.0,
@@ -144,7 +167,7 @@ const FAMILIES: &[Family] = &[
                 ..t5(256, false)
             },
         ],
-        lowercase: false,
+        spelling: Spelling::AsGiven,
         padding: Padding::Kept,
         layout: Layout::ChannelsFirst,
         guidance: 7.0,
@@ -169,6 +192,14 @@ impl Family {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prompts_are_spelt_as_the_class_was_trained() {
+        let spelt = |class: &str| Family::of(class).unwrap().spelling.of(" A  Ship\n");
+        assert_eq!(spelt("LattePipeline"), "a  ship");
+        assert_eq!(spelt("WanPipeline"), "A Ship");
+        assert_eq!(spelt("CogVideoXPipeline"), " A  Ship\n");
+    }
 
     #[test]
     fn classes_are_found_with_and_without_a_prefix() {

@@ -19,7 +19,7 @@ mod vae;
 pub use config::Config;
 pub use declared::declared_inputs;
 pub use error::PipelineError;
-pub use family::{Family, Layout, Padding};
+pub use family::{Encoder, Family, Layout, Padding, Spelling, Take};
 pub use folder::Folder;
 pub use latent::{Factors, LatentShape, PixelSize};
 pub use text::{Encoded, Lengths, encode, pair};

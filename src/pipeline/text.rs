@@ -47,10 +47,8 @@ pub fn encode(
             _ => *encoder,
         };
         let tokenizer = PromptTokenizer::open(&folder.component(encoder.tokenizer))?;
-        let tokens = prompts.iter().map(|prompt| match family.lowercase {
-            true => tokenizer.tokens(prompt.to_lowercase().trim(), encoder.tokens),
-            false => tokenizer.tokens(prompt, encoder.tokens),
-        });
+        let spelt = prompts.iter().map(|prompt| family.spelling.of(prompt));
+        let tokens = spelt.map(|prompt| tokenizer.tokens(&prompt, encoder.tokens));
         let tokens: Vec<Tokens> = tokens.collect::<Result<_, _>>()?;
         let path = folder.model(encoder.model)?;
         let mut session = Denoiser::plain(Session::open(&path, options)?);

@@ -41,7 +41,7 @@ impl PromptTokenizer {
         let path = folder.join("tokenizer.json");
         let inner = match path.is_file() {
             true => Tokenizer::from_file(&path).map_err(|error| error.to_string()),
-            false => Tokenizer::from_bytes(clip(folder)?.to_string()).map_err(|error| error.to_string()),
+            false => Tokenizer::from_bytes(clip(folder, &config)?.to_string()).map_err(|error| error.to_string()),
         };
         let refuse = |reason: String| PipelineError::File {
             path: path.clone(),
@@ -55,7 +55,7 @@ impl PromptTokenizer {
         // Lengths are chosen for each prompt; what the file says of them is for training.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
-        let named = token(&config, "pad_token").or_else(|| token(&special(folder), "pad_token"));
+        let named = token(&config, "pad_token").or_else(|| token(&special_tokens(folder), "pad_token"));
         let candidates = named.iter().map(String::as_str).chain(["<pad>", "<|endoftext|>"]);
         let padding = candidates.into_iter().find_map(|token| inner.token_to_id(token));
         Ok(PromptTokenizer {
@@ -115,12 +115,13 @@ fn token(config: &Map<String, Value>, key: &str) -> Option<String> {
     text.map(str::to_owned)
 }
 
-fn special(folder: &Path) -> Map<String, Value> {
+fn special_tokens(folder: &Path) -> Map<String, Value> {
     read_object(&folder.join("special_tokens_map.json")).unwrap_or_default()
 }
 
-/// CLIP's tokenizer in the form of `tokenizer.json`, from its vocabulary and merges.
-fn clip(folder: &Path) -> Result<Value, PipelineError> {
+/// CLIP's tokenizer in the form of `tokenizer.json`, from its vocabulary and merges. Special tokens are whole wherever they
+/// stand, also one for padding that is a mark as well (`!` of Stable Diffusion's larger CLIP).
+fn clip(folder: &Path, config: &Map<String, Value>) -> Result<Value, PipelineError> {
     let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
     if !(vocabulary.is_file() && merges.is_file()) {
         return Err(PipelineError::NoTokenizer {
@@ -154,13 +155,18 @@ fn clip(folder: &Path) -> Result<Value, PipelineError> {
                   "normalized": false, "special": true}),
         )
     };
+    let mut special = vec![added(begin)?, added(end)?];
+    let padding = token(config, "pad_token").or_else(|| token(&special_tokens(folder), "pad_token"));
+    if let Some(padding) = padding.filter(|padding| words.contains_key(padding) && padding != begin && padding != end) {
+        special.push(added(&padding)?);
+    }
     // What a word is, as CLIP was trained.
     let pattern = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     Ok(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": [added(begin)?, added(end)?],
+        "added_tokens": special,
         "normalizer": {"type": "Sequence", "normalizers": [
             {"type": "NFC"},
             {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
@@ -185,7 +191,7 @@ mod tests {
 
     fn pipeline(component: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/data/pipeline")
+            .join("tests/data/pipeline/latte")
             .join(component)
     }
 

@@ -1,10 +1,9 @@
 //! Whole pipelines in diffusers' layout, from the prompt to the frames.
 //!
-//! `tests/data/pipeline` is made by `tests/oracle/pipeline_diffusers.py`: text encoder, tokenizer and VAE with random weights,
-//! and what diffusers' own `LattePipeline` makes with them, plain and with Pyramid Attention Broadcast. The transformer is an
-//! export of the corpus.
+//! `tests/data/pipeline` is made by `tests/oracle/pipeline_diffusers.py`: text encoders, tokenizers and VAEs with random
+//! weights, and what diffusers' own classes make with them, Latte plain and with Pyramid Attention Broadcast.
 
-use crate::program::{command, fail, failure, files_below, json, root, run, succeed};
+use crate::program::{command, fail, failure, files_below, json, lay_out_pipeline, root, run, succeed};
 use ndarray::ArrayD;
 use ndarray_npy::{NpzReader, ReadableElement, WriteNpyExt};
 use serde_json::Value;
@@ -22,18 +21,13 @@ struct Pipeline {
 
 impl Pipeline {
     fn new() -> Pipeline {
+        Pipeline::of("latte")
+    }
+
+    fn of(name: &str) -> Pipeline {
         let folder = tempfile::tempdir().unwrap();
-        let data = root().join("tests/data/pipeline");
-        for file in files_below(&data) {
-            let place = folder.path().join("pipeline").join(file.strip_prefix(&data).unwrap());
-            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-            std::fs::copy(file, place).unwrap();
-        }
-        let pipeline = Pipeline { folder };
-        std::fs::create_dir(pipeline.file("transformer")).unwrap();
-        let transformer = root().join("tests/data/corpus/latte.ts17.dynamic.onnx");
-        std::fs::copy(transformer, pipeline.file("transformer/model.onnx")).unwrap();
-        pipeline
+        lay_out_pipeline(name, &folder.path().join("pipeline"));
+        Pipeline { folder }
     }
 
     fn root(&self) -> PathBuf {
@@ -87,10 +81,9 @@ fn close(found: &ArrayD<f32>, expected: &ArrayD<f32>, what: &str) {
     assert!(difference < TOLERANCE, "{what} differ by {difference:.1e}");
 }
 
-#[test]
-fn frames_equal_those_of_diffusers() {
-    let pipeline = Pipeline::new();
-    let patched = pipeline.patch();
+/// Makes every clip of the oracle, and compares latents and frames.
+fn compare_with_diffusers(name: &str, runs: usize) -> Pipeline {
+    let pipeline = Pipeline::of(name);
     let oracle = pipeline.file("oracle.npz");
     let facts: Value = serde_json::from_slice(&std::fs::read(pipeline.file("oracle.json")).unwrap()).unwrap();
     let steps = facts["steps"].to_string();
@@ -98,9 +91,10 @@ fn frames_equal_those_of_diffusers() {
     array::<f32>(&oracle, "latents")
         .write_npy(File::create(&noise).unwrap())
         .unwrap();
-    let runs = facts["runs"].as_object().unwrap();
-    assert_eq!(runs.len(), 5);
-    for (name, facts) in runs {
+    let facts = facts["runs"].as_object().unwrap();
+    assert_eq!(facts.len(), runs);
+    let patched = facts.values().any(|run| run["pab"] == true).then(|| pipeline.patch());
+    for (run, facts) in facts {
         let text = |key: &str| facts[key].as_str().unwrap();
         let guidance = facts["guidance"].to_string();
         let mut options = vec!["--steps", &steps, "--guidance", &guidance, "--prompt", text("prompt")];
@@ -111,35 +105,60 @@ fn frames_equal_those_of_diffusers() {
             "--noise",
             noise.to_str().unwrap(),
         ]);
-        let pab = facts["pab"] == true;
-        if pab {
-            options.extend(["--transformer", &patched]);
-        }
-        for form in if pab { &["switch", "variants"][..] } else { &["switch"] } {
+        let patched = patched.as_ref().filter(|_| facts["pab"] == true);
+        options.extend(patched.iter().flat_map(|patched| ["--transformer", patched]));
+        for form in if patched.is_some() {
+            &["switch", "variants"][..]
+        } else {
+            &["switch"]
+        } {
             let mut options = options.clone();
             options.extend(["--form", form]);
             let printed = json(pipeline.arguments(&options));
-            assert_eq!(printed["patched"], pab);
+            assert_eq!(printed["patched"], patched.is_some());
             let arrays = pipeline.output().join("clip.npz");
-            let what = format!("{name} ({form})");
+            let what = format!("{name}, {run} ({form})");
             close(
                 &array(&arrays, "sample"),
-                &array(&oracle, &format!("{name}.sample")),
+                &array(&oracle, &format!("{run}.sample")),
                 &format!("{what}: latents"),
             );
             // The decoder's are -1 to 1, diffusers' frames 0 to 1.
             let decoded = array::<f32>(&arrays, "decoded").mapv(|value| (value / 2.0 + 0.5).clamp(0.0, 1.0));
-            close(
-                &decoded,
-                &array(&oracle, &format!("{name}.frames")),
-                &format!("{what}: frames"),
-            );
-            assert_eq!(printed["frames"].as_array().unwrap().len(), 3);
+            let expected = array::<f32>(&oracle, &format!("{run}.frames"));
+            assert_eq!(decoded.shape()[1..], *expected.shape());
+            close(&decoded, &expected, &format!("{what}: frames"));
+            assert_eq!(printed["frames"].as_array().unwrap().len(), expected.shape()[1]);
         }
     }
+    pipeline
+}
+
+#[test]
+fn frames_of_latte_equal_those_of_diffusers_with_and_without_broadcasts() {
+    let pipeline = compare_with_diffusers("latte", 5);
     // The tolerance tells broadcasting from not broadcasting.
+    let oracle = pipeline.file("oracle.npz");
     let difference = array::<f32>(&oracle, "pab.frames") - array::<f32>(&oracle, "plain.frames");
     assert!(difference.iter().any(|value| value.abs() > 50.0 * TOLERANCE));
+}
+
+/// Frames before channels, and a VAE that mixes frames.
+#[test]
+fn frames_of_cogvideox_equal_those_of_diffusers() {
+    compare_with_diffusers("cogvideox", 2);
+}
+
+/// An image, and text with a mask.
+#[test]
+fn pictures_of_pixart_equal_those_of_diffusers() {
+    compare_with_diffusers("pixart", 2);
+}
+
+/// Three text encoders, of which two have pooled embeddings and tokenizers of a vocabulary and merges.
+#[test]
+fn pictures_of_stable_diffusion_3_equal_those_of_diffusers() {
+    compare_with_diffusers("sd3", 2);
 }
 
 #[test]
@@ -445,7 +464,7 @@ fn models_whose_inputs_do_not_fit_are_refused() {
         pipeline.file("text_encoder/model.onnx"),
         pipeline.file("vae_decoder/model.onnx"),
     );
-    let data = root().join("tests/data/pipeline");
+    let data = root().join("tests/data/pipeline/latte");
     std::fs::copy(data.join("vae_decoder/model.onnx"), &encoder).unwrap();
     let error = fail(3, pipeline.arguments(&["--prompt", "a ship"]));
     assert!(

@@ -85,8 +85,9 @@ pub struct RunOptions {
     /// How a patched model is run
     #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
     pub form: FormChoice,
-    /// The noise itself, [1, channels, frames, height, width], instead of a seed: the latents that another program began with
-    #[arg(long, value_name = "FILE.npy", conflicts_with = "seed")]
+    /// The noise itself, [batch, channels, frames, height, width], instead of a seed: the latents that another program began
+    /// with, as .npy, or as `noise` of .npz or .safetensors
+    #[arg(long, value_name = "FILE", conflicts_with = "seed")]
     pub noise: Option<PathBuf>,
     /// Write the sample after every step too (`samples` in the NPZ)
     #[arg(long)]
