@@ -92,10 +92,12 @@ pub fn lay_out_pipeline(name: &str, place: &Path) {
         }
     };
     add(data.join(name), "");
-    if name == "pixart" {
-        for component in ["text_encoder", "tokenizer", "vae_decoder"] {
-            add(data.join("latte").join(component), component);
-        }
+    let shared = match name {
+        "pixart" => &["text_encoder", "tokenizer", "vae_decoder"][..],
+        _ => &[],
+    };
+    for component in shared {
+        add(data.join("latte").join(component), component);
     }
     let transformer = match name {
         "latte" => Some("latte.ts17.dynamic.onnx"),

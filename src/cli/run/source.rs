@@ -148,6 +148,10 @@ impl Source {
         terminal: &Terminal,
     ) -> Result<Vec<Conditioning>, Failure> {
         let negative = options.negative_prompt.as_deref();
+        if negative.is_some() && self.guidance == 1.0 {
+            terminal
+                .warning("--negative-prompt does nothing with --guidance 1, which runs the model for the prompt alone");
+        }
         let by_encoders = self
             .pipeline
             .as_ref()
