@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order of the data's way, and a module imports only what stands before it:
 //! file → [`onnx`] → [`graph`] → [`axes`] → [`attention`] → [`rules`] + [`schedule`] → [`rewrite`] → file →
-//! [`runtime`] → [`sampler`] → [`generation`] → [`quality`] → [`report`]. The command line ([`cli`]) stands last.
+//! [`runtime`] → [`sampler`] → [`generation`] → [`pipeline`] → [`quality`] → [`report`]. The command line ([`cli`]) stands last.
 //! `ARCHITECTURE.md` is the map.
 
 pub mod attention;
@@ -11,6 +11,7 @@ pub mod cli;
 pub mod generation;
 pub mod graph;
 pub mod onnx;
+pub mod pipeline;
 pub mod quality;
 pub mod report;
 pub mod rewrite;

@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use super::run::RunOptions;
 use crate::rewrite::{CacheType, Drive};
 use crate::rules::{Bytes, DEFAULT_PRESET, preset_names};
 use crate::sampler::VideoSize;
@@ -25,7 +26,8 @@ Examples:
   pab-patch inspect model.onnx --html model.html
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
   pab-patch compare model.onnx --rules latte -o comparison
-  pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32";
+  pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32
+  pab-patch run PIPELINE_DIR --prompt 'a ship on the sea' --steps 30 --animation mp4 -o clip";
 
 /// Makes exported diffusion transformers (.onnx) faster by Pyramid Attention Broadcast.
 ///
@@ -300,18 +302,19 @@ pub struct SamplingOptions {
     pub steps: usize,
     #[command(flatten)]
     pub clip: ClipOptions,
-    /// Scale of classifier-free guidance; 1 is without
-    #[arg(long, default_value_t = 2.0, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
-    pub guidance: f32,
+    /// Scale of classifier-free guidance; 1 is without [default: the pipeline's own, of a single model 2]
+    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
+    pub guidance: Option<f32>,
     /// Embeddings of the prompt, [tokens, width], for models without a prompt table
     #[arg(long, value_name = "FILE.npy", conflicts_with = "prompt")]
     pub prompt_embeds: Option<PathBuf>,
     /// Embeddings of the empty prompt, [tokens, width] [default: zeros]
     #[arg(long, value_name = "FILE.npy", requires = "prompt_embeds")]
     pub empty_embeds: Option<PathBuf>,
-    /// Value of a further input of the model (may be given several times)
-    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
-    pub inputs: Vec<(String, PathBuf)>,
+    /// Value of a further input of the model: .npy, or .npz and .safetensors, of which a FILE alone gives every input that
+    /// it has by name (may be given several times)
+    #[arg(long = "input", value_name = "[NAME=]FILE", value_parser = input)]
+    pub inputs: Vec<InputFile>,
     /// Size of an open dimension, such as frames=16 (may be given several times)
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
@@ -323,36 +326,20 @@ pub struct SamplingOptions {
     pub scale: u32,
 }
 
-#[derive(Debug, Args)]
-pub struct RunOptions {
-    /// The model, original or patched
-    pub model: PathBuf,
-    #[command(flatten)]
-    pub session: SessionOptions,
-    #[command(flatten)]
-    pub sampling: SamplingOptions,
-    /// The prompt, in words of the prompt table beside the model
-    #[arg(long)]
-    pub prompt: Option<String>,
-    /// Seed of the noise
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// How a patched model is run
-    #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
-    pub form: FormChoice,
-    /// The noise itself, [1, channels, frames, height, width], instead of a seed: the latents that another program began with
-    #[arg(long, value_name = "FILE.npy", conflicts_with = "seed")]
-    pub noise: Option<PathBuf>,
-    /// The noise of the steps, [steps, 1, channels, frames, height, width], for schedulers that draw some: what another
-    /// program drew [default: drawn from the seed]
-    #[arg(long, value_name = "FILE.npy")]
-    pub step_noise: Option<PathBuf>,
-    /// Write the sample after every step too (`samples` in the NPZ)
-    #[arg(long)]
-    pub every_step: bool,
-    /// Folder for frames (PNG), animation (GIF) and arrays (NPZ)
-    #[arg(short, long, value_name = "DIR", default_value = "clip")]
-    pub output: PathBuf,
+impl SamplingOptions {
+    /// The scale of guidance, of a single model where nobody says.
+    pub fn guidance(&self) -> f32 {
+        self.guidance.unwrap_or(2.0)
+    }
+}
+
+/// A file with a value for one input, or with several by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFile {
+    /// The input.
+    pub name: Option<String>,
+    /// The file.
+    pub path: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -408,9 +395,10 @@ pub struct BenchOptions {
     /// percent faster or slower
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub openings: usize,
-    /// Value of a further input of the model (may be given several times)
-    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = assignment::<PathBuf>)]
-    pub inputs: Vec<(String, PathBuf)>,
+    /// Value of a further input of the model: .npy, or .npz and .safetensors, of which a FILE alone gives every input that
+    /// it has by name (may be given several times)
+    #[arg(long = "input", value_name = "[NAME=]FILE", value_parser = input)]
+    pub inputs: Vec<InputFile>,
     /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
@@ -451,6 +439,22 @@ where
     }
     let value = value.parse().map_err(|error: T::Err| format!("`{value}`: {error}"))?;
     Ok((name.to_owned(), value))
+}
+
+/// `NAME=FILE`, or a file with several arrays alone.
+fn input(text: &str) -> Result<InputFile, String> {
+    let path = PathBuf::from(text);
+    let named = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty() && !name.contains(['/', '\\']));
+    match named {
+        Some((name, file)) if !file.is_empty() => Ok(InputFile {
+            name: Some(name.to_owned()),
+            path: file.into(),
+        }),
+        None if crate::report::is_named(&path) => Ok(InputFile { name: None, path }),
+        _ => Err("expected NAME=FILE, or a FILE.npz or FILE.safetensors with an array for each input".to_owned()),
+    }
 }
 
 /// `NAME=N` with a size that a tensor can have.
@@ -514,6 +518,22 @@ mod tests {
         assert!(Arguments::try_parse_from(["pab-patch"]).is_err());
         let inspect = Arguments::try_parse_from(["pab-patch", "inspect", "m.onnx", "--json"]).unwrap();
         assert!(matches!(inspect.command, Some(Command::Inspect(_))) && inspect.output.json);
+    }
+
+    #[test]
+    fn inputs_are_files_with_a_name_or_with_several() {
+        let read =
+            |text: &str| input(text).map(|file| (file.name.unwrap_or_default(), file.path.display().to_string()));
+        assert_eq!(read("mask=m.npy"), Ok(("mask".to_owned(), "m.npy".to_owned())));
+        assert_eq!(read("a=b/c=d.npz"), Ok(("a".to_owned(), "b/c=d.npz".to_owned())));
+        assert_eq!(read("run=1/all.npz"), Ok(("run".to_owned(), "1/all.npz".to_owned())));
+        assert_eq!(
+            read("./run=1/all.npz"),
+            Ok((String::new(), "./run=1/all.npz".to_owned()))
+        );
+        for wrong in ["m.npy", "mask=", "=m.npy", ""] {
+            assert!(input(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

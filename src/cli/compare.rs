@@ -8,7 +8,7 @@ use super::patch::{Order, Request, Written, patch};
 use super::removed_work::RemovedWork;
 use super::run::picture;
 use super::session::{
-    Prompts, clip_shape, conditioning, generator, library, prompts, run_settings, runtime_options, scheduler,
+    Prompts, clip_shape, conditioning, generator, inputs, library, prompts, run_settings, runtime_options, scheduler,
     variant_generator,
 };
 use super::terminal::Terminal;
@@ -83,6 +83,7 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
             &options.model,
             &prompts,
             prompt(options, &prompts, index).as_deref(),
+            None,
             sampling,
         )?;
     }
@@ -93,17 +94,17 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
         written.push(patched(options, rules, folder, &timesteps, terminal)?);
     }
     let library = library(&options.session, terminal)?;
-    let mut original = generator(&options.model, &options.session, sampling, terminal)?;
+    let given = inputs(&sampling.inputs)?;
+    let given: Vec<&str> = given.keys().map(String::as_str).collect();
+    let mut original = generator(&options.model, &options.session, &given, terminal)?;
     let values = values(options, &original, &prompts)?;
     let mut candidates = Vec::with_capacity(written.len());
     for (written, folder) in written.into_iter().zip(folders) {
         let schedule = written.plan.schedule(&timesteps);
         let work = RemovedWork::measure(&options.model, &written, &schedule, &options.session, &values, terminal)?;
         let generator = match options.form {
-            FormChoice::Switch => generator(&written.model, &options.session, sampling, terminal)?,
-            FormChoice::Variants => {
-                variant_generator(&written.model, &options.session, sampling, &timesteps, terminal)?
-            }
+            FormChoice::Switch => generator(&written.model, &options.session, &given, terminal)?,
+            FormChoice::Variants => variant_generator(&written.model, &options.session, &given, &timesteps, terminal)?,
         };
         candidates.push(Candidate {
             folder,
@@ -174,7 +175,7 @@ fn patched(
     let mut sizes = super::args::sizes(&options.sampling.sizes);
     sizes
         .entry("batch".to_owned())
-        .or_insert(if options.sampling.guidance == 1.0 { 1 } else { 2 });
+        .or_insert(if options.sampling.guidance() == 1.0 { 1 } else { 2 });
     let course = Course::Timesteps(timesteps.to_vec());
     let request = Request {
         model: &options.model,
@@ -236,6 +237,7 @@ fn clips(
         &options.model,
         prompts,
         prompt(options, prompts, 0).as_deref(),
+        None,
         sampling,
     )?;
     let patched = candidates.iter_mut().map(|candidate| &mut candidate.generator);
@@ -251,7 +253,7 @@ fn clips(
     for index in 0..options.clips {
         let seed = options.seed.wrapping_add(index as u64);
         let prompt = prompt(options, prompts, index);
-        let conditioning = conditioning(&options.model, prompts, prompt.as_deref(), sampling)?;
+        let conditioning = conditioning(&options.model, prompts, prompt.as_deref(), None, sampling)?;
         let noise = noise(&shape, seed)?;
         let mut made: Vec<Option<Clip>> = vec![None; models];
         for turn in 0..models {
@@ -314,13 +316,9 @@ fn generate(
     done: &mut dyn FnMut(),
 ) -> Result<Clip, Failure> {
     generator
-        .generate(
-            scheduler,
-            noise,
-            &mut SeededNoise::new(seed),
-            conditioning,
-            &mut |_, _| done(),
-        )
+        .generate(scheduler, noise, &mut SeededNoise::new(seed), conditioning, &mut |_| {
+            done()
+        })
         .map_err(Failure::of(&options.model, Failure::generation))
 }
 
@@ -347,11 +345,12 @@ fn values(options: &CompareOptions, original: &Generator, prompts: &Prompts) -> 
         &options.model,
         prompts,
         prompt(options, prompts, 0).as_deref(),
+        None,
         sampling,
     )?;
     let mut sizes = super::args::sizes(&sampling.sizes);
     sizes.entry("batch".to_owned()).or_insert(conditioning.copies());
-    if let Some(tokens) = conditioning.prompt.as_ref().map(|prompt| prompt.nrows())
+    if let Some(tokens) = conditioning.prompt.as_ref().map(|prompt| prompt.embeddings.nrows())
         && let Some(port) = &original.roles().text
         && let Some(symbol) = port.symbols.get(1).filter(|symbol| !symbol.is_empty())
     {
@@ -410,7 +409,7 @@ fn facts(
         run: RunFacts {
             scheduler: config.class().to_owned(),
             steps: options.sampling.steps,
-            guidance: f64::from(options.sampling.guidance),
+            guidance: f64::from(options.sampling.guidance()),
             clip_shape,
         },
         rules: rules.collect(),

@@ -4,6 +4,7 @@ use crate::axes::AxesError;
 use crate::generation::GenerationError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
+use crate::pipeline::PipelineError;
 use crate::quality::QualityError;
 use crate::report::ReportError;
 use crate::rewrite::{PlanError, RewriteError};
@@ -62,6 +63,8 @@ pub enum Failure {
     #[error("{}: {error}", model.display())]
     Generation { model: PathBuf, error: GenerationError },
     #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    #[error(transparent)]
     Sampler(#[from] SamplerError),
     #[error(transparent)]
     Quality(#[from] QualityError),
@@ -119,6 +122,16 @@ impl Failure {
         }
     }
 
+    /// [`Failure::Pipeline`]; errors of the parts below keep their own kind.
+    pub fn pipeline(model: &Path, error: PipelineError) -> Failure {
+        match error {
+            PipelineError::Generation(error) => Failure::generation(model.to_owned(), error),
+            PipelineError::Runtime(error) => Failure::Runtime(error),
+            PipelineError::Onnx(error) => Failure::Onnx(error),
+            error => Failure::Pipeline(error),
+        }
+    }
+
     /// The exit code.
     pub fn status(&self) -> ExitStatus {
         match self {
@@ -151,10 +164,21 @@ impl Failure {
                 }
                 _ => ExitStatus::Usage,
             },
+            Failure::Pipeline(error) => match error {
+                PipelineError::Size { .. } | PipelineError::Fixed { .. } | PipelineError::Open { .. } => {
+                    ExitStatus::Usage
+                }
+                PipelineError::Latents { .. } => ExitStatus::Execution,
+                _ => ExitStatus::Model,
+            },
             Failure::Sampler(_) | Failure::Usage(_) => ExitStatus::Usage,
-            Failure::Report(ReportError::Write { .. } | ReportError::EncodeArray { .. }) | Failure::Stdout(_) => {
-                ExitStatus::Output
-            }
+            Failure::Report(
+                ReportError::Write { .. }
+                | ReportError::EncodeArray { .. }
+                | ReportError::Ffmpeg { .. }
+                | ReportError::NoFfmpeg { .. },
+            )
+            | Failure::Stdout(_) => ExitStatus::Output,
             Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
             Failure::NothingFits { .. } => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,

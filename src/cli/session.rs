@@ -1,13 +1,13 @@
 //! Opening models for commands: ONNX Runtime, sessions, schedulers and prompts as the options want them.
 
 use super::Failure;
-use super::args::{ClipOptions, ProviderChoice, SamplingOptions, SessionOptions, sizes};
+use super::args::{ClipOptions, InputFile, ProviderChoice, SamplingOptions, SessionOptions, sizes};
 use super::setup::with_progress;
 use super::terminal::Terminal;
-use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, check_steps};
+use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
-use crate::report::read_matrix;
+use crate::report::{read_array_named, read_matrix, read_named};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
 use crate::runtime::{self, Library, Options, Places, Provider, Session, Tensor};
 use crate::sampler::{RunSettings, SchedulerConfig};
@@ -58,18 +58,17 @@ pub fn open(model: &Path, options: &SessionOptions, terminal: &Terminal) -> Resu
     Ok(session)
 }
 
-/// Opens a model for generating clips.
+/// Opens a model for generating clips; `given` are inputs that the user feeds.
 pub fn generator(
     model: &Path,
     options: &SessionOptions,
-    sampling: &SamplingOptions,
+    given: &[&str],
     terminal: &Terminal,
 ) -> Result<Generator, Failure> {
     // Our own reader says better than ONNX Runtime what is wrong with a file.
     Model::load(model)?;
     let session = open(model, options, terminal)?;
-    let given: Vec<&str> = sampling.inputs.iter().map(|(name, _)| name.as_str()).collect();
-    Generator::new(session, &given).map_err(Failure::of(model, Failure::generation))
+    Generator::new(session, given).map_err(Failure::of(model, Failure::generation))
 }
 
 /// Opens a patched model in its variant form for clips of these timesteps: a session for each set of rules that steps
@@ -77,7 +76,7 @@ pub fn generator(
 pub fn variant_generator(
     model: &Path,
     options: &SessionOptions,
-    sampling: &SamplingOptions,
+    given: &[&str],
     timesteps: &[f64],
     terminal: &Terminal,
 ) -> Result<Generator, Failure> {
@@ -110,8 +109,7 @@ pub fn variant_generator(
         sessions.push((variant.flags, session));
     }
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
-    let given: Vec<&str> = sampling.inputs.iter().map(|(name, _)| name.as_str()).collect();
-    Generator::of_variants(sessions, plan, &given).map_err(Failure::of(model, Failure::generation))
+    Generator::of_variants(sessions, plan, given).map_err(Failure::of(model, Failure::generation))
 }
 
 /// The models beside which scheduler and prompt table may stand: the model, what a link to it leads to, and, of a patched
@@ -202,13 +200,18 @@ pub fn conditioning(
     model: &Path,
     prompts: &Prompts,
     prompt: Option<&str>,
+    negative: Option<&str>,
     sampling: &SamplingOptions,
 ) -> Result<Conditioning, Failure> {
     let refuse = Failure::of(model, Failure::generation);
+    let empty_of = |table: &PromptTable| match negative {
+        Some(negative) => table.embed(negative).map_err(Failure::of(model, Failure::generation)),
+        None => Ok(table.empty()),
+    };
     let (prompt, empty) = match (prompts, prompt) {
-        (Prompts::Table(table), Some(prompt)) => (Some(table.embed(prompt).map_err(refuse)?), Some(table.empty())),
+        (Prompts::Table(table), Some(prompt)) => (Some(table.embed(prompt).map_err(refuse)?), Some(empty_of(table)?)),
         // Without a prompt, what the model draws of itself.
-        (Prompts::Table(table), None) => (Some(table.empty()), Some(table.empty())),
+        (Prompts::Table(table), None) => (Some(table.empty()), Some(empty_of(table)?)),
         (Prompts::Given(prompt, empty), _) => (Some(prompt.clone()), Some(empty.clone())),
         (Prompts::None, Some(_)) => {
             return Err(Failure::Usage(format!(
@@ -219,18 +222,28 @@ pub fn conditioning(
         (Prompts::None, None) => (None, None),
     };
     Ok(Conditioning {
-        guidance: sampling.guidance,
-        prompt,
-        empty,
+        guidance: sampling.guidance(),
+        prompt: prompt.map(Text::from),
+        empty: empty.map(Text::from),
         inputs: inputs(&sampling.inputs)?,
     })
 }
 
 /// Values of further inputs, from their files.
-pub fn inputs(given: &[(String, PathBuf)]) -> Result<BTreeMap<String, Tensor>, Failure> {
-    let read =
-        |(name, path): &(String, PathBuf)| Ok((name.clone(), Tensor::from_array(crate::report::read_array(path)?)));
-    given.iter().map(read).collect()
+pub fn inputs(given: &[InputFile]) -> Result<BTreeMap<String, Tensor>, Failure> {
+    let mut inputs = BTreeMap::new();
+    for file in given {
+        match &file.name {
+            Some(name) => {
+                inputs.insert(name.clone(), Tensor::from_array(read_array_named(&file.path, name)?));
+            }
+            None => {
+                let read = read_named(&file.path)?.into_iter();
+                inputs.extend(read.map(|(name, array)| (name, Tensor::from_array(array))));
+            }
+        }
+    }
+    Ok(inputs)
 }
 
 /// The shape of a clip's noise.

@@ -100,6 +100,11 @@ impl Terminal {
         self.bar(what, length as u64, "{msg} {bar:30} {pos}/{len} {eta}")
     }
 
+    /// A bar for the steps of clips, with a prefix for the clip and a message for the step.
+    pub fn denoising(&self, length: usize) -> ProgressBar {
+        self.bar("", length as u64, "{prefix} {bar:30} {pos}/{len} {eta}  {msg}")
+    }
+
     /// A bar for bytes.
     pub fn bytes(&self, what: impl Into<String>) -> ProgressBar {
         self.bar(what, 0, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")

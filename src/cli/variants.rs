@@ -244,7 +244,8 @@ impl Timed {
     }
 }
 
-/// A value for every input of a plain model: those that are given, noise, a timestep in the middle, and noise as text.
+/// A value for every input of a plain model: those that are given, noise, a timestep in the middle, and noise as
+/// text of which all counts.
 fn own_inputs(model: &Path, ports: &[Port], values: &Values) -> Result<Vec<(String, Tensor)>, Failure> {
     let refuse = |error: GenerationError| Failure::generation(model.to_owned(), error);
     let given: Vec<&str> = values.given.keys().map(String::as_str).collect();
@@ -264,6 +265,14 @@ fn own_inputs(model: &Path, ports: &[Port], values: &Values) -> Result<Vec<(Stri
     inputs.push((roles.timestep.name.clone(), timestep.cast(type_of(&roles.timestep))));
     if let Some(text) = &roles.text {
         inputs.push(random(text, 1)?);
+    }
+    if let Some(mask) = &roles.mask {
+        let shape = sizes_of(mask, &values.sizes).map_err(refuse)?;
+        let all = Tensor::from_array(ndarray::ArrayD::from_elem(shape, 1.0_f32));
+        inputs.push((mask.name.clone(), all.cast(type_of(mask))));
+    }
+    if let Some(pooled) = &roles.pooled {
+        inputs.push(random(pooled, 2)?);
     }
     for (name, tensor) in &values.given {
         let port = ports.iter().find(|port| port.name == *name);

@@ -40,7 +40,7 @@ pub enum GenerationError {
         symbol: String,
     },
     /// Guidance needs a batch that the model does not take.
-    #[error("the model takes a batch of {batch}, and a clip {with} classifier-free guidance needs {needed}; {advice}")]
+    #[error("the model takes a batch of {batch}, and a run {with} classifier-free guidance needs {needed}; {advice}")]
     Batch {
         /// What the model takes.
         batch: i64,
@@ -53,17 +53,15 @@ pub enum GenerationError {
     },
     /// The model wants text and none was given.
     #[error(
-        "the model has a text input `{input}`; give --prompt (with a prompt table beside the model) or \
-         --prompt-embeds FILE.npy"
+        "the model has a text input `{input}`; give --prompt (of a pipeline, or with a prompt table beside the model), \
+         --prompt-embeds FILE.npy or --input {input}=FILE.npy"
     )]
     NoText {
         /// The input.
         input: String,
     },
     /// Prompt and empty prompt differ in length or width.
-    #[error(
-        "prompt embeddings are [tokens, width]: the prompt has {prompt:?} and the empty prompt {empty:?}; both must be equal"
-    )]
+    #[error("texts are [tokens, width]: the prompt has {prompt:?} and the empty prompt {empty:?}; both must be equal")]
     TextShape {
         /// Of the prompt.
         prompt: Vec<usize>,

@@ -10,19 +10,40 @@ use crate::runtime::{
 };
 use crate::sampler::{CHANNEL_AXIS, NoiseSource, Scheduler, SeededNoise, first_channels, guide, repeat_batch};
 use crate::schedule::Schedule;
-use ndarray::{Array2, ArrayD, ArrayViewD, Axis};
+use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Axis};
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+/// A prompt as models take it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Text {
+    /// An embedding for each token, `[tokens, width]`.
+    pub embeddings: Array2<f32>,
+    /// For each token 1, or 0 where it is padding, `[tokens]`; without, all count.
+    pub mask: Option<Array1<f32>>,
+    /// One embedding of the whole prompt, `[width]`.
+    pub pooled: Option<Array1<f32>>,
+}
+
+impl From<Array2<f32>> for Text {
+    fn from(embeddings: Array2<f32>) -> Text {
+        Text {
+            embeddings,
+            mask: None,
+            pooled: None,
+        }
+    }
+}
 
 /// What a clip is made from besides its noise.
 #[derive(Clone, Debug, Default)]
 pub struct Conditioning {
     /// Scale of classifier-free guidance; 1 is without, and the model is then run for the prompt alone.
     pub guidance: f32,
-    /// Embeddings of the prompt, `[tokens, width]`.
-    pub prompt: Option<Array2<f32>>,
-    /// Embeddings of the empty prompt, `[tokens, width]`.
-    pub empty: Option<Array2<f32>>,
+    /// The prompt.
+    pub prompt: Option<Text>,
+    /// What guidance leads away from: the empty or the negative prompt.
+    pub empty: Option<Text>,
     /// Further inputs of the model by name.
     pub inputs: BTreeMap<String, Tensor>,
 }
@@ -34,10 +55,27 @@ impl Conditioning {
     }
 }
 
+/// A step that was done, as it is told to who watches.
+#[derive(Clone, Debug)]
+pub struct StepDone<'a> {
+    /// Which step, from 0.
+    pub index: usize,
+    /// Its timestep.
+    pub timestep: f64,
+    /// When it began.
+    pub begun: Instant,
+    /// How long it took: the model, guidance and the scheduler's step.
+    pub milliseconds: f64,
+    /// For each rule of the plan whether it broadcast.
+    pub flags: &'a [bool],
+    /// The sample after it.
+    pub sample: ArrayViewD<'a, f32>,
+}
+
 /// A clip as it was made.
 #[derive(Clone, Debug)]
 pub struct Clip {
-    /// The denoised sample, `[1, channels, frames, height, width]`.
+    /// The denoised sample, `[batch, channels, frames, height, width]`.
     pub sample: ArrayD<f32>,
     /// The time of each step in milliseconds: the model, guidance and the scheduler's step.
     pub step_milliseconds: Vec<f64>,
@@ -159,9 +197,9 @@ impl Generator {
             .collect()
     }
 
-    /// Makes a clip from `noise` (`[1, channels, frames, height, width]`, standard deviation 1). `step_noise` is asked by
-    /// schedulers that draw noise at each step. `watch` is told after each step, that is call of the model, how many are
-    /// done, and shown the sample as it then is.
+    /// Makes a clip from `noise` (`[batch, channels, frames, height, width]`, standard deviation 1), or several of one
+    /// prompt side by side. `step_noise` is asked by schedulers that draw noise at each step. `watch` is told of each step,
+    /// that is call of the model, when it is done.
     ///
     /// # Errors
     /// [`GenerationError`] where the model does not take such a batch or text, or a step fails.
@@ -171,7 +209,7 @@ impl Generator {
         noise: ArrayD<f32>,
         step_noise: &mut dyn NoiseSource,
         conditioning: &Conditioning,
-        watch: &mut dyn FnMut(usize, ArrayViewD<'_, f32>),
+        watch: &mut dyn FnMut(&StepDone<'_>),
     ) -> Result<Clip, GenerationError> {
         self.denoise(scheduler, noise, step_noise, conditioning, watch, usize::MAX)
     }
@@ -193,7 +231,7 @@ impl Generator {
         };
         let steps = sets.iter().map(|set| set.first + 1).max().unwrap_or(0).max(2);
         let step_noise = &mut SeededNoise::new(0);
-        self.denoise(scheduler, noise, step_noise, conditioning, &mut |_, _| {}, steps)
+        self.denoise(scheduler, noise, step_noise, conditioning, &mut |_| {}, steps)
             .map(drop)
     }
 
@@ -204,7 +242,7 @@ impl Generator {
         noise: ArrayD<f32>,
         step_noise: &mut dyn NoiseSource,
         conditioning: &Conditioning,
-        watch: &mut dyn FnMut(usize, ArrayViewD<'_, f32>),
+        watch: &mut dyn FnMut(&StepDone<'_>),
         limit: usize,
     ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
@@ -216,7 +254,8 @@ impl Generator {
                 schedule.compute_always(rule);
             }
         }
-        let fixed = self.fixed_inputs(conditioning)?;
+        let batch = noise.shape().first().copied().unwrap_or(1);
+        let fixed = self.fixed_inputs(conditioning, batch)?;
         let mut sample = noise * scheduler.initial_noise_sigma();
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());
         self.form.begin(&schedule)?;
@@ -228,8 +267,16 @@ impl Generator {
             if sample.iter().any(|value| !value.is_finite()) {
                 return Err(GenerationError::NotFinite { step: index });
             }
-            step_milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
-            watch(index + 1, sample.view());
+            let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+            step_milliseconds.push(milliseconds);
+            watch(&StepDone {
+                index,
+                timestep: *timestep,
+                begun,
+                milliseconds,
+                flags: schedule.flags(index),
+                sample: sample.view(),
+            });
         }
         Ok(Clip {
             sample,
@@ -292,13 +339,22 @@ impl Generator {
         }
     }
 
-    /// The inputs that are the same in every step, checked against the model.
-    fn fixed_inputs(&self, conditioning: &Conditioning) -> Result<Vec<(String, Tensor)>, GenerationError> {
+    /// The inputs that are the same in every step, checked against the model; `clips` are made side by side.
+    fn fixed_inputs(
+        &self,
+        conditioning: &Conditioning,
+        clips: usize,
+    ) -> Result<Vec<(String, Tensor)>, GenerationError> {
         let copies = conditioning.copies();
+        let needed = copies * clips;
         if let Some(batch) = self.roles.latent.shape.first().copied().flatten()
-            && batch != copies as i64
+            && usize::try_from(batch) != Ok(needed)
         {
             let (with, advice) = match copies {
+                _ if clips > 1 => (
+                    "with so many clips",
+                    "use another --batch, or export the model with a dynamic batch",
+                ),
                 1 => (
                     "without",
                     "use --guidance other than 1, or export the model with a dynamic batch",
@@ -311,7 +367,7 @@ impl Generator {
             return Err(GenerationError::Batch {
                 batch,
                 with,
-                needed: copies,
+                needed,
                 advice,
             });
         }
@@ -324,26 +380,59 @@ impl Generator {
             )
         });
         let mut fixed: Vec<(String, Tensor)> = further.collect();
-        if let Some(port) = &self.roles.text {
-            let missing = || GenerationError::NoText {
-                input: port.name.clone(),
-            };
-            let prompt = conditioning.prompt.as_ref().ok_or_else(missing)?;
-            let text = match copies {
-                1 => prompt.view().insert_axis(Axis(0)).to_owned(),
-                _ => {
-                    let empty = conditioning.empty.as_ref().ok_or_else(missing)?;
-                    let both = [empty.view(), prompt.view()];
-                    ndarray::stack(Axis(0), &both).map_err(|_| GenerationError::TextShape {
-                        prompt: prompt.shape().to_vec(),
-                        empty: empty.shape().to_vec(),
-                    })?
-                }
-            };
-            fixed.push((port.name.clone(), Tensor::from_array(text).cast(type_of(port))));
+        let texts = match copies {
+            1 => vec![&conditioning.prompt],
+            _ => vec![&conditioning.empty, &conditioning.prompt],
+        };
+        let roles = &self.roles;
+        for (port, part) in [
+            (&roles.text, part_embeddings as Part),
+            (&roles.mask, part_mask),
+            (&roles.pooled, part_pooled),
+        ] {
+            if let Some(port) = port {
+                let stacked = stacked(port, &texts, part, clips)?;
+                fixed.push((port.name.clone(), Tensor::from_array(stacked).cast(type_of(port))));
+            }
         }
         Ok(fixed)
     }
+}
+
+/// What an input takes of a prompt.
+type Part = fn(&Text) -> Option<ArrayD<f32>>;
+
+fn part_embeddings(text: &Text) -> Option<ArrayD<f32>> {
+    Some(text.embeddings.clone().into_dyn())
+}
+
+/// Where nobody says what is padding, nothing is.
+fn part_mask(text: &Text) -> Option<ArrayD<f32>> {
+    let all = || Array1::ones(text.embeddings.nrows());
+    Some(text.mask.clone().unwrap_or_else(all).into_dyn())
+}
+
+fn part_pooled(text: &Text) -> Option<ArrayD<f32>> {
+    text.pooled.clone().map(Array1::into_dyn)
+}
+
+/// One part of all texts along the batch, each `clips` times: `[texts * clips, ...]`.
+fn stacked(port: &Port, texts: &[&Option<Text>], part: Part, clips: usize) -> Result<ArrayD<f32>, GenerationError> {
+    let missing = || GenerationError::NoText {
+        input: port.name.clone(),
+    };
+    let parts: Vec<ArrayD<f32>> = texts
+        .iter()
+        .map(|text| text.as_ref().and_then(part).ok_or_else(missing))
+        .collect::<Result<_, _>>()?;
+    let views: Vec<_> = parts
+        .iter()
+        .flat_map(|part| std::iter::repeat_n(part.view(), clips))
+        .collect();
+    ndarray::stack(Axis(0), &views).map_err(|_| GenerationError::TextShape {
+        prompt: parts.last().map_or_else(Vec::new, |part| part.shape().to_vec()),
+        empty: parts.first().map_or_else(Vec::new, |part| part.shape().to_vec()),
+    })
 }
 
 /// The roles of a model's own inputs.

@@ -10,6 +10,6 @@ mod prompt;
 mod roles;
 
 pub use error::GenerationError;
-pub use generator::{Clip, Conditioning, Generator, check_steps};
+pub use generator::{Clip, Conditioning, Generator, StepDone, Text, check_steps};
 pub use prompt::PromptTable;
-pub use roles::{Role, Roles, known_sizes, sizes_of};
+pub use roles::{Role, Roles, known_sizes, sizes_of, symbol_of};

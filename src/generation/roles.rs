@@ -7,12 +7,17 @@ use std::collections::BTreeMap;
 /// What an input is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The noisy clip, `[batch, channels, frames, height, width]`, or `[batch, channels, height, width]` of an image.
+    /// The noisy clip, `[batch, channels, frames, height, width]`, or `[batch, channels, height, width]` of an image;
+    /// where the model takes patches, `[batch, tokens, channels]`.
     Latent,
     /// The timestep, `[batch]`.
     Timestep,
     /// Prompt embeddings, `[batch, tokens, width]`.
     Text,
+    /// Which tokens of the prompt are more than padding, `[batch, tokens]`.
+    TextMask,
+    /// One embedding for a whole prompt, `[batch, width]`.
+    Pooled,
 }
 
 /// Names that exporters commonly give, and the ranks that a role can have. The first row that fits an input counts;
@@ -20,11 +25,18 @@ pub enum Role {
 const ROLES: &[(Role, &[usize], &[&str])] = &[
     (Role::Timestep, &[0, 1], &["timestep", "timesteps", "t"]),
     (
+        Role::TextMask,
+        &[2],
+        &["encoder_attention_mask", "prompt_attention_mask", "text_mask"],
+    ),
+    (Role::Pooled, &[2], &["pooled_projections", "pooled_prompt_embeds"]),
+    (
         Role::Text,
         &[3],
         &["encoder_hidden_states", "text_embeds", "prompt_embeds", "context", "y"],
     ),
     (Role::Latent, &[4, 5], &["hidden_states", "sample", "latents", "x"]),
+    (Role::Latent, &[3], &["hidden_states"]),
     (Role::Latent, &[5], &[]),
     (Role::Latent, &[4], &[]),
     (Role::Text, &[3], &[]),
@@ -32,11 +44,19 @@ const ROLES: &[(Role, &[usize], &[&str])] = &[
 ];
 
 impl Role {
+    /// What an input is, as far as name, rank and type tell.
+    #[must_use]
+    pub fn of(port: &Port) -> Option<Role> {
+        role_of(port)
+    }
+
     fn word(self) -> &'static str {
         match self {
             Role::Latent => "latent",
             Role::Timestep => "timestep",
             Role::Text => "text",
+            Role::TextMask => "text mask",
+            Role::Pooled => "pooled text",
         }
     }
 }
@@ -50,6 +70,10 @@ pub struct Roles {
     pub timestep: Port,
     /// Prompt embeddings, where the model takes any.
     pub text: Option<Port>,
+    /// Which tokens are more than padding, where the model asks.
+    pub mask: Option<Port>,
+    /// Embeddings of whole prompts, where the model takes any.
+    pub pooled: Option<Port>,
 }
 
 impl Roles {
@@ -100,19 +124,24 @@ impl Roles {
             latent: one(Role::Latent, true)?.ok_or_else(|| missing(Role::Latent))?,
             timestep: one(Role::Timestep, true)?.ok_or_else(|| missing(Role::Timestep))?,
             text: one(Role::Text, false)?,
+            mask: one(Role::TextMask, false)?,
+            pooled: one(Role::Pooled, false)?,
         })
     }
 }
 
 fn role_of(port: &Port) -> Option<Role> {
     let rank = port.shape.len();
-    let number = port
-        .element_type
-        .is_some_and(|element_type| element_type != ElementType::Bool);
+    let fits_type = |role: Role| match port.element_type {
+        Some(ElementType::Bool) => role == Role::TextMask,
+        Some(_) => true,
+        None => false,
+    };
     let fits = |(_, ranks, names): &&(Role, &[usize], &[&str])| {
         ranks.contains(&rank) && (names.is_empty() || names.contains(&port.name.as_str()))
     };
-    ROLES.iter().find(fits).filter(|_| number).map(|(role, _, _)| *role)
+    let role = ROLES.iter().find(fits).map(|(role, _, _)| *role);
+    role.filter(|role| fits_type(*role))
 }
 
 /// The sizes of an input: those of the model, else of `sizes` by the dimension's name.
@@ -121,7 +150,7 @@ fn role_of(port: &Port) -> Option<Role> {
 /// [`GenerationError::OpenSize`] for a dimension that neither gives.
 pub fn sizes_of(port: &Port, sizes: &BTreeMap<String, usize>) -> Result<Vec<usize>, GenerationError> {
     let dimension = |(axis, size): (usize, &Option<i64>)| {
-        let symbol = name_of(port, axis);
+        let symbol = symbol_of(port, axis);
         let known = size.and_then(|size| usize::try_from(size).ok());
         known
             .or_else(|| sizes.get(&symbol).copied())
@@ -143,7 +172,7 @@ pub fn known_sizes<'p>(
 ) -> Result<(), GenerationError> {
     let open = |port: &'p Port| {
         let axes = port.shape.iter().enumerate().filter(|(_, size)| size.is_none());
-        axes.map(|(axis, _)| name_of(port, axis)).collect::<Vec<_>>()
+        axes.map(|(axis, _)| symbol_of(port, axis)).collect::<Vec<_>>()
     };
     let open: std::collections::BTreeSet<String> = ports.into_iter().flat_map(open).collect();
     match sizes.keys().find(|name| !open.contains(*name)) {
@@ -160,7 +189,8 @@ pub fn known_sizes<'p>(
 }
 
 /// How an open dimension is called: by its symbol, else by input and axis.
-fn name_of(port: &Port, axis: usize) -> String {
+#[must_use]
+pub fn symbol_of(port: &Port, axis: usize) -> String {
     match port.symbols.get(axis) {
         Some(symbol) if !symbol.is_empty() => symbol.clone(),
         _ => format!("{}.{axis}", port.name),
@@ -209,6 +239,19 @@ mod tests {
             let found = [roles.latent.name, roles.timestep.name, roles.text.unwrap().name];
             assert_eq!(found, names);
         }
+    }
+
+    #[test]
+    fn masks_and_pooled_text_are_told_by_name() {
+        let mut inputs = latte(["hidden_states", "timestep", "encoder_hidden_states"]);
+        inputs.push(port("encoder_attention_mask", ElementType::Bool, &[None, Some(4)]));
+        inputs.push(port("pooled_projections", ElementType::Float32, &[None, Some(8)]));
+        let roles = Roles::of(&inputs, &[]).unwrap();
+        assert_eq!(roles.mask.unwrap().name, "encoder_attention_mask");
+        assert_eq!(roles.pooled.unwrap().name, "pooled_projections");
+        // Patches of a latent stand beside the text by their name alone.
+        inputs[0] = port("hidden_states", ElementType::Float32, &[None, None, Some(8)]);
+        assert_eq!(Roles::of(&inputs, &[]).unwrap().latent.name, "hidden_states");
     }
 
     #[test]

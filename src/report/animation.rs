@@ -40,6 +40,11 @@ impl FramesPerSecond {
             Err(ReportError::FrameRate(rate))
         }
     }
+
+    /// Frames a second.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// A clip by the original model beside the same clip by the patched model, both `[channels, frames, height, width]`
@@ -79,6 +84,47 @@ pub fn write_animation(
         picture
     });
     write_gif(path, scaled, rate)
+}
+
+/// Writes one clip `[channels, frames, height, width]` in [0, 1] as an animated PNG that repeats for ever, with every colour
+/// as it is, each pixel `scale` pixels wide (0 counts as 1).
+///
+/// # Errors
+/// [`ReportError::Clip`] for a clip that cannot be shown, [`ReportError::Picture`] where it cannot be encoded,
+/// [`ReportError::Write`] where the operating system refuses.
+pub fn write_apng(
+    path: &Path,
+    clip: ArrayView4<'_, f32>,
+    rate: FramesPerSecond,
+    scale: u32,
+) -> Result<(), ReportError> {
+    let scale = scale.max(1);
+    let frames = frame_pictures(clip)?;
+    let (width, height) = frames.first().map_or((0, 0), |frame| frame.dimensions());
+    let (width, height) = (width.saturating_mul(scale), height.saturating_mul(scale));
+    let refuse = |error: png::EncodingError| match error {
+        png::EncodingError::IoError(source) => super::atomic::failed(path, source),
+        error => ReportError::Picture {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        },
+    };
+    write_atomically(path, |file| {
+        let mut encoder = png::Encoder::new(file, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+        encoder.set_animated(count, 0).map_err(refuse)?;
+        let rate = u16::try_from(rate.0).unwrap_or(1);
+        encoder.set_frame_delay(1, rate).map_err(refuse)?;
+        let mut writer = encoder.write_header().map_err(refuse)?;
+        for frame in &frames {
+            let mut picture = RgbImage::new(width, height);
+            draw_scaled(&mut picture, frame, 0, 0, scale);
+            writer.write_image_data(picture.as_raw()).map_err(refuse)?;
+        }
+        writer.finish().map_err(refuse)
+    })
 }
 
 /// Writes pairs of clips in a grid as an animated GIF that repeats for ever: originals left, patched right, a caption

@@ -76,18 +76,23 @@ const READABLE: &[&str] = &["'<f4'", "'<f8'", "'<i4'", "'<i8'", "'|b1'", "'|u1'"
 /// [`ReportError::Read`] where the file cannot be opened, [`ReportError::Array`] where it is not a `.npy` file, is
 /// torn, or holds elements of another type.
 pub fn read_array(path: &Path) -> Result<ArrayD<f64>, ReportError> {
-    let refuse = |reason: String, advice: &str| refuse(path, reason, advice);
     let bytes = std::fs::read(path).map_err(|source| ReportError::Read {
         path: path.to_owned(),
         source,
     })?;
+    parse_npy(path, &bytes)
+}
+
+/// The array of the content of a `.npy` file; `path` names it in errors.
+pub(super) fn parse_npy(path: &Path, bytes: &[u8]) -> Result<ArrayD<f64>, ReportError> {
+    let refuse = |reason: String, advice: &str| refuse(path, reason, advice);
     let again = "save it again with numpy.save";
     // The header is looked at first: it can claim any size, and the reader would ask for all that memory at once.
-    let mut rest: &[u8] = &bytes;
+    let mut rest: &[u8] = bytes;
     let header = match bytes.len() {
         // The header's own length field is checked against the file for the same reason.
         0..16 => return Err(refuse(format!("it has only {} bytes", bytes.len()), again)),
-        _ if header_length(&bytes) > bytes.len() => return Err(refuse("its header is cut off".to_owned(), again)),
+        _ if header_length(bytes) > bytes.len() => return Err(refuse("its header is cut off".to_owned(), again)),
         _ => Header::from_reader(&mut rest).map_err(|error| refuse(error.to_string(), again))?,
     };
     let descriptor = header.type_descriptor.to_string();
@@ -116,7 +121,6 @@ pub fn read_array(path: &Path) -> Result<ArrayD<f64>, ReportError> {
         return Err(refuse(reason, again));
     }
     let read = || -> Result<ArrayD<f64>, ndarray_npy::ReadNpyError> {
-        let bytes = bytes.as_slice();
         Ok(match descriptor.as_str() {
             "'<f4'" => ArrayD::<f32>::read_npy(bytes)?.mapv(f64::from),
             "'<i4'" => ArrayD::<i32>::read_npy(bytes)?.mapv(f64::from),
@@ -130,7 +134,7 @@ pub fn read_array(path: &Path) -> Result<ArrayD<f64>, ReportError> {
     read().map_err(|error| refuse(error.to_string(), again))
 }
 
-fn refuse(path: &Path, reason: String, advice: &str) -> ReportError {
+pub(super) fn refuse(path: &Path, reason: String, advice: &str) -> ReportError {
     ReportError::Array {
         path: path.to_owned(),
         reason,
@@ -223,7 +227,7 @@ mod tests {
             .unwrap();
         assert!(message(&path).contains("its shape is [1]"), "{}", message(&path));
         std::fs::write(&path, "not an array at all, just some text").unwrap();
-        assert!(message(&path).contains("not a usable .npy"), "{}", message(&path));
+        assert!(message(&path).contains("not a usable array"), "{}", message(&path));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub enum ReportError {
     #[error("{0} frames a second cannot be shown in a GIF; choose 1 to 50")]
     FrameRate(u32),
     /// An array file is not what it should be.
-    #[error("{}: not a usable .npy file: {reason}; {advice}", path.display())]
+    #[error("{}: not a usable array file: {reason}; {advice}", path.display())]
     Array {
         /// The file.
         path: PathBuf,
@@ -61,6 +61,28 @@ pub enum ReportError {
         reason: String,
         /// What to do.
         advice: String,
+    },
+    /// `ffmpeg` cannot be started.
+    #[error(
+        "{}: an MP4 needs the program ffmpeg, which cannot be started ({reason}); install it, or choose gif or apng with \
+         --animation",
+        path.display()
+    )]
+    NoFfmpeg {
+        /// The file that was wanted.
+        path: PathBuf,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// `ffmpeg` failed.
+    #[error("{}: ffmpeg failed ({status}): {reason}", path.display())]
+    Ffmpeg {
+        /// The file.
+        path: PathBuf,
+        /// How it ended.
+        status: String,
+        /// The last line that it said.
+        reason: String,
     },
     /// An array could not be encoded.
     #[error("{}: cannot write the array `{name}`: {reason}", path.display())]

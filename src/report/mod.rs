@@ -11,13 +11,16 @@ mod error;
 mod file_path;
 mod font;
 mod frames;
+mod named_arrays;
 pub mod number;
 mod picture;
 mod stack;
 mod statistics;
 mod table;
+mod trace;
+mod video;
 
-pub use animation::{FramesPerSecond, Pair, write_animation, write_pairs};
+pub use animation::{FramesPerSecond, Pair, write_animation, write_apng, write_pairs};
 pub use arrays::{Elements, read_array, read_matrix, write_arrays};
 pub use atomic::{Pending, write_atomically, write_json};
 pub use comparison::{
@@ -28,7 +31,10 @@ pub use comparison_table::side_by_side;
 pub use error::ReportError;
 pub use file_path::FilePath;
 pub use frames::write_frames;
+pub use named_arrays::{is_named, read_array_named, read_named, write_safetensors};
 pub use picture::frame_pictures;
 pub use stack::{Branch, BranchCut, BranchNode, Stack, StackBlock, StackNote};
 pub use statistics::{Distribution, mean, median, median_of_ratios, quantile, ratio_of_medians};
 pub use table::{Alignment, Table, TableStyle};
+pub use trace::Trace;
+pub use video::{check_ffmpeg, write_mp4};

@@ -63,7 +63,7 @@ use heun::HeunConfig;
 use lcm::LcmConfig;
 pub use limit::Limit;
 pub use noise::noise;
-pub use noise_source::{GivenNoise, NoiseSource, SeededNoise};
+pub use noise_source::{GivenNoise, NoiseSource, SeededBatch, SeededNoise};
 use pndm::PndmConfig;
 pub use prediction::PredictionType;
 use rectified_flow::RectifiedFlowConfig;

@@ -35,6 +35,34 @@ impl NoiseSource for SeededNoise {
     }
 }
 
+/// Noise for clips that are made side by side: the first of this seed, and the following clips of the following seeds.
+/// Each has the noise that [`SeededNoise`] would give it alone.
+#[derive(Clone, Copy, Debug)]
+pub struct SeededBatch {
+    first: u64,
+}
+
+impl SeededBatch {
+    /// Noise from this seed on.
+    pub fn new(first: u64) -> SeededBatch {
+        SeededBatch { first }
+    }
+}
+
+impl NoiseSource for SeededBatch {
+    fn draw(&mut self, index: usize, shape: &[usize]) -> Result<ArrayD<f32>, SamplerError> {
+        let Some((clips, of_clip)) = shape.split_first().filter(|(clips, _)| **clips > 1) else {
+            return SeededNoise::new(self.first).draw(index, shape);
+        };
+        let one: Vec<usize> = std::iter::once(1).chain(of_clip.iter().copied()).collect();
+        let mut all = ArrayD::zeros(shape);
+        for (place, mut clip) in (0..*clips as u64).zip(all.axis_chunks_iter_mut(Axis(0), 1)) {
+            clip.assign(&SeededNoise::new(self.first.wrapping_add(place)).draw(index, &one)?);
+        }
+        Ok(all)
+    }
+}
+
 /// Noise that another program drew: what reproduces one of its runs.
 #[derive(Clone, Debug)]
 pub struct GivenNoise {
@@ -87,6 +115,17 @@ mod tests {
         assert_ne!(first, noise(&[4], 5).unwrap());
         assert_ne!(first, SeededNoise::new(6).draw(0, &[4]).unwrap());
         assert_eq!(first, source.draw(0, &[4]).unwrap());
+    }
+
+    #[test]
+    fn clips_side_by_side_have_the_noise_that_each_has_alone() {
+        let both = SeededBatch::new(7).draw(3, &[2, 5]).unwrap();
+        for (place, seed) in [7, 8].into_iter().enumerate() {
+            let alone = SeededNoise::new(seed).draw(3, &[1, 5]).unwrap();
+            assert_eq!(both.index_axis(Axis(0), place), alone.index_axis(Axis(0), 0));
+        }
+        let one = SeededBatch::new(7).draw(3, &[1, 5]).unwrap();
+        assert_eq!(one, SeededNoise::new(7).draw(3, &[1, 5]).unwrap());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod hosts;
 mod inspect;
 mod pab_loops;
 mod patch;
+mod pipeline;
 mod program;
 mod readme;
 mod reference;

@@ -81,6 +81,38 @@ pub fn variants() -> Vec<Variant> {
     facts.into_iter().map(variant).collect()
 }
 
+/// Puts a small pipeline of `tests/data/pipeline` into `place`: its own files, and those that it shares.
+pub fn lay_out_pipeline(name: &str, place: &Path) {
+    let data = root().join("tests/data/pipeline");
+    let mut files: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let mut add = |from: PathBuf, to: &str| {
+        for file in files_below(&from) {
+            let below = file.strip_prefix(&from).unwrap().to_owned();
+            files.push((file, Path::new(to).join(below)));
+        }
+    };
+    add(data.join(name), "");
+    let shared = match name {
+        "pixart" => &["text_encoder", "tokenizer", "vae_decoder"][..],
+        _ => &[],
+    };
+    for component in shared {
+        add(data.join("latte").join(component), component);
+    }
+    let transformer = match name {
+        "latte" => Some("latte.ts17.dynamic.onnx"),
+        "cogvideox" => Some("cogvideox/cogvideox.ts17.static.onnx"),
+        _ => None,
+    };
+    let corpus = root().join("tests/data/corpus");
+    files.extend(transformer.map(|file| (corpus.join(file), "transformer/model.onnx".into())));
+    for (file, below) in files {
+        let copy = place.join(below);
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(file, copy).unwrap();
+    }
+}
+
 /// The command with these arguments.
 pub fn command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pab-patch"));

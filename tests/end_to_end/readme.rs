@@ -4,7 +4,7 @@
 //! repository's `models` and `rules`. Lines that begin with `cargo` are the two commands of a fresh machine: the tests
 //! run one, and the other is the `compare` line with its arguments.
 
-use crate::program::{failure, root};
+use crate::program::{failure, lay_out_pipeline, root};
 use std::process::Command;
 
 fn lines() -> Vec<String> {
@@ -38,6 +38,7 @@ fn every_command_works() {
     ] {
         std::fs::copy(root().join("models/latte-shapes").join(name), model.join(name)).unwrap();
     }
+    lay_out_pipeline("latte", &folder.path().join("pipeline"));
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_pab-patch"));
     let path = std::env::join_paths(
         [program.parent().unwrap().to_path_buf()]

@@ -51,8 +51,8 @@ fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
     let empty = vec![table.nrows() - 1; tokens.len()];
     let conditioning = Conditioning {
         guidance: 2.0,
-        prompt: Some(table.select(Axis(0), &tokens)),
-        empty: Some(table.select(Axis(0), &empty)),
+        prompt: Some(table.select(Axis(0), &tokens).into()),
+        empty: Some(table.select(Axis(0), &empty).into()),
         ..Conditioning::default()
     };
     let mut scheduler = config().scheduler(50).unwrap();
@@ -64,7 +64,7 @@ fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
             noise,
             &mut SeededNoise::new(0),
             &conditioning,
-            &mut |_, _| {},
+            &mut |_| {},
         )
         .unwrap()
         .sample

@@ -1,0 +1,123 @@
+//! The arguments of `run`.
+
+use crate::cli::args::{FormChoice, SamplingOptions, SessionOptions};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AnimationChoice {
+    /// 256 colours a frame
+    Gif,
+    /// Every colour as it is, as an animated PNG
+    Apng,
+    /// A film, where the program ffmpeg is installed
+    Mp4,
+}
+
+impl AnimationChoice {
+    /// All of them.
+    pub const ALL: [AnimationChoice; 3] = [AnimationChoice::Gif, AnimationChoice::Apng, AnimationChoice::Mp4];
+
+    /// The file in the clip's folder.
+    pub fn file(self) -> &'static str {
+        match self {
+            AnimationChoice::Gif => "clip.gif",
+            AnimationChoice::Apng => "clip.apng",
+            AnimationChoice::Mp4 => "clip.mp4",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ArraysChoice {
+    /// NumPy's
+    Npz,
+    /// Hugging Face's
+    Safetensors,
+}
+
+impl ArraysChoice {
+    /// The file in the clip's folder.
+    pub fn file(self) -> &'static str {
+        match self {
+            ArraysChoice::Npz => "clip.npz",
+            ArraysChoice::Safetensors => "clip.safetensors",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// A pipeline's folder in the layout of diffusers and Optimum, or a single model; original or patched
+    #[arg(value_name = "PIPELINE_DIR|MODEL")]
+    pub model: PathBuf,
+    /// The transformer, such as transformer/patched/model.onnx [default: transformer/model.onnx of the pipeline]
+    #[arg(long, value_name = "FILE")]
+    pub transformer: Option<PathBuf>,
+    #[command(flatten)]
+    pub session: SessionOptions,
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
+    /// The prompt; of a single model in words of the prompt table beside it
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// A file with a prompt in each line; every clip gets a folder of its own (clip_000, clip_001, …)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_embeds"])]
+    pub prompts: Option<PathBuf>,
+    /// What guidance leads away from [default: the empty prompt]
+    #[arg(long, value_name = "PROMPT", conflicts_with = "prompt_embeds")]
+    pub negative_prompt: Option<String>,
+    /// Clips of each prompt, made side by side
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Height in pixels, where the model leaves it open; of a single model in values of its latent, as width and frames are
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub height: Option<u16>,
+    /// Width in pixels, where the model leaves it open
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub width: Option<u16>,
+    /// Number of frames, where the model leaves it open
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub frames: Option<u16>,
+    /// Seed of the noise of the first clip; the following clips have the following seeds
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// How a patched model is run
+    #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
+    pub form: FormChoice,
+    /// The noise itself, [batch, channels, frames, height, width], instead of a seed: the latents that another program began
+    /// with, as .npy, or as `noise` of .npz or .safetensors
+    #[arg(long, value_name = "FILE", conflicts_with = "seed")]
+    pub noise: Option<PathBuf>,
+    /// The noise of the steps, [steps, batch, channels, frames, height, width], for schedulers that draw some: what another
+    /// program drew [default: drawn from the seed]
+    #[arg(long, value_name = "FILE")]
+    pub step_noise: Option<PathBuf>,
+    /// Write the sample after every step too (`samples` in the NPZ)
+    #[arg(long)]
+    pub every_step: bool,
+    /// The animation's format (several with commas)
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "gif",
+        value_name = "FORMAT"
+    )]
+    pub animation: Vec<AnimationChoice>,
+    /// The format of latents and noise
+    #[arg(long, value_enum, default_value_t = ArraysChoice::Npz, value_name = "FORMAT")]
+    pub arrays: ArraysChoice,
+    /// Write the latents of a pipeline without decoding them
+    #[arg(long, conflicts_with = "decoded")]
+    pub latents_only: bool,
+    /// Write the decoded clip as numbers too (`decoded` in the arrays)
+    #[arg(long)]
+    pub decoded: bool,
+    /// Write a trace of the steps and of which rules broadcast, for chrome://tracing or Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Folder for frames (PNG), animation and arrays
+    #[arg(short, long, value_name = "DIR", default_value = "clip")]
+    pub output: PathBuf,
+}

@@ -1,0 +1,301 @@
+//! What is run: a single model, or a pipeline of which every part is opened when it is its turn.
+
+use super::RunOptions;
+use crate::cli::Failure;
+use crate::cli::session::{conditioning, inputs, prompts, runtime_options};
+use crate::cli::terminal::Terminal;
+use crate::generation::{Conditioning, GenerationError, Role, Roles, Text, known_sizes};
+use crate::onnx::Model;
+use crate::pipeline::{
+    Factors, Family, Folder, LatentShape, Layout, Lengths, PixelSize, Vae, declared_inputs, encode, pair,
+};
+use crate::runtime::{Port, Tensor};
+use ndarray::ArrayD;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Inputs of a patched model that are none of the original's.
+const OF_PATCHING: &str = "pab.";
+
+/// A pipeline's folder, and what its class does.
+#[derive(Debug)]
+pub struct Pipeline {
+    folder: Folder,
+    family: &'static Family,
+    /// The decoder, where pictures are wanted.
+    pub vae: Option<Vae>,
+    factors: Factors,
+}
+
+/// What is run.
+#[derive(Debug)]
+pub struct Source {
+    /// The transformer's file.
+    pub model: PathBuf,
+    /// The rest of a pipeline.
+    pub pipeline: Option<Pipeline>,
+    /// Its latent.
+    pub latent: LatentShape,
+    /// The latent's own noise, where a file of inputs has it.
+    pub noise: Option<ArrayD<f32>>,
+    /// Further inputs.
+    pub inputs: BTreeMap<String, Tensor>,
+    /// The scale of guidance.
+    pub guidance: f32,
+    lengths: Lengths,
+    text: Option<String>,
+}
+
+impl Source {
+    /// Reads what the options name, without opening a model: all that can be wrong is said before anything is computed.
+    pub fn read(options: &RunOptions) -> Result<Source, Failure> {
+        let pipeline = match options.model.is_dir() {
+            true => Some(Pipeline::read(options)?),
+            false => None,
+        };
+        let model = match (&options.transformer, &pipeline) {
+            (Some(model), Some(_)) => model.clone(),
+            (None, Some(pipeline)) => pipeline.folder.model("transformer")?,
+            (None, None) => options.model.clone(),
+            (Some(_), None) => {
+                return Err(Failure::Usage(format!(
+                    "--transformer is a file of a pipeline, and {} is a single model; give the pipeline's folder",
+                    options.model.display()
+                )));
+            }
+        };
+        let refuse = |error: GenerationError| Failure::generation(model.clone(), error);
+        let mut inputs = inputs(&options.sampling.inputs)?;
+        let mut ports = declared_inputs(&model)?;
+        ports.retain(|port| !port.name.starts_with(OF_PATCHING));
+        let noise = own_noise(&ports, &mut inputs);
+        let mut given: Vec<String> = inputs.keys().cloned().collect();
+        if let Some(pipeline) = &pipeline
+            && pipeline.family.layout == Layout::Packed
+        {
+            given.extend(PACKED.map(str::to_owned));
+        }
+        let given: Vec<&str> = given.iter().map(String::as_str).collect();
+        let roles = Roles::of(&ports, &given).map_err(refuse)?;
+        if let Some(name) = inputs.keys().find(|name| !ports.iter().any(|port| port.name == **name)) {
+            let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+            return Err(Failure::Usage(format!(
+                "--input {name}: {} has no such input, only {}",
+                model.display(),
+                names.join(", ")
+            )));
+        }
+        let named = crate::cli::args::sizes(&options.sampling.sizes);
+        let mut open = vec![roles.latent.clone()];
+        if let Some(batch) = open.first_mut().and_then(|latent| latent.shape.first_mut()) {
+            *batch = Some(1);
+        }
+        known_sizes(&open, &named).map_err(refuse)?;
+        let size = PixelSize {
+            height: options.height.map(usize::from),
+            width: options.width.map(usize::from),
+            frames: options.frames.map(usize::from),
+        };
+        let factors = pipeline
+            .as_ref()
+            .map_or_else(Factors::default, |pipeline| pipeline.factors);
+        let layout = pipeline
+            .as_ref()
+            .map_or(Layout::ChannelsFirst, |pipeline| pipeline.family.layout);
+        let latent = LatentShape::new(&roles.latent, layout, size, factors, &named)
+            .map_err(|error| Failure::pipeline(&model, error))?;
+        if let (Some([frames, height, width]), true) = (latent.packed_sizes(), pipeline.is_some()) {
+            for (name, size) in PACKED.into_iter().zip([frames, height, width]) {
+                if ports.iter().any(|port| port.name == name) {
+                    inputs
+                        .entry(name.to_owned())
+                        .or_insert_with(|| Tensor::scalar(size as i64));
+                }
+            }
+        }
+        let fixed = |axis: usize| {
+            let size = roles
+                .text
+                .as_ref()
+                .and_then(|text| text.shape.get(axis).copied().flatten());
+            size.and_then(|size| usize::try_from(size).ok())
+        };
+        let usual = options.sampling.guidance();
+        let guidance = match (&pipeline, options.sampling.guidance) {
+            (Some(pipeline), None) => pipeline.family.guidance,
+            _ => usual,
+        };
+        Ok(Source {
+            latent,
+            noise,
+            inputs,
+            guidance,
+            lengths: Lengths {
+                fixed: fixed(1),
+                width: fixed(2),
+            },
+            text: roles.text.map(|text| text.name),
+            model,
+            pipeline,
+        })
+    }
+
+    /// What each prompt's clips are made from. A pipeline's text encoders are opened and closed here.
+    pub fn conditionings(
+        &self,
+        options: &RunOptions,
+        prompts_given: &[Option<String>],
+        terminal: &Terminal,
+    ) -> Result<Vec<Conditioning>, Failure> {
+        let negative = options.negative_prompt.as_deref();
+        if negative.is_some() && self.guidance == 1.0 {
+            terminal
+                .warning("--negative-prompt does nothing with --guidance 1, which runs the model for the prompt alone");
+        }
+        let by_encoders = self
+            .pipeline
+            .as_ref()
+            .filter(|_| options.sampling.prompt_embeds.is_none());
+        let mut made = match (by_encoders, &self.text) {
+            (Some(pipeline), Some(text)) => self.encoded(pipeline, text, options, prompts_given, terminal)?,
+            (Some(_), None) => {
+                if prompts_given.iter().any(Option::is_some) || negative.is_some() {
+                    return Err(Failure::Usage(format!(
+                        "--prompt: {} has no text input that is not given with --input",
+                        self.model.display()
+                    )));
+                }
+                vec![Conditioning::default(); prompts_given.len()]
+            }
+            (None, _) => {
+                let beside = prompts(&self.model, &options.sampling)?;
+                let one = |prompt: &Option<String>| {
+                    conditioning(&self.model, &beside, prompt.as_deref(), negative, &options.sampling)
+                };
+                prompts_given.iter().map(one).collect::<Result<_, _>>()?
+            }
+        };
+        for conditioning in &mut made {
+            conditioning.guidance = self.guidance;
+            conditioning.inputs = self.inputs.clone();
+        }
+        Ok(made)
+    }
+
+    fn encoded(
+        &self,
+        pipeline: &Pipeline,
+        text: &str,
+        options: &RunOptions,
+        prompts_given: &[Option<String>],
+        terminal: &Terminal,
+    ) -> Result<Vec<Conditioning>, Failure> {
+        let missing = || {
+            Failure::Usage(format!(
+                "the pipeline makes clips of a text (input `{text}` of {}); give --prompt, --prompts FILE or --prompt-embeds \
+                 FILE.npy",
+                self.model.display()
+            ))
+        };
+        let mut all: Vec<&str> = prompts_given
+            .iter()
+            .map(|prompt| prompt.as_deref().ok_or_else(missing))
+            .collect::<Result<_, _>>()?;
+        let guided = self.guidance != 1.0;
+        if guided {
+            all.push(options.negative_prompt.as_deref().unwrap_or_default());
+        }
+        let encoded = encode(
+            &pipeline.folder,
+            pipeline.family,
+            &all,
+            self.lengths,
+            &runtime_options(&options.session),
+        );
+        let encoded = encoded.map_err(|error| Failure::pipeline(pipeline.folder.root(), error))?;
+        for (prompt, encoded) in all.iter().zip(&encoded) {
+            if let Some((encoder, whole, fit)) = encoded.cut {
+                let begin: String = prompt.chars().take(40).collect();
+                terminal.warning(format!(
+                    "prompt `{begin}…` has {whole} tokens, and {encoder} takes {fit}: the rest is cut off"
+                ));
+            }
+        }
+        let texts: Vec<Text> = encoded.into_iter().map(|encoded| encoded.text).collect();
+        let (prompts, negative) = match (guided, texts.split_last()) {
+            (true, Some((negative, prompts))) => (prompts, Some(negative)),
+            _ => (texts.as_slice(), None),
+        };
+        let one = |prompt: &Text| {
+            let (prompt, negative) = match negative {
+                Some(negative) => {
+                    let (prompt, negative) = pair(pipeline.family, self.lengths, prompt, negative);
+                    (prompt, Some(negative))
+                }
+                None => (pair(pipeline.family, self.lengths, prompt, prompt).0, None),
+            };
+            Conditioning {
+                prompt: Some(prompt),
+                empty: negative,
+                ..Conditioning::default()
+            }
+        };
+        Ok(prompts.iter().map(one).collect())
+    }
+}
+
+/// Inputs that tell a model the sizes of its packed latent.
+const PACKED: [&str; 3] = ["num_frames", "height", "width"];
+
+impl Pipeline {
+    fn read(options: &RunOptions) -> Result<Pipeline, Failure> {
+        let refuse = |error| Failure::pipeline(&options.model, error);
+        let folder = Folder::open(&options.model).map_err(refuse)?;
+        let family = folder.family().map_err(refuse)?;
+        let vae = match options.latents_only {
+            true => None,
+            false => Some(Vae::read(&folder).map_err(refuse)?),
+        };
+        let factors = match &vae {
+            Some(vae) => vae.factors(),
+            None => Vae::factors_of(&folder).map_err(refuse)?,
+        };
+        if let Some(vae) = &vae {
+            // Our own reader says better than ONNX Runtime what is wrong with a file.
+            Model::load(vae.path())?;
+        }
+        for encoder in family.encoders {
+            if options.sampling.prompt_embeds.is_none() && !folder.is_without(encoder.model) {
+                Model::load(&folder.model(encoder.model).map_err(refuse)?)?;
+            }
+        }
+        Ok(Pipeline {
+            folder,
+            family,
+            vae,
+            factors,
+        })
+    }
+}
+
+/// Takes the latent out of the inputs that were given: it is what the loop begins with.
+fn own_noise(ports: &[Port], inputs: &mut BTreeMap<String, Tensor>) -> Option<ArrayD<f32>> {
+    let latents = || ports.iter().filter(|port| Role::of(port) == Some(Role::Latent));
+    if latents().any(|port| !inputs.contains_key(&port.name)) {
+        return None;
+    }
+    let port = latents().next()?;
+    inputs.remove(&port.name).map(Tensor::into_f32)
+}
+
+/// The prompts of a file: its lines that are not empty.
+pub fn prompts_of(path: &Path) -> Result<Vec<Option<String>>, Failure> {
+    let refuse = |reason: String| Failure::Usage(format!("--prompts {}: {reason}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let prompts: Vec<Option<String>> = lines.map(|line| Some(line.to_owned())).collect();
+    match prompts.is_empty() {
+        true => Err(refuse("it has no prompts; write one in each line".to_owned())),
+        false => Ok(prompts),
+    }
+}

@@ -1,0 +1,166 @@
+//! A run as it is watched: the bar on the terminal, and the trace.
+
+use crate::cli::terminal::Terminal;
+use crate::generation::StepDone;
+use crate::report::{Trace, mean, number};
+use crate::rewrite::Plan;
+use indicatif::ProgressBar;
+use serde_json::{Map, json};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// A rule as it is shown.
+#[derive(Clone, Debug)]
+struct Rule {
+    name: String,
+    kinds: Vec<&'static str>,
+}
+
+/// Who watches a run.
+pub struct Watch {
+    bar: ProgressBar,
+    rules: Vec<Rule>,
+    trace: Option<Trace>,
+    /// Of the clip at hand: milliseconds of each step, and whether it computed everything.
+    steps: Vec<(f64, bool)>,
+}
+
+impl Watch {
+    /// Watches; keeps a trace where one is wanted.
+    pub fn new(traced: bool) -> Watch {
+        Watch {
+            bar: ProgressBar::hidden(),
+            rules: Vec::new(),
+            trace: traced.then(Trace::begin),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Shows a bar for so many steps of a model with this plan.
+    pub fn begin(&mut self, plan: Option<&Plan>, steps: usize, terminal: &Terminal) {
+        let rules = plan.iter().flat_map(|plan| {
+            plan.rules.iter().enumerate().map(|(index, rule)| {
+                let kinds: BTreeSet<&'static str> = plan.sites_of(index).map(|site| site.kind.word()).collect();
+                Rule {
+                    name: rule.name.clone(),
+                    kinds: kinds.into_iter().collect(),
+                }
+            })
+        });
+        self.rules = rules.collect();
+        self.bar = terminal.denoising(steps);
+    }
+
+    /// A clip begins.
+    pub fn clip(&mut self, which: usize, of: usize) {
+        self.steps.clear();
+        self.bar.set_prefix(match of {
+            1 => "denoising".to_owned(),
+            _ => format!("clip {} of {of}", which + 1),
+        });
+    }
+
+    /// A step was done.
+    pub fn step(&mut self, step: &StepDone<'_>) {
+        self.steps.push((step.milliseconds, !step.flags.contains(&true)));
+        self.bar.inc(1);
+        let broadcasting = || {
+            self.rules
+                .iter()
+                .zip(step.flags)
+                .filter(|(_, broadcast)| **broadcast)
+                .map(|(rule, _)| rule)
+        };
+        let kinds: BTreeSet<&str> = broadcasting().flat_map(|rule| rule.kinds.iter().copied()).collect();
+        let mut text = number::milliseconds(step.milliseconds);
+        if let Some(speed_up) = self.speed_up().filter(|_| !self.rules.is_empty()) {
+            text.push_str(&format!(", {speed_up:.2} ×"));
+        }
+        if !kinds.is_empty() {
+            text.push_str(&format!(
+                ", broadcasting {}",
+                kinds.into_iter().collect::<Vec<_>>().join(", ")
+            ));
+        }
+        self.bar.set_message(text);
+        if let Some(trace) = &mut self.trace {
+            let rules: Vec<&str> = self
+                .rules
+                .iter()
+                .zip(step.flags)
+                .filter(|(_, broadcast)| **broadcast)
+                .map(|(rule, _)| rule.name.as_str())
+                .collect();
+            let lasted = Duration::from_secs_f64(step.milliseconds.max(0.0) / 1e3);
+            let name = format!("step {}", step.index);
+            let args = Map::from_iter([
+                ("timestep".to_owned(), json!(step.timestep)),
+                ("broadcast".to_owned(), json!(rules)),
+            ]);
+            for rule in &rules {
+                trace.add(&format!("rule {rule}"), "broadcast", step.begun, lasted, Map::new());
+            }
+            trace.add(STEPS, name, step.begun, lasted, args);
+        }
+    }
+
+    /// How much faster the clip's steps are so far than those that computed everything; of those the first does not count,
+    /// in which memory is allocated, where there are others.
+    pub fn speed_up(&self) -> Option<f64> {
+        let all: Vec<f64> = self.steps.iter().map(|(milliseconds, _)| *milliseconds).collect();
+        let whole: Vec<f64> = self
+            .steps
+            .iter()
+            .filter(|(_, whole)| *whole)
+            .map(|(milliseconds, _)| *milliseconds)
+            .collect();
+        let (all, whole) = match (all.as_slice(), whole.as_slice()) {
+            ([_, rest @ ..], [_, others @ ..]) if !others.is_empty() => (rest, others),
+            (all, whole) => (all, whole),
+        };
+        Some(mean(whole)? / mean(all)?).filter(|ratio| ratio.is_finite())
+    }
+
+    /// Something else was done, from `begun` until now.
+    pub fn part(&mut self, name: &str, begun: Instant) {
+        if let Some(trace) = &mut self.trace {
+            trace.add(PARTS, name, begun, begun.elapsed(), Map::new());
+        }
+    }
+
+    /// The steps are over.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// The trace, where one is kept.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
+    }
+}
+
+/// A run that fails leaves no bar on the terminal.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// The tracks of the trace.
+const STEPS: &str = "steps";
+const PARTS: &str = "parts";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_speed_up_leaves_the_first_step_out() {
+        let mut watch = Watch::new(false);
+        assert_eq!(watch.speed_up(), None);
+        watch.steps = vec![(90.0, true)];
+        assert_eq!(watch.speed_up(), Some(1.0));
+        watch.steps = vec![(90.0, true), (20.0, true), (10.0, false), (10.0, false), (20.0, true)];
+        assert_eq!(watch.speed_up(), Some(20.0 / 15.0));
+    }
+}

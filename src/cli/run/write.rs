@@ -1,0 +1,107 @@
+//! A clip as files: pictures, animations and arrays.
+
+use super::options::{AnimationChoice, ArraysChoice, RunOptions};
+use crate::cli::Failure;
+use crate::quality::to_unit_range;
+use crate::report::{
+    Elements, FramesPerSecond, write_animation, write_apng, write_arrays, write_frames, write_mp4, write_safetensors,
+};
+use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
+use std::path::{Path, PathBuf};
+
+/// The arrays of a clip.
+#[derive(Clone, Debug)]
+pub struct Arrays {
+    /// What it began with.
+    pub noise: ArrayD<f32>,
+    /// What came out of the loop.
+    pub sample: ArrayD<f32>,
+    /// The timesteps.
+    pub timesteps: Vec<f64>,
+    /// The sample after each step, `[steps, 1, ...]`, where that is wanted.
+    pub samples: Option<ArrayD<f32>>,
+    /// What the decoder made of it, where that is wanted.
+    pub decoded: Option<ArrayD<f32>>,
+}
+
+impl Arrays {
+    /// Writes them into a clip's folder.
+    pub fn write(&self, folder: &Path, format: ArraysChoice) -> Result<PathBuf, Failure> {
+        let path = folder.join(format.file());
+        let timesteps = ndarray::aview1(&self.timesteps).into_dyn();
+        let mut entries = vec![
+            ("noise", Elements::Float(self.noise.view())),
+            ("sample", Elements::Float(self.sample.view())),
+            ("timesteps", Elements::Double(timesteps)),
+        ];
+        for (name, array) in [("samples", &self.samples), ("decoded", &self.decoded)] {
+            entries.extend(array.iter().map(|array| (name, Elements::Float(array.view()))));
+        }
+        match format {
+            ArraysChoice::Npz => write_arrays(&path, &entries)?,
+            ArraysChoice::Safetensors => write_safetensors(&path, &entries)?,
+        }
+        Ok(path)
+    }
+}
+
+/// The pictures of a clip that were written.
+#[derive(Clone, Debug, Default)]
+pub struct Pictures {
+    /// The animations, in the order of the options.
+    pub animations: Vec<PathBuf>,
+    /// The frames.
+    pub frames: Vec<PathBuf>,
+}
+
+/// Writes the frames and animations of a sample in -1 to 1; nothing where it is no picture.
+pub fn write_pictures(folder: &Path, sample: &ArrayD<f32>, options: &RunOptions) -> Result<Option<Pictures>, Failure> {
+    let rate = FramesPerSecond::new(options.sampling.fps)?;
+    let scale = options.sampling.scale;
+    let shown = to_unit_range(sample.view());
+    let Some(pictures) = picture(&shown) else {
+        return Ok(None);
+    };
+    let mut written = Pictures::default();
+    for format in AnimationChoice::ALL {
+        if !options.animation.contains(&format) {
+            continue;
+        }
+        let path = folder.join(format.file());
+        match format {
+            AnimationChoice::Gif => write_animation(&path, pictures, rate, scale)?,
+            AnimationChoice::Apng => write_apng(&path, pictures, rate, scale)?,
+            AnimationChoice::Mp4 => write_mp4(&path, pictures, rate, scale)?,
+        }
+        written.animations.push(path);
+    }
+    written.frames = write_frames(folder, pictures)?;
+    Ok(Some(written))
+}
+
+/// Removes the pictures of an earlier clip, which may have had more frames.
+pub fn remove_earlier(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let number = name.strip_prefix("frame_").and_then(|rest| rest.strip_suffix(".png"));
+        let animation = AnimationChoice::ALL.iter().any(|format| name == format.file());
+        if animation || number.is_some_and(|number| number.parse::<u32>().is_ok()) {
+            // What cannot be removed is in the way of the new file too, and is reported there.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A clip `[channels, frames, height, width]` that can be shown, out of a sample `[1, channels, frames, height, width]`
+/// or of an image `[1, channels, height, width]`.
+pub fn picture(sample: &ArrayD<f32>) -> Option<ArrayView4<'_, f32>> {
+    let view = match sample.ndim() {
+        5 => sample.index_axis(Axis(0), 0),
+        4 => sample.index_axis(Axis(0), 0).insert_axis(Axis(1)),
+        _ => return None,
+    };
+    let view = view.into_dimensionality::<Ix4>().ok()?;
+    matches!(view.shape().first(), Some(1 | 3)).then_some(view)
+}

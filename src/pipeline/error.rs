@@ -1,0 +1,129 @@
+//! Why a pipeline cannot be run.
+
+use crate::generation::GenerationError;
+use crate::onnx::OnnxError;
+use crate::runtime::RuntimeError;
+use std::path::PathBuf;
+
+/// Why a pipeline cannot be run. Each error names the file and says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// A folder that is no pipeline.
+    #[error(
+        "{}: no model_index.json is in it, so it is no pipeline; give the folder that diffusers or Optimum wrote, or a model \
+         file",
+        folder.display()
+    )]
+    NoIndex {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file of the folder that cannot be read, or does not say what it should.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A component without a model.
+    #[error(
+        "{}: the pipeline needs its {component} as ONNX there; {advice}",
+        path.display()
+    )]
+    MissingModel {
+        /// Where it is looked for.
+        path: PathBuf,
+        /// The component.
+        component: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A pipeline of a class that is not known.
+    #[error(
+        "{}: pipelines of class `{class}` are not known; known are {known}. Run the transformer alone, with its prompt as \
+         --prompt-embeds FILE.npy and its other inputs as --input NAME=FILE.npy",
+        path.display()
+    )]
+    Class {
+        /// The index.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// The classes that are known.
+        known: String,
+    },
+    /// A component that holds no tokenizer.
+    #[error(
+        "{}: no tokenizer.json is there{found}; make it with `python -c \"from transformers import AutoTokenizer as T; \
+         T.from_pretrained('{0}').save_pretrained('{0}')\"`",
+        folder.display()
+    )]
+    NoTokenizer {
+        /// The component's folder.
+        folder: PathBuf,
+        /// What is there instead.
+        found: &'static str,
+    },
+    /// A text encoder or decoder whose inputs or outputs are others than expected.
+    #[error("{}: {reason}", model.display())]
+    Ports {
+        /// The model.
+        model: PathBuf,
+        /// What does not fit, and what to do.
+        reason: String,
+    },
+    /// A size in pixels that no latent has.
+    #[error("--{option} {size}: {reason}; the nearest that do are {nearest}")]
+    Size {
+        /// The option.
+        option: &'static str,
+        /// What it says.
+        size: usize,
+        /// What is wrong.
+        reason: String,
+        /// Sizes that fit.
+        nearest: String,
+    },
+    /// A size that the transformer fixes otherwise.
+    #[error(
+        "--{option} {given}: the model is made for {fixed}; leave the option out, or export the model with open sizes"
+    )]
+    Fixed {
+        /// The option.
+        option: &'static str,
+        /// What it says.
+        given: usize,
+        /// What the model is made for.
+        fixed: usize,
+    },
+    /// A size that neither model nor command line gives.
+    #[error("{axis} of the model's input `{input}` is open; give it with --{option} N, or --size {symbol}=N")]
+    Open {
+        /// The input.
+        input: String,
+        /// The dimension's name.
+        symbol: String,
+        /// The axis in words.
+        axis: &'static str,
+        /// The option.
+        option: &'static str,
+    },
+    /// Latents of a shape that the decoder cannot take.
+    #[error("{}: {reason}", model.display())]
+    Latents {
+        /// The decoder.
+        model: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The format of a model file.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Roles and sizes of the transformer.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+}

@@ -1,0 +1,377 @@
+//! From sizes in pixels to the latent that the transformer takes, and from its samples to what the decoder takes.
+
+use super::PipelineError;
+use super::family::Layout;
+use crate::generation::{GenerationError, symbol_of};
+use crate::runtime::Port;
+use ndarray::{ArrayD, Axis, IxDyn};
+use std::collections::BTreeMap;
+
+/// The size of a clip as it was asked for, in pixels and frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PixelSize {
+    /// `--height`.
+    pub height: Option<usize>,
+    /// `--width`.
+    pub width: Option<usize>,
+    /// `--frames`.
+    pub frames: Option<usize>,
+}
+
+/// How many pixels and frames one value of a latent becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factors {
+    /// Pixels a side.
+    pub pixels: usize,
+    /// Frames; the first frame of a clip stands alone.
+    pub frames: usize,
+}
+
+/// Without a decoder a latent is the picture itself.
+impl Default for Factors {
+    fn default() -> Factors {
+        Factors { pixels: 1, frames: 1 }
+    }
+}
+
+/// The latent of one clip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LatentShape {
+    layout: Layout,
+    noise: Vec<usize>,
+}
+
+/// An axis with the option that sets it.
+struct Side {
+    option: &'static str,
+    given: Option<usize>,
+    factor: usize,
+    /// Whether the first one counts alone, as of frames.
+    first_alone: bool,
+}
+
+impl Side {
+    /// What was asked for as a size of the latent.
+    fn latent(&self) -> Result<Option<usize>, PipelineError> {
+        let Some(size) = self.given else { return Ok(None) };
+        let factor = self.factor.max(1);
+        let first = usize::from(self.first_alone);
+        if size >= factor.max(1) || self.first_alone && size >= 1 {
+            let rest = size - first;
+            if rest % factor == 0 {
+                return Ok(Some(rest / factor + first));
+            }
+        }
+        let below = (size.saturating_sub(first) / factor).max(1 - first) * factor + first;
+        let reason = match self.first_alone {
+            true => format!("the VAE makes {factor} frames of each after the first"),
+            false => format!("the VAE makes {factor} pixels a side of each value, so sizes are multiples of {factor}"),
+        };
+        Err(PipelineError::Size {
+            option: self.option,
+            size,
+            reason,
+            nearest: format!("{below} and {}", below + factor),
+        })
+    }
+
+    /// A size of the latent in pixels or frames.
+    fn shown(&self, latent: usize) -> usize {
+        let first = usize::from(self.first_alone);
+        latent.saturating_sub(first).saturating_mul(self.factor) + first
+    }
+}
+
+impl LatentShape {
+    /// The latent for the input `port` of a transformer: sizes that the model fixes, else those asked for in pixels, else
+    /// those of `named` by the dimension's name.
+    ///
+    /// # Errors
+    /// [`PipelineError::Size`] for sizes that no latent has, [`PipelineError::Fixed`] where the model fixes others,
+    /// [`PipelineError::Open`] where a size is not known.
+    pub fn new(
+        port: &Port,
+        layout: Layout,
+        size: PixelSize,
+        factors: Factors,
+        named: &BTreeMap<String, usize>,
+    ) -> Result<LatentShape, PipelineError> {
+        let frames = Side {
+            option: "frames",
+            given: size.frames,
+            factor: factors.frames,
+            first_alone: true,
+        };
+        let [height, width] = [("height", size.height), ("width", size.width)].map(|(option, given)| Side {
+            option,
+            given,
+            factor: factors.pixels,
+            first_alone: false,
+        });
+        let known = |axis: usize| -> Result<usize, PipelineError> {
+            let symbol = symbol_of(port, axis);
+            let fixed = port.shape.get(axis).copied().flatten();
+            let fixed = fixed.and_then(|size| usize::try_from(size).ok());
+            fixed.or_else(|| named.get(&symbol).copied()).ok_or_else(|| {
+                PipelineError::Generation(GenerationError::OpenSize {
+                    input: port.name.clone(),
+                    symbol,
+                })
+            })
+        };
+        let side = |side: &Side, axis: usize, word: &'static str| -> Result<usize, PipelineError> {
+            let wanted = side.latent()?;
+            match (known(axis), wanted) {
+                (Ok(fixed), Some(wanted)) if fixed != wanted => Err(PipelineError::Fixed {
+                    option: side.option,
+                    given: side.given.unwrap_or(0),
+                    fixed: side.shown(fixed),
+                }),
+                (Ok(size), _) | (Err(_), Some(size)) => Ok(size),
+                (Err(_), None) => Err(PipelineError::Open {
+                    input: port.name.clone(),
+                    axis: word,
+                    option: side.option,
+                    symbol: symbol_of(port, axis),
+                }),
+            }
+        };
+        let alone = |side: &Side| match side.given {
+            None | Some(1) => Ok(()),
+            Some(given) => Err(PipelineError::Fixed {
+                option: side.option,
+                given,
+                fixed: 1,
+            }),
+        };
+        let noise = match (layout, port.shape.len()) {
+            (Layout::Packed, 3) => {
+                let needed = |side: &Side, word: &'static str| {
+                    side.latent()?.ok_or_else(|| PipelineError::Open {
+                        input: port.name.clone(),
+                        axis: word,
+                        option: side.option,
+                        symbol: symbol_of(port, 1),
+                    })
+                };
+                let sizes = [
+                    needed(&frames, "the number of frames")?,
+                    needed(&height, "the height")?,
+                    needed(&width, "the width")?,
+                ];
+                let tokens = sizes
+                    .iter()
+                    .try_fold(1_usize, |product, size| product.checked_mul(*size));
+                if let Some(Some(fixed)) = port.shape.get(1)
+                    && tokens != usize::try_from(*fixed).ok()
+                {
+                    return Err(PipelineError::Fixed {
+                        option: "frames, --height, --width",
+                        given: tokens.unwrap_or(usize::MAX),
+                        fixed: usize::try_from(*fixed).unwrap_or(0),
+                    });
+                }
+                let [frames, height, width] = sizes;
+                vec![1, known(2)?, frames, height, width]
+            }
+            (Layout::FramesFirst, 5) => vec![
+                1,
+                side(&frames, 1, "the number of frames")?,
+                known(2)?,
+                side(&height, 3, "the height")?,
+                side(&width, 4, "the width")?,
+            ],
+            (_, 5) => vec![
+                1,
+                known(1)?,
+                side(&frames, 2, "the number of frames")?,
+                side(&height, 3, "the height")?,
+                side(&width, 4, "the width")?,
+            ],
+            (_, 4) => {
+                alone(&frames)?;
+                vec![
+                    1,
+                    known(1)?,
+                    side(&height, 2, "the height")?,
+                    side(&width, 3, "the width")?,
+                ]
+            }
+            (_, rank) => {
+                let mut sizes = vec![1];
+                for axis in 1..rank {
+                    sizes.push(known(axis)?);
+                }
+                sizes
+            }
+        };
+        Ok(LatentShape { layout, noise })
+    }
+
+    /// How many tokens the transformer sees, where each value of the latent is one: what some schedulers shift by.
+    pub fn tokens(&self) -> Option<usize> {
+        Some(self.packed_sizes()?.iter().product())
+    }
+
+    /// The shape of the noise of one clip, with a batch of 1: `[1, channels, frames, height, width]`, or in the model's own
+    /// order where that is not packed.
+    #[must_use]
+    pub fn noise(&self) -> &[usize] {
+        &self.noise
+    }
+
+    /// Frames, height and width of a packed latent, in the latent's values.
+    #[must_use]
+    pub fn packed_sizes(&self) -> Option<[usize; 3]> {
+        match (self.layout, self.noise.as_slice()) {
+            (Layout::Packed, [_, _, frames, height, width]) => Some([*frames, *height, *width]),
+            _ => None,
+        }
+    }
+
+    /// Noise `[batch, ...]` as the model takes it.
+    #[must_use]
+    pub fn to_model(&self, noise: ArrayD<f32>) -> ArrayD<f32> {
+        match (self.layout, noise.shape()) {
+            (Layout::Packed, [batch, channels, frames, height, width]) => {
+                let shape = IxDyn(&[*batch, frames * height * width, *channels]);
+                let moved = noise.permuted_axes(IxDyn(&[0, 2, 3, 4, 1]));
+                reshaped(moved, shape)
+            }
+            _ => noise,
+        }
+    }
+
+    /// A sample of the model as `[batch, channels, frames, height, width]`, or `[batch, channels, height, width]`.
+    #[must_use]
+    pub fn to_decoder(&self, sample: ArrayD<f32>) -> ArrayD<f32> {
+        match (self.layout, self.noise.as_slice()) {
+            (Layout::Packed, [_, channels, frames, height, width]) if sample.ndim() == 3 => {
+                let shape = IxDyn(&[sample.len_of(Axis(0)), *frames, *height, *width, *channels]);
+                reshaped(sample, shape).permuted_axes(IxDyn(&[0, 4, 1, 2, 3]))
+            }
+            (Layout::FramesFirst, _) if sample.ndim() == 5 => sample.permuted_axes(IxDyn(&[0, 2, 1, 3, 4])),
+            _ => sample,
+        }
+    }
+}
+
+/// The same elements in row-major order under another shape, which has as many.
+fn reshaped(array: ArrayD<f32>, shape: IxDyn) -> ArrayD<f32> {
+    let elements: Vec<f32> = array.iter().copied().collect();
+    ArrayD::from_shape_vec(shape, elements).unwrap_or(array)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::ElementType;
+
+    fn port(shape: &[Option<i64>], symbols: &[&str]) -> Port {
+        Port {
+            name: "hidden_states".into(),
+            element_type: Some(ElementType::Float32),
+            description: String::new(),
+            shape: shape.to_vec(),
+            symbols: symbols.iter().map(|symbol| (*symbol).to_owned()).collect(),
+        }
+    }
+
+    const FACTORS: Factors = Factors { pixels: 8, frames: 4 };
+
+    fn asked(frames: usize, height: usize, width: usize) -> PixelSize {
+        PixelSize {
+            height: Some(height),
+            width: Some(width),
+            frames: Some(frames),
+        }
+    }
+
+    fn shape(port: &Port, layout: Layout, size: PixelSize) -> Result<Vec<usize>, String> {
+        let shape = LatentShape::new(port, layout, size, FACTORS, &BTreeMap::new());
+        shape.map(|shape| shape.noise).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn pixels_become_latents_in_the_familys_order() {
+        let open = ["batch", "a", "b", "c", "d"];
+        let video = port(&[None, Some(16), None, None, None], &open);
+        assert_eq!(
+            shape(&video, Layout::ChannelsFirst, asked(9, 64, 96)).unwrap(),
+            [1, 16, 3, 8, 12]
+        );
+        let frames_first = port(&[None, None, Some(16), None, None], &open);
+        assert_eq!(
+            shape(&frames_first, Layout::FramesFirst, asked(9, 64, 96)).unwrap(),
+            [1, 3, 16, 8, 12]
+        );
+        let image = port(&[None, Some(4), None, None], &open);
+        assert_eq!(
+            shape(&image, Layout::ChannelsFirst, asked(1, 64, 96)).unwrap(),
+            [1, 4, 8, 12]
+        );
+        let packed = port(&[None, None, Some(128)], &open);
+        assert_eq!(
+            shape(&packed, Layout::Packed, asked(9, 64, 96)).unwrap(),
+            [1, 128, 3, 8, 12]
+        );
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_name_the_nearest() {
+        let video = port(&[None, Some(16), None, None, Some(12)], &["batch", "", "f", "h", ""]);
+        let refused = |size: PixelSize| shape(&video, Layout::ChannelsFirst, size).unwrap_err();
+        let error = refused(asked(9, 60, 96));
+        assert!(
+            error.starts_with("--height 60") && error.contains("56 and 64"),
+            "{error}"
+        );
+        let error = refused(asked(8, 64, 96));
+        assert!(error.starts_with("--frames 8") && error.contains("5 and 9"), "{error}");
+        let error = refused(asked(9, 3, 96));
+        assert!(error.contains("8 and 16"), "{error}");
+        let error = refused(asked(9, 64, 64));
+        assert!(
+            error.starts_with("--width 64") && error.contains("made for 96"),
+            "{error}"
+        );
+        let error = refused(PixelSize::default());
+        assert!(
+            error.contains("the number of frames") && error.contains("--frames N"),
+            "{error}"
+        );
+        let image = port(&[None, Some(4), Some(8), Some(8)], &["", "", "", ""]);
+        assert!(
+            shape(&image, Layout::ChannelsFirst, asked(5, 64, 64))
+                .unwrap_err()
+                .contains("made for 1")
+        );
+    }
+
+    #[test]
+    fn packing_there_and_back_changes_nothing() {
+        let packed = port(&[None, None, Some(2)], &["", "", ""]);
+        let shape = LatentShape::new(&packed, Layout::Packed, asked(5, 8, 16), FACTORS, &BTreeMap::new()).unwrap();
+        let noise = ArrayD::from_shape_fn(IxDyn(&[2, 2, 2, 1, 2]), |index| {
+            (0..5).fold(0, |number, axis| 10 * number + index[axis]) as f32
+        });
+        let model = shape.to_model(noise.clone());
+        assert_eq!(model.shape(), [2, 4, 2]);
+        // The second token is the second column: channels 0 and 1 of it.
+        assert_eq!((model[[1, 1, 0]], model[[1, 1, 1]]), (10001.0, 11001.0));
+        assert_eq!(shape.to_decoder(model), noise);
+        let first = port(&[None, Some(2), Some(3), Some(1), Some(2)], &[""; 5]);
+        let shape = LatentShape::new(
+            &first,
+            Layout::FramesFirst,
+            PixelSize::default(),
+            FACTORS,
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        assert_eq!(
+            shape.to_decoder(ArrayD::zeros(IxDyn(&[1, 2, 3, 1, 2]))).shape(),
+            [1, 3, 2, 1, 2]
+        );
+    }
+}

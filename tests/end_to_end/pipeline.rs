@@ -1,0 +1,527 @@
+//! Whole pipelines in diffusers' layout, from the prompt to the frames.
+//!
+//! `tests/data/pipeline` is made by `tests/oracle/pipeline_diffusers.py`: text encoders, tokenizers and VAEs with random
+//! weights, and what diffusers' own classes make with them, Latte plain and with Pyramid Attention Broadcast.
+
+use crate::program::{command, fail, failure, files_below, json, lay_out_pipeline, root, run, succeed};
+use ndarray::ArrayD;
+use ndarray_npy::{NpzReader, ReadableElement, WriteNpyExt};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// What frames and latents may differ from diffusers', as part of the largest value. Measured is 2e-6.
+const TOLERANCE: f32 = 1e-4;
+
+/// The pipeline with its transformer, in a folder of its own.
+struct Pipeline {
+    folder: tempfile::TempDir,
+}
+
+impl Pipeline {
+    fn new() -> Pipeline {
+        Pipeline::of("latte")
+    }
+
+    fn of(name: &str) -> Pipeline {
+        let folder = tempfile::tempdir().unwrap();
+        lay_out_pipeline(name, &folder.path().join("pipeline"));
+        Pipeline { folder }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("pipeline")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    fn output(&self) -> PathBuf {
+        self.folder.path().join("clip")
+    }
+
+    /// `run` of the pipeline with 3 steps, unless the options say otherwise.
+    fn arguments(&self, options: &[&str]) -> Vec<OsString> {
+        let mut arguments = vec!["run".into(), self.root().into(), "-o".into(), self.output().into()];
+        if !options.contains(&"--steps") {
+            arguments.extend(["--steps".into(), "3".into()]);
+        }
+        arguments.extend(options.iter().map(OsString::from));
+        arguments
+    }
+
+    /// The transformer, patched with the preset of Latte, as the first step of users.
+    fn patch(&self) -> String {
+        let model = self.file("transformer/model.onnx");
+        succeed([model.as_os_str(), "--rules".as_ref(), "latte".as_ref()])
+            .trim()
+            .to_owned()
+    }
+}
+
+fn array<T: ReadableElement>(file: &Path, name: &str) -> ArrayD<T> {
+    let mut archive = NpzReader::new(File::open(file).unwrap()).unwrap();
+    archive
+        .by_name(name)
+        .unwrap_or_else(|error| panic!("{}, {name}: {error}", file.display()))
+}
+
+#[track_caller]
+fn close(found: &ArrayD<f32>, expected: &ArrayD<f32>, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let difference = found
+        .iter()
+        .zip(expected)
+        .map(|(found, expected)| (found - expected).abs());
+    let difference = difference.fold(0.0, f32::max) / largest;
+    eprintln!("{what}: {difference:.1e}");
+    assert!(difference < TOLERANCE, "{what} differ by {difference:.1e}");
+}
+
+/// Makes every clip of the oracle, and compares latents and frames.
+fn compare_with_diffusers(name: &str, runs: usize) -> Pipeline {
+    let pipeline = Pipeline::of(name);
+    let oracle = pipeline.file("oracle.npz");
+    let facts: Value = serde_json::from_slice(&std::fs::read(pipeline.file("oracle.json")).unwrap()).unwrap();
+    let steps = facts["steps"].to_string();
+    let noise = pipeline.folder.path().join("latents.npy");
+    array::<f32>(&oracle, "latents")
+        .write_npy(File::create(&noise).unwrap())
+        .unwrap();
+    let facts = facts["runs"].as_object().unwrap();
+    assert_eq!(facts.len(), runs);
+    let patched = facts.values().any(|run| run["pab"] == true).then(|| pipeline.patch());
+    for (run, facts) in facts {
+        let text = |key: &str| facts[key].as_str().unwrap();
+        let guidance = facts["guidance"].to_string();
+        let mut options = vec!["--steps", &steps, "--guidance", &guidance, "--prompt", text("prompt")];
+        options.extend([
+            "--negative-prompt",
+            text("negative_prompt"),
+            "--decoded",
+            "--noise",
+            noise.to_str().unwrap(),
+        ]);
+        let patched = patched.as_ref().filter(|_| facts["pab"] == true);
+        options.extend(patched.iter().flat_map(|patched| ["--transformer", patched]));
+        for form in if patched.is_some() {
+            &["switch", "variants"][..]
+        } else {
+            &["switch"]
+        } {
+            let mut options = options.clone();
+            options.extend(["--form", form]);
+            let printed = json(pipeline.arguments(&options));
+            assert_eq!(printed["patched"], patched.is_some());
+            let arrays = pipeline.output().join("clip.npz");
+            let what = format!("{name}, {run} ({form})");
+            close(
+                &array(&arrays, "sample"),
+                &array(&oracle, &format!("{run}.sample")),
+                &format!("{what}: latents"),
+            );
+            // The decoder's are -1 to 1, diffusers' frames 0 to 1.
+            let decoded = array::<f32>(&arrays, "decoded").mapv(|value| (value / 2.0 + 0.5).clamp(0.0, 1.0));
+            let expected = array::<f32>(&oracle, &format!("{run}.frames"));
+            assert_eq!(decoded.shape()[1..], *expected.shape());
+            close(&decoded, &expected, &format!("{what}: frames"));
+            assert_eq!(printed["frames"].as_array().unwrap().len(), expected.shape()[1]);
+        }
+    }
+    pipeline
+}
+
+#[test]
+fn frames_of_latte_equal_those_of_diffusers_with_and_without_broadcasts() {
+    let pipeline = compare_with_diffusers("latte", 5);
+    // The tolerance tells broadcasting from not broadcasting.
+    let oracle = pipeline.file("oracle.npz");
+    let difference = array::<f32>(&oracle, "pab.frames") - array::<f32>(&oracle, "plain.frames");
+    assert!(difference.iter().any(|value| value.abs() > 50.0 * TOLERANCE));
+}
+
+/// Frames before channels, and a VAE that mixes frames.
+#[test]
+fn frames_of_cogvideox_equal_those_of_diffusers() {
+    compare_with_diffusers("cogvideox", 2);
+}
+
+/// An image, and text with a mask.
+#[test]
+fn pictures_of_pixart_equal_those_of_diffusers() {
+    compare_with_diffusers("pixart", 2);
+}
+
+/// Three text encoders, of which two have pooled embeddings and tokenizers of a vocabulary and merges.
+#[test]
+fn pictures_of_stable_diffusion_3_equal_those_of_diffusers() {
+    compare_with_diffusers("sd3", 2);
+}
+
+#[test]
+fn a_file_of_prompts_makes_a_folder_for_each() {
+    let pipeline = Pipeline::new();
+    let prompts = pipeline.folder.path().join("prompts.txt");
+    std::fs::write(&prompts, "a red circle\n\n  blue square moving left  \n").unwrap();
+    let prompts = prompts.to_str().unwrap();
+    let printed = json(pipeline.arguments(&[
+        "--prompts",
+        prompts,
+        "--batch",
+        "2",
+        "--seed",
+        "7",
+        "--animation",
+        "gif,apng",
+    ]));
+    let clips = printed["clips"].as_array().unwrap();
+    assert_eq!(clips.len(), 4);
+    assert!(printed.get("frames").is_none());
+    for (index, clip) in clips.iter().enumerate() {
+        let prompt = ["a red circle", "blue square moving left"][index / 2];
+        assert_eq!(
+            (clip["prompt"].as_str(), clip["seed"].as_u64()),
+            (Some(prompt), Some(7 + index as u64))
+        );
+        let folder = pipeline.output().join(format!("clip_{index:03}"));
+        let arrays = folder.join("clip.npz");
+        assert_eq!(Path::new(clip["arrays"].as_str().unwrap()), arrays);
+        // Three frames, two animations and the arrays.
+        assert_eq!(files_below(&folder).len(), 3 + 2 + 1, "{:?}", files_below(&folder));
+        // Alone, the clip is the same.
+        let seed = (7 + index).to_string();
+        let output = pipeline.folder.path().join("alone");
+        let alone = ["--prompt", prompt, "--seed", &seed, "-o", output.to_str().unwrap()];
+        let mut arguments = pipeline.arguments(&alone);
+        arguments.drain(2..4);
+        json(arguments);
+        assert_eq!(
+            array::<f32>(&arrays, "noise"),
+            array::<f32>(&output.join("clip.npz"), "noise")
+        );
+        close(
+            &array(&arrays, "sample"),
+            &array(&output.join("clip.npz"), "sample"),
+            "a clip of a batch",
+        );
+    }
+}
+
+#[test]
+fn animated_pngs_hold_every_frame() {
+    let pipeline = Pipeline::new();
+    json(pipeline.arguments(&[
+        "--prompt",
+        "a ship",
+        "--animation",
+        "apng",
+        "--scale",
+        "1",
+        "--fps",
+        "5",
+    ]));
+    let decoder = png::Decoder::new(std::io::BufReader::new(
+        File::open(pipeline.output().join("clip.apng")).unwrap(),
+    ));
+    let mut reader = decoder.read_info().unwrap();
+    assert_eq!(reader.info().animation_control().unwrap().num_frames, 3);
+    for frame in 0..3 {
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        let control = reader.info().frame_control().unwrap();
+        assert_eq!((control.delay_num, control.delay_den), (1, 5));
+        let picture = image::open(pipeline.output().join(format!("frame_{frame:03}.png"))).unwrap();
+        assert_eq!(picture.to_rgb8().into_raw(), pixels);
+    }
+    assert!(!pipeline.output().join("clip.gif").exists());
+}
+
+#[test]
+fn a_trace_says_which_rules_broadcast() {
+    let pipeline = Pipeline::new();
+    let patched = pipeline.patch();
+    let trace = pipeline.folder.path().join("trace.json");
+    let options = [
+        "--prompt",
+        "a ship",
+        "--steps",
+        "10",
+        "--transformer",
+        &patched,
+        "--trace",
+        trace.to_str().unwrap(),
+    ];
+    let printed = json(pipeline.arguments(&options));
+    assert!(printed["speed_up"].as_f64().unwrap() > 0.0);
+    let trace: Value = serde_json::from_slice(&std::fs::read(trace).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let steps: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["args"]["timestep"].is_number())
+        .collect();
+    assert_eq!(steps.len(), 10);
+    // Timesteps 901, 801, …, 1: steps 2 to 8 are inside (100, 800), with ranges 2, 3 and 6.
+    let broadcast = |rule: &str| -> Vec<usize> {
+        let with = |step: &&Value| {
+            step["args"]["broadcast"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|name| name == rule)
+        };
+        let number = |step: &Value| step["name"].as_str().unwrap()["step ".len()..].parse().unwrap();
+        steps.iter().copied().filter(with).map(number).collect()
+    };
+    assert_eq!(broadcast("spatial"), [3, 5, 7]);
+    assert_eq!(broadcast("temporal"), [2, 4, 5, 7, 8]);
+    assert_eq!(broadcast("cross"), [2, 3, 4, 5, 7, 8]);
+    let named = |name: &str| events.iter().filter(|event| event["name"] == name).count();
+    assert_eq!(
+        (named("broadcast"), named("text encoders"), named("decoding")),
+        (3 + 5 + 6, 1, 1)
+    );
+    assert!(steps.iter().all(|step| step["dur"].as_f64().unwrap() > 0.0));
+}
+
+#[test]
+fn latents_are_written_as_safetensors_and_read_back() {
+    let pipeline = Pipeline::new();
+    json(pipeline.arguments(&["--prompt", "a ship", "--arrays", "safetensors", "--latents-only"]));
+    let file = pipeline.output().join("clip.safetensors");
+    assert_eq!(files_below(&pipeline.output()), std::slice::from_ref(&file));
+    let bytes = std::fs::read(&file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("sample").unwrap().shape(), [1, 4, 3, 4, 4]);
+    let sample = tensors.tensor("sample").unwrap().data().to_vec();
+    // The noise of that file makes the same clip, without a VAE.
+    std::fs::remove_file(pipeline.file("vae_decoder/model.onnx")).unwrap();
+    let again = pipeline.folder.path().join("again.safetensors");
+    std::fs::copy(&file, &again).unwrap();
+    let options = [
+        "--noise",
+        again.to_str().unwrap(),
+        "--prompt",
+        "a ship",
+        "--arrays",
+        "safetensors",
+        "--latents-only",
+    ];
+    assert!(json(pipeline.arguments(&options))["seed"].is_null());
+    let bytes = std::fs::read(&file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("sample").unwrap().data(), sample);
+}
+
+#[test]
+fn a_single_model_takes_all_its_inputs_from_one_file() {
+    let pipeline = Pipeline::new();
+    let model = pipeline.file("transformer/model.onnx");
+    let text = ArrayD::from_shape_fn(ndarray::IxDyn(&[2, 5, 24]), |index| {
+        (index[1] as f32 - index[2] as f32) / 24.0
+    });
+    let noise = array::<f32>(&pipeline.file("oracle.npz"), "latents");
+    let inputs = pipeline.folder.path().join("inputs.npz");
+    let mut archive = ndarray_npy::NpzWriter::new(File::create(&inputs).unwrap());
+    archive.add_array("encoder_hidden_states", &text).unwrap();
+    archive.add_array("hidden_states", &noise).unwrap();
+    archive.finish().unwrap();
+    let output = pipeline.output();
+    let arguments = |inputs: &str| -> Vec<OsString> {
+        let arguments = [
+            "run",
+            model.to_str().unwrap(),
+            "--steps",
+            "2",
+            "--input",
+            inputs,
+            "-o",
+            output.to_str().unwrap(),
+        ];
+        arguments.iter().map(OsString::from).collect()
+    };
+    json(arguments(inputs.to_str().unwrap()));
+    assert_eq!(array::<f32>(&output.join("clip.npz"), "noise"), noise);
+    let sample = array::<f32>(&output.join("clip.npz"), "sample");
+    // The same in two files.
+    let (own, latents) = (
+        pipeline.folder.path().join("text.npy"),
+        pipeline.folder.path().join("latents.npy"),
+    );
+    text.write_npy(File::create(&own).unwrap()).unwrap();
+    noise.write_npy(File::create(&latents).unwrap()).unwrap();
+    let mut two = arguments(&format!("encoder_hidden_states={}", own.display()));
+    two.extend(["--noise".into(), latents.into()]);
+    json(two);
+    assert_eq!(array::<f32>(&output.join("clip.npz"), "sample"), sample);
+    let error = fail(2, arguments(&format!("nothing={}", own.display())));
+    assert!(
+        error.contains("no such input") && error.contains("encoder_hidden_states"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_prompt_that_is_too_long_is_cut_with_a_warning() {
+    let pipeline = Pipeline::new();
+    let prompt = "green ship ".repeat(150);
+    let output = run(pipeline.arguments(&["--prompt", &prompt]));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("warning: prompt `green ship") && said.contains("has 301 tokens"),
+        "{said}"
+    );
+    assert!(said.contains("takes 120"), "{said}");
+}
+
+#[test]
+fn what_is_missing_is_named_before_anything_is_computed() {
+    let prompt = ["--prompt", "a ship"];
+    for (missing, code, parts) in [
+        (
+            "model_index.json",
+            3,
+            &["model_index.json is in it", "give the folder"][..],
+        ),
+        (
+            "transformer/model.onnx",
+            3,
+            &["transformer/model.onnx", "--transformer FILE"],
+        ),
+        (
+            "text_encoder/model.onnx",
+            3,
+            &["text_encoder/model.onnx", "--prompt-embeds"],
+        ),
+        (
+            "vae_decoder/model.onnx",
+            3,
+            &["vae_decoder/model.onnx", "--latents-only"],
+        ),
+        (
+            "vae_decoder/config.json",
+            3,
+            &["vae_decoder/config.json", "how latents are scaled"],
+        ),
+        ("tokenizer/tokenizer.json", 3, &["tokenizer", "AutoTokenizer"]),
+        (
+            "scheduler/scheduler_config.json",
+            2,
+            &["scheduler_config.json", "--scheduler"],
+        ),
+    ] {
+        let pipeline = Pipeline::new();
+        std::fs::remove_file(pipeline.file(missing)).unwrap();
+        let error = fail(code, pipeline.arguments(&prompt));
+        for part in parts {
+            assert!(error.contains(part), "{missing}: {error}");
+        }
+        assert!(!pipeline.output().exists(), "{missing}");
+    }
+}
+
+#[test]
+fn sizes_that_the_pipeline_cannot_have_are_refused() {
+    let pipeline = Pipeline::new();
+    for (options, parts) in [
+        (["--height", "9"], ["--height 9", "8 and 10"]),
+        (["--width", "16"], ["--width 16", "made for 8"]),
+        (["--frames", "4"], ["--frames 4", "made for 3"]),
+    ] {
+        let mut all = vec!["--prompt", "a ship"];
+        all.extend(options);
+        let error = fail(2, pipeline.arguments(&all));
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+    json(pipeline.arguments(&[
+        "--prompt", "a ship", "--height", "8", "--width", "8", "--frames", "3", "--steps", "1",
+    ]));
+    let error = fail(2, pipeline.arguments(&[]));
+    assert!(
+        error.contains("--prompt") && error.contains("encoder_hidden_states"),
+        "{error}"
+    );
+    let empty = pipeline.folder.path().join("empty.txt");
+    std::fs::write(&empty, "\n\n").unwrap();
+    let error = fail(2, pipeline.arguments(&["--prompts", empty.to_str().unwrap()]));
+    assert!(error.contains("no prompts"), "{error}");
+}
+
+#[test]
+fn models_whose_inputs_do_not_fit_are_refused() {
+    // A transformer with more inputs than have a role.
+    let pipeline = Pipeline::new();
+    let flux = root().join("tests/data/corpus/flux/flux.dyn23.dynamic.onnx");
+    std::fs::copy(flux, pipeline.file("transformer/model.onnx")).unwrap();
+    let error = fail(2, pipeline.arguments(&["--prompt", "a ship"]));
+    assert!(error.contains("--input ") && error.contains("=FILE"), "{error}");
+    // A decoder in the place of the text encoder, and the other way round.
+    let pipeline = Pipeline::new();
+    let (encoder, decoder) = (
+        pipeline.file("text_encoder/model.onnx"),
+        pipeline.file("vae_decoder/model.onnx"),
+    );
+    let data = root().join("tests/data/pipeline/latte");
+    std::fs::copy(data.join("vae_decoder/model.onnx"), &encoder).unwrap();
+    let error = fail(3, pipeline.arguments(&["--prompt", "a ship"]));
+    assert!(
+        error.contains("text_encoder/model.onnx") && error.contains("`latent_sample`"),
+        "{error}"
+    );
+    std::fs::copy(data.join("text_encoder/model.onnx"), &encoder).unwrap();
+    std::fs::copy(data.join("text_encoder/model.onnx"), &decoder).unwrap();
+    let error = fail(3, pipeline.arguments(&["--prompt", "a ship"]));
+    assert!(
+        error.contains("vae_decoder/model.onnx") && error.contains("`input_ids`"),
+        "{error}"
+    );
+    // A class that is not known.
+    let index = pipeline.file("model_index.json");
+    let text = std::fs::read_to_string(&index)
+        .unwrap()
+        .replace("LattePipeline", "FluxPipeline");
+    std::fs::write(&index, text).unwrap();
+    let error = fail(3, pipeline.arguments(&["--prompt", "a ship"]));
+    assert!(
+        error.contains("`FluxPipeline`") && error.contains("LattePipeline"),
+        "{error}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn films_are_made_by_ffmpeg_where_it_is_installed() {
+    use std::os::unix::fs::PermissionsExt;
+    let pipeline = Pipeline::new();
+    let arguments = pipeline.arguments(&["--prompt", "a ship", "--animation", "mp4", "--scale", "1"]);
+    // Nothing is on the path: it is said before anything is computed.
+    let programs = pipeline.folder.path().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    let error = failure(6, command(&arguments).env("PATH", &programs));
+    assert!(error.contains("ffmpeg") && error.contains("--animation"), "{error}");
+    assert!(!pipeline.output().exists());
+    // One that keeps what it is given: three frames of 8 x 8 pixels.
+    let path = std::env::join_paths([programs.clone(), "/usr/bin".into(), "/bin".into()]).unwrap();
+    let program = programs.join("ffmpeg");
+    let write = |text: &str| {
+        std::fs::write(&program, text).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    write("#!/bin/sh\n[ \"$1\" = -version ] && exit 0\nfor last; do :; done\ncat > \"$last\"\n");
+    let output = command(&arguments).env("PATH", &path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        std::fs::read(pipeline.output().join("clip.mp4")).unwrap().len(),
+        3 * 8 * 8 * 3
+    );
+    // One that fails, and says why.
+    write("#!/bin/sh\n[ \"$1\" = -version ] && exit 0\necho 'no encoder for that' >&2\nexit 3\n");
+    let error = failure(6, command(&arguments).env("PATH", &path));
+    assert!(
+        error.contains("clip.mp4") && error.contains("no encoder for that"),
+        "{error}"
+    );
+}
