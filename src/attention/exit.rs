@@ -295,6 +295,12 @@ impl Search<'_> {
                     walk.projection.get_or_insert(id);
                 }
             }
+            // Mochi attends for each clip by itself, over the valid text alone, and projects all of them at once.
+            Some(Step::Pad) if walk.cut.is_some() => {
+                let reason = format!("{} lengthens it", label(node));
+                return Err(self.left_as_it_is(start, reason));
+            }
+            Some(Step::Concatenate) if walk.cut.is_none() && self.gathers_clips(node) => {}
             // Channels of another branch beside it, before one projection for both (Flux' single blocks): the module
             // ends here. What both become is not its own.
             Some(Step::Concatenate) => {
@@ -380,6 +386,18 @@ impl Search<'_> {
         let rank = self.axes.dimensions(value).map(|dims| dims.len() as i64);
         let axis = node.int("axis", 0);
         axis == -1 || rank.is_some_and(|rank| axis == rank - 1)
+    }
+
+    /// Whether a `Concat` puts clips behind each other, each of which is one element of an axis before the tokens.
+    fn gathers_clips(&self, node: &Node) -> bool {
+        let along = |input: ValueId| {
+            let dims = self.axes.dimensions(input)?;
+            let axis = node.int("axis", 0);
+            let place = if axis < 0 { axis + dims.len() as i64 } else { axis };
+            dims.get(usize::try_from(place).ok()?)
+        };
+        let mut inputs = node.inputs().flatten();
+        inputs.all(|input| self.variable.is(input) && along(input).is_some_and(Dimension::is_one))
     }
 
     /// Optimizers write a linear layer as `Reshape > Gemm > Reshape`; the second one still belongs to the layer.

@@ -221,7 +221,7 @@ impl Search<'_> {
             let step = branch_step(node);
             let passes = !matches!(
                 step,
-                None | Some(Step::Project | Step::Concatenate | Step::SkipNormalize)
+                None | Some(Step::Project | Step::Concatenate | Step::Pad | Step::SkipNormalize)
             );
             let mut inputs: Vec<ValueId> = node.reads().filter(|read| way.values.contains(read)).collect();
             inputs.dedup();
