@@ -168,10 +168,28 @@ impl Search<'_> {
         self.work.steps() > most.max(FEWEST_STEPS)
     }
 
-    /// `stream`, and what it was before the last branches were added to it.
+    /// `stream`, and what it was before the last branches were added to it: first by taking for the branch of a sum what
+    /// is computed later, then by taking either (branches that start at one place may all be computed before the first of
+    /// them is added).
     fn before_sums(&self, stream: ValueId) -> impl Iterator<Item = ValueId> {
-        let earlier = |stream: &ValueId| Some(self.sides(self.graph.producer(*stream)?.1)?.1);
-        std::iter::successors(Some(stream), earlier).take(MOST_BRANCHES_AT_ONE_PLACE)
+        let mut likely = vec![stream];
+        let mut others = Vec::new();
+        let mut layer = vec![stream];
+        for _ in 1..MOST_BRANCHES_AT_ONE_PLACE {
+            let mut next = Vec::new();
+            for (at, sum) in layer.into_iter().enumerate() {
+                let Some((branch, stream)) = self.graph.producer(sum).and_then(|(_, node)| self.sides(node)) else {
+                    continue;
+                };
+                // The first one of a layer was reached by streams alone.
+                let is_likely = at == 0 && likely.last() == Some(&sum);
+                if is_likely { &mut likely } else { &mut others }.push(stream);
+                others.push(branch);
+                next.extend([stream, branch]);
+            }
+            layer = next;
+        }
+        likely.into_iter().chain(others)
     }
 
     /// The same from `stream` as it is.

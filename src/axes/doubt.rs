@@ -1,9 +1,11 @@
-//! Nodes whose results contradict what the file declares or what the inputs are labelled, as notes.
+//! Nodes that break the rules of ONNX, or whose results contradict what the file declares or what the inputs are
+//! labelled, as notes.
 
 use super::applied::declared;
-use super::call::{Call, Shapes};
+use super::call::{Call, Shapes, axis};
 use super::dimension::Dimension;
 use super::label::{Label, Labels};
+use super::movement::is_long;
 use super::note::{Note, labelling};
 use super::size::Size;
 use crate::graph::{ModelGraph, Node, ValueId};
@@ -30,6 +32,22 @@ pub(super) fn disagrees(model: &ModelGraph, node: &Node, shapes: &Shapes) -> Opt
         }
     }
     None
+}
+
+/// A node that breaks the rules of ONNX in a way that exporters do, and is read as they mean it: as a note.
+pub(super) fn mended(call: &Call<'_>) -> Option<Note> {
+    if !call.node.is("Squeeze") {
+        return None;
+    }
+    let (shape, axes) = (call.shape(0)?, call.numbers("axes", 1)??);
+    let mut dims = axes.iter().filter_map(|place| shape.get(axis(*place, shape.len())?));
+    let long = dims.find(|dim| is_long(dim))?.size();
+    let reason = format!("it drops an axis of size {long}, which ONNX does not allow; it is read as one that keeps it");
+    Some(Note::new(
+        format!("{} `{}`", call.node.operator(), call.node.name()),
+        reason,
+        "ONNX Runtime refuses such a model: export it with torch's other exporter",
+    ))
 }
 
 /// The labels that the node takes for one although they differ; none where its inputs have that from before.
