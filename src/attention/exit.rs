@@ -210,19 +210,22 @@ impl Search<'_> {
     }
 
     /// The way on where all `parts` that `node` puts together are there: Hunyuan's single blocks part the streams and put
-    /// them together again.
+    /// them together again, and its image-to-video model gates the tokens of the first frame by themselves.
     fn rejoined(&self, node: &Node, parts: &[Walk]) -> Option<Walk> {
         let (first, output) = (parts.first()?, node.output(0)?);
         let is_there = |input: ValueId| parts.iter().any(|part| part.value == input);
-        if !node.inputs().flatten().all(is_there) || parts.iter().any(|part| part.gated || part.shared) {
-            return None;
-        }
         // Parts that were projected each on its own are the module's output together.
         let together = parts.iter().all(|part| part.cut == first.cut);
+        let gated = parts.iter().any(|part| part.gated);
+        let open = gated || parts.iter().any(|part| part.shared);
+        if !node.inputs().flatten().all(is_there) || (open && !together) {
+            return None;
+        }
         Some(Walk {
             value: output,
             cut: if together { first.cut } else { Some(output) },
             settled: together && first.cut.is_some(),
+            gated,
             ..first.clone()
         })
     }

@@ -151,9 +151,8 @@ impl Search<'_> {
             return note(format!("the residual branch that it adds is no feed-forward: {reason}"));
         }
         if reached.get(&branch) != Some(&Progress::Finished) {
-            let reason = convolution.unwrap_or_else(|| {
-                format!("it has {projections} projections, but not two around a nonlinearity")
-            });
+            let reason = convolution
+                .unwrap_or_else(|| format!("it has {projections} projections, but not two around a nonlinearity"));
             return note(format!("the residual branch that it adds is no feed-forward: {reason}"));
         }
         if !self.variable.sees_tokens(branch) {

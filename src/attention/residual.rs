@@ -1,6 +1,7 @@
 //! The residual stream: additions of a branch to what the branch is computed from.
 
 use super::core::Search;
+use super::cut::token_labels;
 use super::spelling::{Step, addends, branch_step};
 use super::work::IdSet;
 use crate::graph::{Graph, Node, NodeId, ValueId};
@@ -258,7 +259,24 @@ impl Search<'_> {
         (nodes, reaches, true)
     }
 
-    /// `value`, what it is another layout or element type of, and what a fused addition makes of it.
+    /// Whether `node` takes some tokens of its input, and all of everything else.
+    fn takes_tokens(&self, node: &Node) -> bool {
+        let shape = |value: Option<ValueId>| self.axes.dimensions(value?);
+        let (Some(whole), Some(part)) = (shape(node.input(0)), shape(node.output(0))) else {
+            return false;
+        };
+        let mut others = whole
+            .iter()
+            .zip(part)
+            .filter(|(whole, part)| whole.size() != part.size());
+        let cut = others
+            .next()
+            .map(|(whole, _)| whole.labels().intersection(token_labels()));
+        whole.len() == part.len() && cut.is_some_and(|labels| !labels.is_empty()) && others.next().is_none()
+    }
+
+    /// `value`, what it is another layout or element type or some tokens of (the first frame may be gated by itself), and
+    /// what a fused addition makes of it.
     fn layouts(&self, value: ValueId) -> IdSet<ValueId> {
         let mut layouts = IdSet::from_iter([value]);
         let mut value = value;
@@ -268,6 +286,11 @@ impl Search<'_> {
             };
             match branch_step(node) {
                 Some(Step::Regroup | Step::Keep) => {
+                    let Some(input) = node.input(0) else { break };
+                    layouts.insert(input);
+                    value = input;
+                }
+                Some(Step::Part) if self.takes_tokens(node) => {
                     let Some(input) = node.input(0) else { break };
                     layouts.insert(input);
                     value = input;

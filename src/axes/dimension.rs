@@ -274,7 +274,21 @@ impl Dimension {
             }
             return Dimension::unlabelled((end - start).or_empty());
         }
-        self.resized((end - start).or_empty())
+        self.rows(start, end)
+            .unwrap_or_else(|| self.resized((end - start).or_empty()))
+    }
+
+    /// The same where whole rows of the slowest factor are taken, such as the tokens of some frames.
+    fn rows(&self, start: &Size, end: &Size) -> Option<Dimension> {
+        let (outer, inner) = self.factors().split_first().filter(|(_, inner)| !inner.is_empty())?;
+        let each = Size::product(inner.iter().map(|factor| &factor.size));
+        let count = |bound: &Size| match bound.as_number() {
+            Some(0) => Some(Size::number(0)),
+            _ => bound.divide_exactly(&each),
+        };
+        let taken = Dimension::of([outer.clone()]).slice(&count(start)?, &count(end)?);
+        let factors = taken.factors().iter().chain(inner).cloned();
+        Some(Dimension::of(factors)).filter(|rows| rows.size() == (end - start).or_empty())
     }
 
     /// The product of several dimensions, the first slowest.
@@ -352,6 +366,18 @@ mod tests {
         assert_eq!(joint.slice(&Size::number(0), &seam), text());
         assert_eq!(joint.slice(&seam, &joint.size()), latent());
         assert!(!joint.slice(&Size::number(3), &seam).is_labelled());
+    }
+
+    #[test]
+    fn whole_frames_of_a_clip_keep_their_axes() {
+        let slice = |start, end| latent().slice(&Size::number(start), &Size::number(end));
+        assert_eq!(slice(24, 120).to_string(), "frames·height·width");
+        assert_eq!(slice(24, 120).size(), Size::number(96));
+        assert_eq!(slice(0, 24).to_string(), "height·width");
+        assert_eq!(slice(0, 0).size(), Size::number(0));
+        assert!(!slice(0, 25).is_labelled());
+        let joint = Dimension::joined(vec![slice(0, 24), slice(24, 120)]);
+        assert_eq!(crate::axes::algebra::unify(&joint, &latent()), latent());
     }
 
     #[test]

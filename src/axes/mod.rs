@@ -12,6 +12,7 @@
 
 mod algebra;
 mod applied;
+mod arithmetic;
 mod call;
 mod cost;
 mod dimension;
