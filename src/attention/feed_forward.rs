@@ -1,8 +1,8 @@
 //! Feed-forward branches: projections around a nonlinearity that mix no tokens.
 //!
 //! They are found from the residual additions that no attention leads to. Plain, gated (GEGLU, SwiGLU), mixed (experts)
-//! and convolutional ones (pointwise, depthwise, pointwise, and over frames) differ in what stands between the first and the last
-//! projection, which is looked at for one question only: whether tokens meet.
+//! and convolutional ones (pointwise, depthwise, pointwise, and over frames) differ in what stands beside the first and the
+//! last projection, which is looked at for one question only: whether tokens meet.
 
 use super::core::{Search, label};
 use super::cut::tokens;

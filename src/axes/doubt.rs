@@ -44,7 +44,7 @@ pub(super) fn mended(call: &Call<'_>) -> Option<Note> {
     let long = dims.find(|dim| is_long(dim))?.size();
     let reason = format!("it drops an axis of size {long}, which ONNX does not allow; it is read as one that keeps it");
     Some(Note::new(
-        format!("{} `{}`", call.node.operator(), call.node.name()),
+        subject(call),
         reason,
         "ONNX Runtime refuses such a model: export it with torch's other exporter",
     ))
@@ -67,11 +67,6 @@ pub(super) fn disputes(call: &Call<'_>, shapes: &Shapes) -> Option<Labels> {
 
 /// The note on a call that [`disputes`].
 pub(super) fn labelled_differently(call: &Call<'_>, labels: Labels) -> Note {
-    let (model, node) = (call.model, call.node);
-    let name = match (node.name(), node.output(0)) {
-        ("", Some(output)) => model.graph.value(output).name(),
-        (name, _) => name,
-    };
     let advice = match relabelled(call, labels) {
         Some(line) => format!("one of the inputs is labelled wrongly: say what its axes count, perhaps {line}"),
         None => "one of the inputs is labelled wrongly: say what its axes count with --axes, or in the rules file \
@@ -79,10 +74,19 @@ pub(super) fn labelled_differently(call: &Call<'_>, labels: Labels) -> Note {
             .to_owned(),
     };
     Note::new(
-        format!("{} `{name}`", node.operator()),
+        subject(call),
         format!("it takes axes for one that are labelled differently ({labels}), so none of these labels is kept"),
         advice,
     )
+}
+
+/// Operator and name of a call's node, or that of its output where it has none.
+fn subject(call: &Call<'_>) -> String {
+    let name = match (call.node.name(), call.node.output(0)) {
+        ("", Some(output)) => call.model.graph.value(output).name(),
+        (name, _) => name,
+    };
+    format!("{} `{name}`", call.node.operator())
 }
 
 /// As many nodes before a disputing one are looked at.

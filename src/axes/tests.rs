@@ -162,6 +162,17 @@ fn a_squeeze_of_a_long_axis_is_read_as_pytorch_means_it() {
 }
 
 #[test]
+fn a_sum_that_is_normalized_at_once_has_the_type_of_what_it_adds() {
+    let model = model(
+        vec![latent()],
+        vec![weight("scale", &[1])],
+        &["com.microsoft:SkipLayerNormalization latent latent scale -> normed,mean,deviation,sum"],
+    );
+    let sum = model.graph.find("sum").unwrap();
+    assert_eq!(told(&model).element_type(sum), Some(DataType::Float));
+}
+
+#[test]
 fn what_is_cut_off_from_the_back_is_followed() {
     let model = model(
         vec![latent(), text()],

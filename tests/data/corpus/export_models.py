@@ -17,7 +17,7 @@ import diffusers
 import onnx
 import torch
 
-from weights import take_out
+from weights import graphs, take_out
 
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
 DROPPED = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node", "pkg.torch.onnx.class_hierarchy")
@@ -191,7 +191,7 @@ GIVEN = {
 # second clip, which have the output in common with those of the first.
 NOTES = {"hunyuandit": 1, "mochi": 3}
 
-# Models of which one export with names and one without are kept, both without weights.
+# Models that are kept without weights.
 SMALL = ("mochi", "hunyuanvideo_i2v", "sanavideo", "hunyuanimage")
 
 
@@ -239,14 +239,15 @@ def anonymous(source, path):
     graph = proto.graph
     names = {"": "", **{given.name: given.name for given in graph.input}}
     rename = lambda name: names.setdefault(name, f"n{source_of_names.randrange(10**9):09d}")
-    for node in graph.node:
-        node.name, node.doc_string = rename("node:" + node.name), ""
-        del node.metadata_props[:]
-        node.input[:] = [rename(name) for name in node.input]
-        node.output[:] = [rename(name) for name in node.output]
-    for named in [*graph.output, *graph.value_info, *graph.initializer]:
-        named.name = rename(named.name)
-    graph.name = "anonymous"
+    for inner in graphs(graph):
+        for node in inner.node:
+            node.name, node.doc_string = rename("node:" + node.name), ""
+            del node.metadata_props[:]
+            node.input[:] = [rename(name) for name in node.input]
+            node.output[:] = [rename(name) for name in node.output]
+        for named in [*inner.output, *inner.value_info, *inner.initializer]:
+            named.name = rename(named.name)
+        inner.name = "anonymous"
     onnx.save(proto, path)
 
 
@@ -261,15 +262,21 @@ def write_truth(folder, name, model, sizes, names, kinds):
 
 
 def keep_small(folder):
-    """Takes the weights out; of two exports the second keeps its names, the first is kept without."""
-    paths = sorted(path for path in folder.glob("*.onnx") if ".anon." not in path.name)
+    """Takes out the weights and what only people read, but the modules' names of dynamo; TorchScript's names are long, and
+    replaced."""
     for path in folder.glob("*.anon.onnx"):
         path.unlink()
-    for path in paths:
-        onnx.save(take_out(onnx.load(path), folder), path)
-    if len(paths) > 1:
-        anonymous(paths[0], paths[0].with_suffix(".anon.onnx"))
-        paths[0].unlink()
+    for path in sorted(folder.glob("*.onnx")):
+        proto = take_out(onnx.load(path), folder)
+        del proto.graph.value_info[:]
+        for node in proto.graph.node:
+            kept = [entry for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"]
+            del node.metadata_props[:]
+            node.metadata_props.extend(kept)
+        onnx.save(proto, path)
+        if ".ts17." in path.name:
+            anonymous(path, path.with_suffix(".anon.onnx"))
+            path.unlink()
 
 
 def main():
