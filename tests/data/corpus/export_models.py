@@ -209,7 +209,7 @@ torch.onnx.register_custom_op_symbolic("aten::rms_norm", rms_norm, 17)
 
 # Models whose dynamo export ONNX Runtime does not take, or where one exporter is enough; and one that TorchScript does not
 # export.
-NO_DYNAMO = ("dit", "pixart", "hunyuandit")
+NO_DYNAMO = ("dit", "pixart", "hunyuandit", "sanavideo")
 NO_TORCHSCRIPT = ("kandinsky5", "hunyuanvideo_i2v")
 
 
@@ -297,6 +297,8 @@ def main():
             torch.onnx.export(plain, values, first, input_names=names, output_names=["sample"], opset_version=17, dynamo=False)
             anonymous(first, folder / f"{name}.ts17.static.anon.onnx")
         if name in NO_DYNAMO:
+            if name in SMALL:
+                keep_small(folder)
             continue
         shapes = (tuple(dynamic[given] for given in names),) if dynamic else None
         program = torch.onnx.export(plain, values, input_names=names, output_names=["sample"], opset_version=23,
