@@ -369,18 +369,6 @@ mod tests {
     }
 
     #[test]
-    fn whole_frames_of_a_clip_keep_their_axes() {
-        let slice = |start, end| latent().slice(&Size::number(start), &Size::number(end));
-        assert_eq!(slice(24, 120).to_string(), "frames·height·width");
-        assert_eq!(slice(24, 120).size(), Size::number(96));
-        assert_eq!(slice(0, 24).to_string(), "height·width");
-        assert_eq!(slice(0, 0).size(), Size::number(0));
-        assert!(!slice(0, 25).is_labelled());
-        let joint = Dimension::joined(vec![slice(0, 24), slice(24, 120)]);
-        assert_eq!(crate::axes::algebra::unify(&joint, &latent()), latent());
-    }
-
-    #[test]
     fn joints_of_joints_do_not_nest_without_end() {
         let mut joint = Dimension::joined(vec![text(), latent()]);
         for _ in 0..1000 {
