@@ -50,23 +50,27 @@ const MOST_NAMED: usize = 4;
 /// The output of a residual addition with the next normalization fused in that is the sum itself.
 const SUM_OF_SKIP: usize = 3;
 
+/// A walk from a module to a residual addition, as far as it has come.
 #[derive(Clone)]
-struct Walk {
-    value: ValueId,
+pub(super) struct Walk {
+    /// What became of the result so far.
+    pub value: ValueId,
     /// The module's output so far; none before the output projection.
-    cut: Option<ValueId>,
+    pub cut: Option<ValueId>,
     /// The layout was changed behind the projection, or a part taken, so the module has ended.
-    settled: bool,
-    gated: bool,
+    pub settled: bool,
+    /// It was gated or normalized behind the module.
+    pub gated: bool,
     /// Another branch was put beside it or added to it: what is added to the stream is not the module's alone.
-    shared: bool,
+    pub shared: bool,
     /// A part of the result, which may end in nothing: the last block of a model needs no text any more.
-    part: bool,
-    projection: Option<NodeId>,
+    pub part: bool,
+    /// The output projection so far.
+    pub projection: Option<NodeId>,
     /// The nodes that added it to something else than the stream.
-    beside: Vec<NodeId>,
+    pub beside: Vec<NodeId>,
     /// What they added.
-    companions: Vec<ValueId>,
+    pub companions: Vec<ValueId>,
 }
 
 impl Search<'_> {
@@ -180,53 +184,6 @@ impl Search<'_> {
         self.graph.node(normalization).output(0)
     }
 
-    /// Whether a node takes some tokens of `value`, with all their channels.
-    fn takes_part(&self, node: &Node, value: ValueId) -> bool {
-        let channels = |value: ValueId| self.axes.dimensions(value).and_then(<[Dimension]>::last);
-        let whole = channels(value).map(Dimension::size);
-        branch_step(node) == Some(Step::Part)
-            && node.input(0) == Some(value)
-            && node.outputs().len() <= MOST_READERS
-            && node.outputs().iter().flatten().all(|output| {
-                // Of an axis whose size is not known both ways it is not claimed that it was cut.
-                channels(*output).map(Dimension::size) == whole
-            })
-    }
-
-    fn parts(&self, walk: &Walk, node: &Node) -> Vec<Walk> {
-        let outputs = node.outputs().iter().flatten();
-        let walks = outputs.map(|output| Walk {
-            value: *output,
-            settled: walk.cut.is_some(),
-            part: true,
-            ..walk.clone()
-        });
-        walks.collect()
-    }
-
-    /// Whether `node` puts values behind each other along an axis of tokens.
-    fn joins_tokens(&self, node: &Node, value: ValueId) -> bool {
-        branch_step(node) == Some(Step::Concatenate) && !self.is_along_channels(node, value)
-    }
-
-    /// The way on where all `parts` that `node` puts together are there: Hunyuan's single blocks part the streams and put
-    /// them together again.
-    fn rejoined(&self, node: &Node, parts: &[Walk]) -> Option<Walk> {
-        let (first, output) = (parts.first()?, node.output(0)?);
-        let is_there = |input: ValueId| parts.iter().any(|part| part.value == input);
-        if !node.inputs().flatten().all(is_there) || parts.iter().any(|part| part.gated || part.shared) {
-            return None;
-        }
-        // Parts that were projected each on its own are the module's output together.
-        let together = parts.iter().all(|part| part.cut == first.cut);
-        Some(Walk {
-            value: output,
-            cut: if together { first.cut } else { Some(output) },
-            settled: together && first.cut.is_some(),
-            ..first.clone()
-        })
-    }
-
     /// The residual stream, where `node` is the residual addition.
     fn stream(&self, start: &Start, walk: &Walk, node: &Node) -> Result<Option<ValueId>, Note> {
         let step = branch_step(node);
@@ -295,6 +252,13 @@ impl Search<'_> {
                     walk.projection.get_or_insert(id);
                 }
             }
+            // Mochi attends for each clip by itself, over the valid text alone, and projects all of them at once.
+            Some(Step::Pad) if walk.cut.is_some() => {
+                let reason = format!("{} lengthens it", label(node));
+                return Err(self.left_as_it_is(start, reason));
+            }
+            Some(Step::Concatenate)
+                if walk.cut.is_none() && self.joins_tokens(node, walk.value) && self.gathers_clips(node) => {}
             // Channels of another branch beside it, before one projection for both (Flux' single blocks): the module
             // ends here. What both become is not its own.
             Some(Step::Concatenate) => {
@@ -373,13 +337,6 @@ impl Search<'_> {
             scale = variable.filter(|_| node.is("Mul"));
         }
         false
-    }
-
-    /// Whether a `Concat` is along the last axis.
-    fn is_along_channels(&self, node: &Node, value: ValueId) -> bool {
-        let rank = self.axes.dimensions(value).map(|dims| dims.len() as i64);
-        let axis = node.int("axis", 0);
-        axis == -1 || rank.is_some_and(|rank| axis == rank - 1)
     }
 
     /// Optimizers write a linear layer as `Reshape > Gemm > Reshape`; the second one still belongs to the layer.

@@ -1,8 +1,8 @@
 //! Feed-forward branches: projections around a nonlinearity that mix no tokens.
 //!
 //! They are found from the residual additions that no attention leads to. Plain, gated (GEGLU, SwiGLU), mixed (experts)
-//! and convolutional ones (pointwise, depthwise, pointwise) differ in what stands between the first and the last
-//! projection, which is looked at for one question only: whether tokens meet.
+//! and convolutional ones (pointwise, depthwise, pointwise, and over frames) differ in what stands beside the first and the
+//! last projection, which is looked at for one question only: whether tokens meet.
 
 use super::core::{Search, label};
 use super::cut::tokens;
@@ -42,6 +42,9 @@ enum Role {
     Nonlinearity,
     /// Each token, and each channel or some of one token's, by themselves.
     Local,
+    /// Neighbours and channels at once. Beside two projections around a nonlinearity it is one more layer of the feed-forward
+    /// (Sana's over frames); without them, why the branch is none.
+    Convolution(String),
     /// Why it is not part of a feed-forward.
     Mixing(String),
 }
@@ -107,7 +110,7 @@ impl Search<'_> {
         let mut reached: IdMap<ValueId, Progress> = IdMap::default();
         let mut nodes = Vec::new();
         let mut projections = 0;
-        let mut mixing = None;
+        let (mut mixing, mut convolution) = (None, None);
         for id in &way.nodes {
             let node = self.graph.node(*id);
             let read = node.reads().filter(|read| way.values.contains(read));
@@ -124,6 +127,10 @@ impl Search<'_> {
                 },
                 Role::Nonlinearity if before == Progress::Projected => Progress::Activated,
                 Role::Nonlinearity | Role::Local => before,
+                Role::Convolution(reason) => {
+                    convolution.get_or_insert(reason);
+                    before
+                }
                 Role::Mixing(reason) => {
                     mixing.get_or_insert(reason);
                     before
@@ -144,10 +151,9 @@ impl Search<'_> {
             return note(format!("the residual branch that it adds is no feed-forward: {reason}"));
         }
         if reached.get(&branch) != Some(&Progress::Finished) {
-            return note(format!(
-                "the residual branch that it adds is no feed-forward: it has {projections} projections, but not two \
-                 around a nonlinearity"
-            ));
+            let reason = convolution
+                .unwrap_or_else(|| format!("it has {projections} projections, but not two around a nonlinearity"));
+            return note(format!("the residual branch that it adds is no feed-forward: {reason}"));
         }
         if !self.variable.sees_tokens(branch) {
             return note(
@@ -189,7 +195,7 @@ impl Search<'_> {
             }
             return match node.input(slot).and_then(|weight| self.kernel(node, weight)) {
                 Some(Kernel::Depthwise) => Role::Local,
-                Some(Kernel::Neighbours) => Role::Mixing(format!("{} mixes neighbours", label(node))),
+                Some(Kernel::Neighbours) => Role::Convolution(format!("{} mixes neighbours", label(node))),
                 None => Role::Projection {
                     activated: spelling::is_activated(node),
                 },
@@ -221,7 +227,7 @@ impl Search<'_> {
             let step = branch_step(node);
             let passes = !matches!(
                 step,
-                None | Some(Step::Project | Step::Concatenate | Step::SkipNormalize)
+                None | Some(Step::Project | Step::Concatenate | Step::Pad | Step::SkipNormalize)
             );
             let mut inputs: Vec<ValueId> = node.reads().filter(|read| way.values.contains(read)).collect();
             inputs.dedup();

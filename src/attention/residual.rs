@@ -1,6 +1,7 @@
 //! The residual stream: additions of a branch to what the branch is computed from.
 
 use super::core::Search;
+use super::cut::token_labels;
 use super::spelling::{Step, addends, branch_step};
 use super::work::IdSet;
 use crate::graph::{Graph, Node, NodeId, ValueId};
@@ -168,10 +169,28 @@ impl Search<'_> {
         self.work.steps() > most.max(FEWEST_STEPS)
     }
 
-    /// `stream`, and what it was before the last branches were added to it.
+    /// `stream`, and what it was before the last branches were added to it: first by taking for the branch of a sum what
+    /// is computed later, then by taking either (branches that start at one place may all be computed before the first of
+    /// them is added).
     fn before_sums(&self, stream: ValueId) -> impl Iterator<Item = ValueId> {
-        let earlier = |stream: &ValueId| Some(self.sides(self.graph.producer(*stream)?.1)?.1);
-        std::iter::successors(Some(stream), earlier).take(MOST_BRANCHES_AT_ONE_PLACE)
+        let mut likely = vec![stream];
+        let mut others = Vec::new();
+        let mut layer = vec![stream];
+        for _ in 1..MOST_BRANCHES_AT_ONE_PLACE {
+            let mut next = Vec::new();
+            for (at, sum) in layer.into_iter().enumerate() {
+                let Some((branch, stream)) = self.graph.producer(sum).and_then(|(_, node)| self.sides(node)) else {
+                    continue;
+                };
+                // The first one of a layer was reached by streams alone.
+                let is_likely = at == 0 && likely.last() == Some(&sum);
+                if is_likely { &mut likely } else { &mut others }.push(stream);
+                others.push(branch);
+                next.extend([stream, branch]);
+            }
+            layer = next;
+        }
+        likely.into_iter().chain(others)
     }
 
     /// The same from `stream` as it is.
@@ -240,7 +259,24 @@ impl Search<'_> {
         (nodes, reaches, true)
     }
 
-    /// `value`, what it is another layout or element type of, and what a fused addition makes of it.
+    /// Whether `node` takes some tokens of its input, and all of everything else.
+    fn takes_tokens(&self, node: &Node) -> bool {
+        let shape = |value: Option<ValueId>| self.axes.dimensions(value?);
+        let (Some(whole), Some(part)) = (shape(node.input(0)), shape(node.output(0))) else {
+            return false;
+        };
+        let mut others = whole
+            .iter()
+            .zip(part)
+            .filter(|(whole, part)| whole.size() != part.size());
+        let cut = others
+            .next()
+            .map(|(whole, _)| whole.labels().intersection(token_labels()));
+        whole.len() == part.len() && cut.is_some_and(|labels| !labels.is_empty()) && others.next().is_none()
+    }
+
+    /// `value`, what it is another layout or element type or some tokens of (the first frame may be gated by itself), and
+    /// what a fused addition makes of it.
     fn layouts(&self, value: ValueId) -> IdSet<ValueId> {
         let mut layouts = IdSet::from_iter([value]);
         let mut value = value;
@@ -250,6 +286,11 @@ impl Search<'_> {
             };
             match branch_step(node) {
                 Some(Step::Regroup | Step::Keep) => {
+                    let Some(input) = node.input(0) else { break };
+                    layouts.insert(input);
+                    value = input;
+                }
+                Some(Step::Part) if self.takes_tokens(node) => {
                     let Some(input) = node.input(0) else { break };
                     layouts.insert(input);
                     value = input;

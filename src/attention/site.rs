@@ -115,16 +115,22 @@ impl Sites {
                 Some(Ok(branch)) => notes.extend(found.feed_forward(&search, id, branch).err()),
             }
         }
+        let mut refused = Vec::new();
         for id in order {
             if found.additions.contains(&id) {
                 continue;
             }
             match search.feed_forward(id, &found.additions) {
                 None => {}
-                Some(Err(note)) => notes.push(note),
+                Some(Err(note)) => refused.push((id, note)),
                 Some(Ok(branch)) => notes.extend(found.feed_forward(&search, id, branch).err()),
             }
         }
+        // What a feed-forward adds within itself is a part of it.
+        let cores = found.sites.iter().flat_map(|(site, _)| site.core.iter().copied());
+        let within: IdSet<NodeId> = cores.collect();
+        let refused = refused.into_iter().filter(|(id, _)| !within.contains(id));
+        notes.extend(refused.map(|(_, note)| note));
         let mut found = found.sites;
         // By cuts, not by cores: where one site stands within another, its cut is computed first.
         let place = |site: &Site| {

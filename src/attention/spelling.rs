@@ -156,6 +156,8 @@ pub(super) enum Step {
     Part,
     /// Another value put beside it.
     Concatenate,
+    /// Zeros put behind it.
+    Pad,
 }
 
 /// The way from the core to the residual addition.
@@ -177,6 +179,7 @@ static BRANCH_STEPS: &[(Name<'static>, Step)] = &[
     (("", "MatMul"), Step::Project),
     (("", "MatMulInteger"), Step::Project),
     (("", "Mul"), Step::Scale),
+    (("", "Pad"), Step::Pad),
     (("", "QLinearConv"), Step::Project),
     (("", "QLinearMatMul"), Step::Project),
     (("", "QuantizeLinear"), Step::Keep),

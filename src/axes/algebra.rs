@@ -242,6 +242,19 @@ mod tests {
     }
 
     #[test]
+    fn whole_frames_of_a_clip_keep_their_axes() {
+        let latent = Dimension::product(&shape(&[(Label::Frames, 5), (Label::Height, 4), (Label::Width, 6)]));
+        let slice = |start, end| latent.slice(&Size::number(start), &Size::number(end));
+        assert_eq!(slice(24, 120).to_string(), "frames·height·width");
+        assert_eq!(slice(24, 120).size(), Size::number(96));
+        assert_eq!(slice(0, 24).to_string(), "height·width");
+        assert_eq!(slice(0, 0).size(), Size::number(0));
+        assert!(!slice(0, 25).is_labelled());
+        let joint = Dimension::joined(vec![slice(0, 24), slice(24, 120)]);
+        assert_eq!(unify(&joint, &latent), latent);
+    }
+
+    #[test]
     fn a_repeated_axis_takes_its_label_from_what_it_meets() {
         use Label::{Batch, Height, Width};
         let repeated = [Dimension::product(&[

@@ -47,7 +47,9 @@ impl Applied {
             Some(shape) => integers::fold(call, shape.as_deref()),
             None => None,
         };
-        let elements = (0..outputs).map(|slot| element.filter(|_| slot == 0 || node.is("Split")));
+        // Behind the normalized sum, its mean and its deviation stands the sum itself.
+        let is_sum = |slot| slot == 3 && node.operator().starts_with("Skip");
+        let elements = (0..outputs).map(|slot| element.filter(|_| slot == 0 || node.is("Split") || is_sum(slot)));
         Applied {
             elements: elements.collect(),
             shapes,

@@ -274,7 +274,21 @@ impl Dimension {
             }
             return Dimension::unlabelled((end - start).or_empty());
         }
-        self.resized((end - start).or_empty())
+        self.rows(start, end)
+            .unwrap_or_else(|| self.resized((end - start).or_empty()))
+    }
+
+    /// The same where whole rows of the slowest factor are taken, such as the tokens of some frames.
+    fn rows(&self, start: &Size, end: &Size) -> Option<Dimension> {
+        let (outer, inner) = self.factors().split_first().filter(|(_, inner)| !inner.is_empty())?;
+        let each = Size::product(inner.iter().map(|factor| &factor.size));
+        let count = |bound: &Size| match bound.as_number() {
+            Some(0) => Some(Size::number(0)),
+            _ => bound.divide_exactly(&each),
+        };
+        let taken = Dimension::of([outer.clone()]).slice(&count(start)?, &count(end)?);
+        let factors = taken.factors().iter().chain(inner).cloned();
+        Some(Dimension::of(factors)).filter(|rows| rows.size() == (end - start).or_empty())
     }
 
     /// The product of several dimensions, the first slowest.

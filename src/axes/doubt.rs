@@ -1,9 +1,11 @@
-//! Nodes whose results contradict what the file declares or what the inputs are labelled, as notes.
+//! Nodes that break the rules of ONNX, or whose results contradict what the file declares or what the inputs are
+//! labelled, as notes.
 
 use super::applied::declared;
-use super::call::{Call, Shapes};
+use super::call::{Call, Shapes, axis};
 use super::dimension::Dimension;
 use super::label::{Label, Labels};
+use super::movement::is_long;
 use super::note::{Note, labelling};
 use super::size::Size;
 use crate::graph::{ModelGraph, Node, ValueId};
@@ -32,6 +34,22 @@ pub(super) fn disagrees(model: &ModelGraph, node: &Node, shapes: &Shapes) -> Opt
     None
 }
 
+/// A node that breaks the rules of ONNX in a way that exporters do, and is read as they mean it: as a note.
+pub(super) fn mended(call: &Call<'_>) -> Option<Note> {
+    if !call.node.is("Squeeze") {
+        return None;
+    }
+    let (shape, axes) = (call.shape(0)?, call.numbers("axes", 1)??);
+    let mut dims = axes.iter().filter_map(|place| shape.get(axis(*place, shape.len())?));
+    let long = dims.find(|dim| is_long(dim))?.size();
+    let reason = format!("it drops an axis of size {long}, which ONNX does not allow; it is read as one that keeps it");
+    Some(Note::new(
+        subject(call),
+        reason,
+        "ONNX Runtime refuses such a model: export it with torch's other exporter",
+    ))
+}
+
 /// The labels that the node takes for one although they differ; none where its inputs have that from before.
 pub(super) fn disputes(call: &Call<'_>, shapes: &Shapes) -> Option<Labels> {
     let disputed = |shape: &[Dimension]| shape.iter().map(Dimension::disputed).fold(Labels::NONE, Labels::union);
@@ -49,11 +67,6 @@ pub(super) fn disputes(call: &Call<'_>, shapes: &Shapes) -> Option<Labels> {
 
 /// The note on a call that [`disputes`].
 pub(super) fn labelled_differently(call: &Call<'_>, labels: Labels) -> Note {
-    let (model, node) = (call.model, call.node);
-    let name = match (node.name(), node.output(0)) {
-        ("", Some(output)) => model.graph.value(output).name(),
-        (name, _) => name,
-    };
     let advice = match relabelled(call, labels) {
         Some(line) => format!("one of the inputs is labelled wrongly: say what its axes count, perhaps {line}"),
         None => "one of the inputs is labelled wrongly: say what its axes count with --axes, or in the rules file \
@@ -61,10 +74,19 @@ pub(super) fn labelled_differently(call: &Call<'_>, labels: Labels) -> Note {
             .to_owned(),
     };
     Note::new(
-        format!("{} `{name}`", node.operator()),
+        subject(call),
         format!("it takes axes for one that are labelled differently ({labels}), so none of these labels is kept"),
         advice,
     )
+}
+
+/// Operator and name of a call's node, or that of its output where it has none.
+fn subject(call: &Call<'_>) -> String {
+    let name = match (call.node.name(), call.node.output(0)) {
+        ("", Some(output)) => call.model.graph.value(output).name(),
+        (name, _) => name,
+    };
+    format!("{} `{name}`", call.node.operator())
 }
 
 /// As many nodes before a disputing one are looked at.

@@ -82,6 +82,12 @@ impl Input {
         names.contains(&self.name.to_ascii_lowercase().as_str())
     }
 
+    /// Whether it has a name of text, or of one of several texts (`encoder_hidden_states_t5`).
+    fn is_named_text(&self) -> bool {
+        let name = self.name.to_ascii_lowercase();
+        TEXT_NAMES.contains(&name.as_str()) || name.starts_with("encoder_hidden_states_")
+    }
+
     fn size(&self, place: usize) -> Option<&Size> {
         self.dims.as_ref()?.get(place)?.as_ref()
     }
@@ -116,9 +122,10 @@ pub(super) fn choices(model: &ModelGraph, given: &InputLabels) -> Result<Vec<Lab
         return Ok(vec![labeller(Some(latent.as_slice())).label()]);
     }
     let latent = [5, 4].into_iter().find_map(|rank| {
-        inputs
-            .iter()
-            .find(|input| input.is_float() && input.rank() == Some(rank) && !given.inputs.contains_key(&input.name))
+        inputs.iter().find(|input| {
+            let is_free = !given.inputs.contains_key(&input.name) && !input.is_named_text();
+            input.is_float() && input.rank() == Some(rank) && is_free
+        })
     });
     let layouts = LATENTS
         .iter()
@@ -221,7 +228,7 @@ impl Labeller<'_> {
         for (input, found) in self.inputs.iter().zip(&labels) {
             let guessed =
                 found.as_deref() == Some(&[Batch, Text, Channels]) && !self.given.inputs.contains_key(&input.name);
-            if let Some(label) = same_size(input, &sizes).filter(|_| guessed && !input.is_named(TEXT_NAMES)) {
+            if let Some(label) = same_size(input, &sizes).filter(|_| guessed && !input.is_named_text()) {
                 notes.push(Note::new(
                     format!("input `{}`", input.name),
                     format!("is taken for text from its rank alone, but its second axis has the size of {label}"),
@@ -261,7 +268,10 @@ impl Labeller<'_> {
         let Some(at) = layout.iter().position(|other| *other == label) else {
             return false;
         };
-        let latent = self.inputs.iter().find(|input| input.rank() == Some(layout.len()));
+        let latent = self
+            .inputs
+            .iter()
+            .find(|input| input.rank() == Some(layout.len()) && !input.is_named_text());
         let size = latent.and_then(|latent| latent.size(at));
         size.is_some() && size == input.size(place)
     }
@@ -279,14 +289,14 @@ impl Labeller<'_> {
             .count()
             == 1;
         match (rank, self.latent) {
-            (_, Some(latent)) if latent.len() == rank => Some(latent.to_vec()),
+            (_, Some(latent)) if latent.len() == rank && !input.is_named_text() => Some(latent.to_vec()),
             // A mask of the latent's rows and columns, without channels.
             (4, Some(_)) if self.is_latent_sized(input, 2, Height) && self.is_latent_sized(input, 3, Width) => {
                 Some(vec![Batch, Other, Height, Width])
             }
             (4, Some(_)) if input.size(1).is_some_and(Size::is_one) => Some(vec![Batch, Other, Text, Channels]),
             (3, Some(_)) => Some(vec![Batch, Text, Channels]),
-            (3, None) if input.is_named(TEXT_NAMES) => Some(vec![Batch, Text, Channels]),
+            (3, None) if input.is_named_text() => Some(vec![Batch, Text, Channels]),
             (3, None) if input.is_named(TOKEN_NAMES) || alone => Some(self.tokens.to_vec()),
             _ => None,
         }

@@ -3,6 +3,7 @@
 //! Exporters compute shapes in the graph (`Shape → Gather → Mul → Concat → Reshape`). Following the elements of these
 //! tensors is what gives `Reshape` its target; what cannot be followed is unknown, never guessed.
 
+use super::arithmetic::{absolute, choose, compare, divide, equal, modulo};
 use super::call::{Call, axis};
 use super::size::Size;
 use crate::onnx::messages::DataType;
@@ -56,8 +57,11 @@ type Fold = fn(&Call<'_>) -> Option<Integers>;
 
 /// The operators that shape arithmetic is made of.
 static FOLDS: &[(&str, Fold)] = &[
-    ("Abs", same_elements),
+    ("Abs", |call| each(call, absolute)),
     ("Add", |call| elementwise(call, |a, b| Some(a + b))),
+    ("And", |call| {
+        elementwise(call, |a, b| compare(a, b, |a, b| a != 0 && b != 0))
+    }),
     ("Cast", same_elements),
     ("Ceil", same_elements),
     ("Concat", concat),
@@ -69,14 +73,29 @@ static FOLDS: &[(&str, Fold)] = &[
     ("Expand", expand),
     ("Floor", same_elements),
     ("Gather", gather),
+    ("Greater", |call| elementwise(call, |a, b| compare(a, b, |a, b| a > b))),
+    ("GreaterOrEqual", |call| {
+        elementwise(call, |a, b| compare(a, b, |a, b| a >= b))
+    }),
     ("Identity", same_elements),
+    ("Less", |call| elementwise(call, |a, b| compare(a, b, |a, b| a < b))),
+    ("LessOrEqual", |call| {
+        elementwise(call, |a, b| compare(a, b, |a, b| a <= b))
+    }),
     ("Max", |call| elementwise(call, |a, b| choose(a, b, i64::max))),
     ("Min", |call| elementwise(call, |a, b| choose(a, b, i64::min))),
     ("Mod", |call| {
         elementwise(call, |a, b| modulo(a.as_number()?, b.as_number()?))
     }),
     ("Mul", |call| elementwise(call, |a, b| Some(a * b))),
+    ("Neg", |call| each(call, |size| Some(&Size::number(0) - size))),
+    ("Not", |call| {
+        each(call, |size| Some(Size::number(i64::from(size.as_number()? == 0))))
+    }),
     ("OneHot", one_hot),
+    ("Or", |call| {
+        elementwise(call, |a, b| compare(a, b, |a, b| a != 0 || b != 0))
+    }),
     ("Range", range),
     ("ReduceProd", reduce_product),
     ("Reshape", same_elements),
@@ -122,6 +141,12 @@ fn same_elements(call: &Call<'_>) -> Option<Integers> {
     call.integers(0).cloned()
 }
 
+fn each(call: &Call<'_>, operation: fn(&Size) -> Option<Size>) -> Option<Integers> {
+    let given = call.integers(0)?;
+    let elements = given.elements.iter().map(|element| operation(element.as_ref()?));
+    Integers::new(given.dims.clone(), elements.collect())
+}
+
 fn elementwise(call: &Call<'_>, operation: fn(&Size, &Size) -> Option<Size>) -> Option<Integers> {
     let (left, right) = (call.integers(0)?, call.integers(1)?);
     let count = match (left.elements.len(), right.elements.len()) {
@@ -146,41 +171,6 @@ fn elementwise(call: &Call<'_>, operation: fn(&Size, &Size) -> Option<Size>) -> 
         &right.dims
     };
     Integers::new(dims.clone(), elements)
-}
-
-/// ONNX divides integers as C does, towards zero.
-fn divide(left: &Size, right: &Size) -> Option<Size> {
-    match (left.as_number(), right.as_number()) {
-        (Some(a), Some(b)) => a.checked_div(b).map(Size::number),
-        _ => Some(left.divide_down(right)),
-    }
-}
-
-fn modulo(left: i64, right: i64) -> Option<Size> {
-    // The sign follows the divisor, unless `fmod` asks for C's rule; sizes are positive, where both agree.
-    if left < 0 || right <= 0 {
-        None
-    } else {
-        left.checked_rem(right).map(Size::number)
-    }
-}
-
-fn choose(left: &Size, right: &Size, which: fn(i64, i64) -> i64) -> Option<Size> {
-    if left == right {
-        return Some(left.clone());
-    }
-    Some(Size::number(which(left.as_number()?, right.as_number()?)))
-}
-
-fn equal(left: &Size, right: &Size) -> Option<Size> {
-    let negative = |size: &Size| size.as_number().is_some_and(|value| value < 0);
-    match (left.as_number(), right.as_number()) {
-        (Some(a), Some(b)) => Some(Size::number(i64::from(a == b))),
-        _ if left == right => Some(Size::ONE),
-        // A symbolic size is the size of an axis, so it is not the -1 that `expand` uses for "as it is".
-        _ if negative(left) || negative(right) => Some(Size::number(0)),
-        _ => None,
-    }
 }
 
 fn select(call: &Call<'_>) -> Option<Integers> {

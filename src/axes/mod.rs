@@ -12,6 +12,7 @@
 
 mod algebra;
 mod applied;
+mod arithmetic;
 mod call;
 mod cost;
 mod dimension;
@@ -231,6 +232,7 @@ fn push(
     let mut opaque_nodes = HashSet::new();
     let mut mistakes = Labels::NONE;
     let mut disagreement: Option<Note> = None;
+    let mut mended: Option<Note> = None;
     let mut dispute: Option<(Note, usize)> = None;
     for id in order {
         let node = graph.node(*id);
@@ -253,6 +255,7 @@ fn push(
         if on_mistake != Mistakes::Collect && !mistakes.is_empty() {
             break;
         }
+        mended = mended.or_else(|| doubt::mended(&call));
         disagreement = disagreement.or_else(|| doubt::disagrees(model, node, &applied.shapes));
         if let Some(labels) = doubt::disputes(&call, &applied.shapes) {
             match &mut dispute {
@@ -264,6 +267,7 @@ fn push(
     }
     let mut notes = inputs.notes.clone();
     let contradicted = disagreement.is_some();
+    notes.extend(mended);
     notes.extend(disagreement);
     notes.extend(dispute.map(|(mut note, more)| {
         if more > 0 {

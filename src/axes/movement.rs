@@ -257,6 +257,8 @@ pub(super) fn flatten(call: &Call<'_>) -> Option<Shapes> {
     one(vec![Dimension::product(outer), Dimension::product(inner)])
 }
 
+/// `Squeeze`. Axes that are longer than 1 stay, which ONNX does not allow: exporters write PyTorch's operator so, which
+/// leaves them (`doubt.rs` says it).
 pub(super) fn squeeze(call: &Call<'_>) -> Option<Shapes> {
     let shape = call.shape(0)?;
     let dropped = match call.numbers("axes", 1)? {
@@ -271,9 +273,14 @@ pub(super) fn squeeze(call: &Call<'_>) -> Option<Shapes> {
     one(shape
         .iter()
         .enumerate()
-        .filter(|(place, _)| !dropped.contains(place))
+        .filter(|(place, dim)| !dropped.contains(place) || is_long(dim))
         .map(|(_, dim)| dim.clone())
         .collect())
+}
+
+/// Whether it is known that there is more than one.
+pub(super) fn is_long(dim: &Dimension) -> bool {
+    dim.size().as_number().is_some_and(|size| size > 1)
 }
 
 pub(super) fn unsqueeze(call: &Call<'_>) -> Option<Shapes> {

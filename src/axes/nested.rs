@@ -21,6 +21,10 @@ pub(super) fn results(call: &Call<'_>, depth: usize) -> Option<Vec<Facts>> {
     }
     if call.node.is("If") {
         let branch = |name: &str| inside(call, call.node.body(name)?, &[], depth);
+        // TorchScript asks sizes that are known: an axis is dropped if it has size 1.
+        if let Some(taken) = condition(call) {
+            return branch(if taken { "then_branch" } else { "else_branch" });
+        }
         let (one, other) = (branch("then_branch")?, branch("else_branch")?);
         return Some(one.iter().zip(&other).map(|(one, other)| either(one, other)).collect());
     }
@@ -28,6 +32,14 @@ pub(super) fn results(call: &Call<'_>, depth: usize) -> Option<Vec<Facts>> {
         return iterations(call, depth);
     }
     None
+}
+
+/// The condition of an `If`, where sizes decide it.
+fn condition(call: &Call<'_>) -> Option<bool> {
+    match call.integers(0)?.elements() {
+        [Some(condition)] => condition.as_number().map(|condition| condition != 0),
+        _ => None,
+    }
 }
 
 /// Trip count and condition stand before what is carried from one iteration to the next, in the node's inputs and in the

@@ -145,6 +145,54 @@ fn a_joint_sequence_comes_apart_where_it_was_joined() {
 }
 
 #[test]
+fn a_squeeze_of_a_long_axis_is_read_as_pytorch_means_it() {
+    let model = model(
+        vec![latent()],
+        vec![integers("third", &[2])],
+        &["Squeeze latent third -> kept"],
+    );
+    let axes = told(&model);
+    let expected = "[batch, channels, frames, height, width]";
+    assert_eq!(shape(&model, &axes, "kept"), expected);
+    let said = axes
+        .notes()
+        .iter()
+        .any(|note| note.reason.contains("drops an axis of size 3"));
+    assert!(said, "{:?}", axes.notes());
+}
+
+#[test]
+fn a_sum_that_is_normalized_at_once_has_the_type_of_what_it_adds() {
+    let model = model(
+        vec![latent()],
+        vec![weight("scale", &[1])],
+        &["com.microsoft:SkipLayerNormalization latent latent scale -> normed,mean,deviation,sum"],
+    );
+    let sum = model.graph.find("sum").unwrap();
+    assert_eq!(told(&model).element_type(sum), Some(DataType::Float));
+}
+
+#[test]
+fn what_is_cut_off_from_the_back_is_followed() {
+    let model = model(
+        vec![latent(), text()],
+        vec![
+            integers("zero", &[0]),
+            integers("one", &[1]),
+            weight("prefix", &[2, 226, 24]),
+        ],
+        &[
+            "Concat prefix words -> joint axis=1",
+            "Shape words -> length start=1 end=2",
+            "Neg length -> end",
+            "Slice joint zero end one -> head",
+        ],
+    );
+    let axes = told(&model);
+    assert_eq!(shape(&model, &axes, "head"), "[batch, 226, channels]");
+}
+
+#[test]
 fn operators_without_a_rule_are_listed_and_leave_no_labels() {
     let model = model(
         vec![latent()],

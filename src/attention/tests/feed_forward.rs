@@ -241,6 +241,20 @@ fn mixtures_and_pointwise_convolutions_are_feed_forwards() {
         "Add stream back -> next",
     ];
     expect_site("inverted bottleneck", &[STREAM, convolutions], "c3", None);
+    // Sana Video adds a convolution over frames to it.
+    let over_frames: &[&str] = &[
+        "Transpose stream -> turned perm=0,2,1",
+        "Reshape turned plane -> image",
+        "Conv image pointwise -> c1",
+        "Relu c1 -> a",
+        "Conv a narrow -> c2",
+        "Conv c2 full -> c3 pads=1,1,1,1",
+        "Add c2 c3 -> both",
+        "Reshape both tokens -> t",
+        "Transpose t -> back perm=0,2,1",
+        "Add stream back -> next",
+    ];
+    expect_site("with a convolution at the end", &[STREAM, over_frames], "both", None);
 }
 
 fn expect_note(reason: &str, parts: &[&[&str]]) {

@@ -58,6 +58,31 @@ fn attention_and_feed_forward_side_by_side_are_two_sites() {
 }
 
 #[test]
+fn branches_that_are_all_computed_before_the_first_is_added_are_told_from_the_stream() {
+    let end: &[&str] = &[
+        "MatMul stream triple -> h2",
+        "Gelu h2 -> a2",
+        "MatMul a2 down -> fed2",
+        "Add stream fed -> half",
+        "Add half fed2 -> more",
+        "Add more out -> next",
+    ];
+    let (model, found) = build(&[PROJECTIONS, PLAIN, MERGE, LINEAR, FEED_FORWARD, end]);
+    assert_eq!(found.notes, []);
+    let mut found = sites(&model, &found);
+    found.sort();
+    let expected = [
+        ("mlp.0", "fed", "stream"),
+        ("mlp.1", "fed2", "half"),
+        ("spatial.0", "out", "more"),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+    );
+}
+
+#[test]
 fn something_else_beside_an_attention_is_noted() {
     let other: &[&str] = &[
         "MatMul stream square -> fed",

@@ -90,6 +90,27 @@ fn where_the_branches_differ_the_size_is_not_known() {
 }
 
 #[test]
+fn sizes_decide_which_branch_counts() {
+    let drop = graph(&["Transpose latent -> t perm=2,1,0,3,4"], &[], &["t"]);
+    let keep = graph(&["Identity latent -> e"], &[], &["e"]);
+    let of_frames = holding("If same -> chosen", vec![("then_branch", drop), ("else_branch", keep)]);
+    let size = |name: &str, from: i64| node(&format!("Shape latent -> {name} start={from} end={}", from + 1));
+    for (compared, expected) in [
+        (2, "[frames, channels, batch, height, width]"),
+        (1, "[batch, channels, frames, height, width]"),
+    ] {
+        let equal = node("Equal frames other -> same");
+        let model = model_of(vec![
+            size("frames", 2),
+            size("other", compared),
+            equal,
+            of_frames.clone(),
+        ]);
+        assert_eq!(shape(&model, &told(&model), "chosen"), expected);
+    }
+}
+
+#[test]
 fn a_branch_that_is_not_understood_makes_the_choice_unknown() {
     let model = model_of(vec![choice(&["own:Magic latent -> t"], &["Identity latent -> e"])]);
     let axes = told(&model);

@@ -178,7 +178,7 @@ fn write_branch(page: &mut String, branch: &Branch) -> Result {
     }
     writeln!(
         page,
-        "</table>\n<p>{} nodes, those of the attention itself in bold:</p>",
+        "</table>\n<p>{} nodes, those of the core in bold:</p>",
         branch.nodes.len()
     )?;
     page.push_str("<ol class=\"nodes\">\n");

@@ -101,12 +101,12 @@ pub struct StackNote {
 /// The colour of each kind of branch on a light background; `stack.css` has the same.
 const COLOURS: [(&str, &str); 8] = [
     ("spatial", "#2a6fdb"),
-    ("temporal", "#d9730d"),
-    ("cross", "#2f8f4e"),
+    ("temporal", "#b45309"),
+    ("cross", "#27793f"),
     ("full", "#7a4fd0"),
     ("joint", "#c2387f"),
-    ("text", "#0f8b8d"),
-    ("mlp", "#6b7280"),
+    ("text", "#0c7476"),
+    ("mlp", "#616875"),
     ("other", "#8a6d3b"),
 ];
 

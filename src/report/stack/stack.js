@@ -23,7 +23,16 @@ filter.addEventListener("input", show);
 for (const box of kinds) box.addEventListener("change", show);
 document.getElementById("open").addEventListener("click", () => fold(true));
 document.getElementById("close").addEventListener("click", () => fold(false));
-if (location.hash) {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (target) target.open = true;
+
+function unfold() {
+  let name = location.hash.slice(1);
+  try { name = decodeURIComponent(name); } catch { /* Not encoded. */ }
+  const target = name && document.getElementById(name);
+  if (target && target.matches(".branch")) {
+    target.open = true;
+    target.scrollIntoView();
+  }
 }
+
+window.addEventListener("hashchange", unfold);
+unfold();

@@ -17,6 +17,8 @@ import diffusers
 import onnx
 import torch
 
+from weights import graphs, take_out
+
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
 DROPPED = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node", "pkg.torch.onnx.class_hierarchy")
 HEADS = dict(num_attention_heads=2, attention_head_dim=8)
@@ -112,6 +114,54 @@ def kandinsky5():
     return model, inputs, dict(batch=2, frames=3, height=8, width=10, text=5), {}
 
 
+def mochi():
+    """An attention for each clip of the batch, over the valid text alone; TorchScript asks a size by an `If`."""
+    model = diffusers.MochiTransformer3DModel(
+        patch_size=2, **HEADS, num_layers=2, pooled_projection_dim=16, in_channels=4, text_embed_dim=16, time_embed_dim=4,
+        max_sequence_length=7,
+    )
+    inputs = dict(hidden_states=torch.randn(2, 4, 3, 8, 10), encoder_hidden_states=torch.randn(2, 7, 16),
+                  timestep=torch.full((2,), 500), encoder_attention_mask=torch.ones(2, 7, dtype=torch.bool))
+    return model, inputs, dict(batch=2, frames=3, height=8, width=10, text=7), {}
+
+
+def hunyuanvideo_i2v():
+    """The tokens of the first frame have gates of their own."""
+    model = diffusers.HunyuanVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, num_layers=1, num_single_layers=1,
+        num_refiner_layers=1, text_embed_dim=12, pooled_projection_dim=10, rope_axes_dim=(4, 4, 4), guidance_embeds=False,
+        image_condition_type="token_replace",
+    )
+    inputs = dict(hidden_states=torch.randn(2, 4, 3, 8, 10), timestep=torch.full((2,), 500),
+                  encoder_hidden_states=torch.randn(2, 7, 12), encoder_attention_mask=torch.ones(2, 7),
+                  pooled_projections=torch.randn(2, 10))
+    return model, inputs, dict(batch=2, frames=3, height=8, width=10, text=7), {}
+
+
+def sanavideo():
+    """Linear attention over a clip, feed-forwards with a convolution over frames."""
+    model = diffusers.SanaVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, num_layers=2,
+        num_cross_attention_heads=2, cross_attention_head_dim=12, cross_attention_dim=24, caption_channels=12,
+        sample_size=8, rope_max_seq_len=32,
+    )
+    inputs = dict(hidden_states=torch.randn(2, 4, 3, 8, 10), encoder_hidden_states=torch.randn(2, 7, 12),
+                  timestep=torch.full((2,), 500.0))
+    return model, inputs, dict(batch=2, frames=3, height=8, width=10, text=7), {}
+
+
+def hunyuanimage():
+    """TorchScript cuts text off from the back by the negative of a size."""
+    model = diffusers.HunyuanImageTransformer2DModel(
+        in_channels=4, out_channels=4, **HEADS, num_layers=2, num_single_layers=1, num_refiner_layers=1,
+        patch_size=(1, 1), text_embed_dim=12, rope_axes_dim=(4, 4),
+    )
+    inputs = dict(hidden_states=torch.randn(2, 4, 6, 8), timestep=torch.full((2,), 500.0),
+                  encoder_hidden_states=torch.randn(2, 7, 12),
+                  encoder_attention_mask=torch.ones(2, 7, dtype=torch.int64))
+    return model, inputs, dict(batch=2, height=6, width=8, text=7), {}
+
+
 # For each model the kinds of its attention modules, by the end of their names; the first that fits.
 MODELS = {
     "cogvideox": (cogvideox, {"attn1": "joint"}),
@@ -123,6 +173,10 @@ MODELS = {
     "hunyuandit": (hunyuandit, {"attn1": "spatial", "attn2": "cross"}),
     "kandinsky5": (kandinsky5, {"text_transformer_blocks.0.self_attention": "text", "self_attention": "full",
                                 "cross_attention": "cross"}),
+    "mochi": (mochi, {"attn1": "joint"}),
+    "hunyuanvideo_i2v": (hunyuanvideo_i2v, {"refiner_blocks.0.attn": "text", "attn": "joint"}),
+    "sanavideo": (sanavideo, {"attn1": "full", "attn2": "cross"}),
+    "hunyuanimage": (hunyuanimage, {"refiner_blocks.0.attn": "text", "attn": "joint"}),
 }
 
 # Inputs that are no tensors, or stay as they are.
@@ -133,8 +187,12 @@ GIVEN = {
                                          text_rope_pos=torch.arange(5)),
 }
 
-# How many notes there are beside the modules: attention poolings, whose one query counts nothing.
-NOTES = {"hunyuandit": 1}
+# How many notes there are beside the modules: attention poolings, whose one query counts nothing, and attentions of the
+# second clip, which have the output in common with those of the first.
+NOTES = {"hunyuandit": 1, "mochi": 3}
+
+# Models that are kept without weights.
+SMALL = ("mochi", "hunyuanvideo_i2v", "sanavideo", "hunyuanimage")
 
 
 def rms_norm(g, values, shape, weight, eps):
@@ -151,8 +209,8 @@ torch.onnx.register_custom_op_symbolic("aten::rms_norm", rms_norm, 17)
 
 # Models whose dynamo export ONNX Runtime does not take, or where one exporter is enough; and one that TorchScript does not
 # export.
-NO_DYNAMO = ("dit", "pixart", "hunyuandit")
-NO_TORCHSCRIPT = ("kandinsky5",)
+NO_DYNAMO = ("dit", "pixart", "hunyuandit", "sanavideo")
+NO_TORCHSCRIPT = ("kandinsky5", "hunyuanvideo_i2v")
 
 
 class Plain(torch.nn.Module):
@@ -177,18 +235,19 @@ def save(proto, path):
 
 def anonymous(source, path):
     """Every name replaced by a random one, but those of the inputs, by which their meaning is told."""
-    proto, source_of_names = onnx.load(source), random.Random(0)
+    proto, source_of_names = onnx.load(source, load_external_data=False), random.Random(0)
     graph = proto.graph
     names = {"": "", **{given.name: given.name for given in graph.input}}
     rename = lambda name: names.setdefault(name, f"n{source_of_names.randrange(10**9):09d}")
-    for node in graph.node:
-        node.name, node.doc_string = rename("node:" + node.name), ""
-        del node.metadata_props[:]
-        node.input[:] = [rename(name) for name in node.input]
-        node.output[:] = [rename(name) for name in node.output]
-    for named in [*graph.output, *graph.value_info, *graph.initializer]:
-        named.name = rename(named.name)
-    graph.name = "anonymous"
+    for inner in graphs(graph):
+        for node in inner.node:
+            node.name, node.doc_string = rename("node:" + node.name), ""
+            del node.metadata_props[:]
+            node.input[:] = [rename(name) for name in node.input]
+            node.output[:] = [rename(name) for name in node.output]
+        for named in [*inner.output, *inner.value_info, *inner.initializer]:
+            named.name = rename(named.name)
+        inner.name = "anonymous"
     onnx.save(proto, path)
 
 
@@ -200,6 +259,24 @@ def write_truth(folder, name, model, sizes, names, kinds):
     feed_forward = [module for module in modules if any(ends(module, end) for end in ("ff", "ff_context", "feed_forward"))]
     truth = dict(model=name, sizes=sizes, inputs=names, attention=attention, mlp=feed_forward, notes=NOTES.get(name, 0))
     (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+
+
+def keep_small(folder):
+    """Takes out the weights and what only people read, but the modules' names of dynamo; TorchScript's names are long, and
+    replaced."""
+    for path in folder.glob("*.anon.onnx"):
+        path.unlink()
+    for path in sorted(folder.glob("*.onnx")):
+        proto = take_out(onnx.load(path), folder)
+        del proto.graph.value_info[:]
+        for node in proto.graph.node:
+            kept = [entry for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"]
+            del node.metadata_props[:]
+            node.metadata_props.extend(kept)
+        onnx.save(proto, path)
+        if ".ts17." in path.name:
+            anonymous(path, path.with_suffix(".anon.onnx"))
+            path.unlink()
 
 
 def main():
@@ -220,13 +297,17 @@ def main():
             torch.onnx.export(plain, values, first, input_names=names, output_names=["sample"], opset_version=17, dynamo=False)
             anonymous(first, folder / f"{name}.ts17.static.anon.onnx")
         if name in NO_DYNAMO:
+            if name in SMALL:
+                keep_small(folder)
             continue
         shapes = (tuple(dynamic[given] for given in names),) if dynamic else None
         program = torch.onnx.export(plain, values, input_names=names, output_names=["sample"], opset_version=23,
                                     dynamo=True, dynamic_shapes=shapes, verbose=False)
         second = folder / f"{name}.dyn23.{'dynamic' if dynamic else 'static'}.onnx"
         save(program.model_proto, second)
-        if name in NO_TORCHSCRIPT:
+        if name in SMALL:
+            keep_small(folder)
+        elif name in NO_TORCHSCRIPT:
             anonymous(second, folder / f"{name}.dyn23.static.anon.onnx")
 
 
