@@ -220,6 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn several_comparisons_have_a_line_each_behind_the_original() {
+        let mut unknown = example();
+        unknown.facts.rules_from = "mine.yaml".to_owned();
+        unknown.quality = None;
+        let text = side_by_side(&[example(), unknown], TableStyle::Plain);
+        let lines: Vec<&str> = text.lines().collect();
+        let place = |what: &str| lines.iter().position(|line| line.contains(what)).unwrap();
+        let (original, first, second) = (place("original"), place("the paper's default"), place("mine.yaml"));
+        assert!(original < first && first < second, "{text}");
+        assert!(
+            lines[first].contains("1.24 ×") && lines[first].contains("0.9512"),
+            "{text}"
+        );
+        assert!(
+            lines[second].contains("1.25 ×") && lines[second].contains('–'),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn what_is_unknown_is_left_out() {
         let mut comparison = example();
         comparison.quality = None;
