@@ -7,8 +7,8 @@
 //! back to the output.
 
 use super::build::{Build, of_cache};
-use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
 use super::halved::Guided;
+use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
 use super::{GuidanceChoice, RewriteError, SwitchOptions, node};
 use crate::axes::{Axes, Label, Labels, Size};
 use crate::graph::{Graph, ModelGraph, ValueId};

@@ -113,10 +113,12 @@ impl Guided {
     ) -> Result<Guided, RewriteError> {
         let name = |what: &str| format!("pab.{}.{what}", choice.name);
         let halves = &choice.halves;
-        let of_cuts = cuts.into_iter().filter_map(|cut| match choice.batch_axes.get(cut.value) {
-            Some(BatchAxis::Outermost(axis)) => Some(axis),
-            _ => None,
-        });
+        let of_cuts = cuts
+            .into_iter()
+            .filter_map(|cut| match choice.batch_axes.get(cut.value) {
+                Some(BatchAxis::Outermost(axis)) => Some(axis),
+                _ => None,
+            });
         let own = halves.inputs.iter().map(|(_, axis)| *axis);
         let own = own.chain(halves.outputs.iter().map(|output| output.axis));
         let mut axes = BTreeMap::new();

@@ -1,8 +1,8 @@
 //! Rules that are wider than a site: for spans of blocks, and for guidance.
 
 use super::build::of_cache;
-use super::plan::{Plan, SiteKind, SitePlan, WideKind};
 use super::halved::{BatchAxes, Guided};
+use super::plan::{Plan, SiteKind, SitePlan, WideKind};
 use super::{Halves, RewriteError, SwitchOptions, facts, guidance, span};
 use crate::attention::{Cut, Sites, Span};
 use crate::axes::{Axes, Size};
