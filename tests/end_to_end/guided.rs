@@ -293,6 +293,10 @@ fn equals_recomputation(model: &Path, rules: &str) {
         let found = step(&mut switched, &given, flags);
         let expected = vec![(found[0].0.clone(), Tensor::from_array(original.step(&given, flags)))];
         same(&expected, &found, &format!("{what}, step {number} {flags:?}"));
+        // What is computed is the original's, and nothing else is.
+        let (computed, _) = original.evaluate(&given, &BTreeMap::new());
+        let is_the_original = Tensor::from_array(computed) == found[0].1;
+        assert_eq!(is_the_original, !flags.contains(&true), "{what}, step {number}");
     }
 }
 
@@ -366,9 +370,9 @@ fn memory_is_held_only_while_a_half_is_needed() {
 #[test]
 fn a_first_half_that_was_never_computed_is_missed() {
     let patched = patch_with(&shipped_model(), SITES);
-    // The schedule never reads the sites' caches, so that none is held.
+    // The schedule never reads the attentions' caches, so that they are not held.
     let [compute, guidance] = [vec![false; 3], vec![false, false, true]];
-    let course = Schedule::from_flags(3, &[compute.clone(), guidance.clone(), guidance.clone()]);
+    let course = Schedule::from_flags(3, &[compute.clone(), guidance.clone(), vec![false, true, true]]);
     let mut switched = patched.open();
     switched.begin(&course).unwrap();
     let given = inputs(switched.session(), 1);
@@ -399,7 +403,7 @@ rules:
     std::fs::write(&rules, text).unwrap();
     let model = shipped_model();
     let error = fail(
-        3,
+        4,
         [
             model.as_os_str(),
             "--rules".as_ref(),

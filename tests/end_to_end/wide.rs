@@ -383,7 +383,9 @@ fn a_static_batch_is_refused_with_what_to_do() {
 #[test]
 fn spans_and_guidance_run_through_the_commands() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, rules) in [("span", BEHIND_THE_FIRST), ("guidance", GUIDANCE)] {
+    let beside = "{ version: 1, rules: [{ name: s, match: { kind: spatial }, broadcast: { range: 2 } }, \
+                  { name: cfg, guidance: { range: 3 } }] }";
+    for (name, rules) in [("span", BEHIND_THE_FIRST), ("guidance", GUIDANCE), ("spatial", beside)] {
         let file = folder.path().join("rules.yaml");
         std::fs::write(&file, rules).unwrap();
         let output = folder.path().join(name);
