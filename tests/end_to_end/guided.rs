@@ -281,6 +281,19 @@ fn part(all: &ArrayD<f32>, axis: usize, which: isize) -> ArrayD<f32> {
     all.slice_axis(Axis(axis), slice).to_owned()
 }
 
+/// Numbers of each clip, such as its height, are not negative: of a negative area some models take the root.
+fn sensible(given: Outputs) -> Outputs {
+    let of_one = |(name, tensor): (String, Tensor)| match tensor.shape() {
+        [_] => {
+            let element_type = tensor.element_type();
+            let values = tensor.into_f32().mapv(f32::abs);
+            (name, Tensor::from_array(values).cast(element_type))
+        }
+        _ => (name, tensor),
+    };
+    given.into_iter().map(of_one).collect()
+}
+
 fn equals_recomputation(model: &Path, rules: &str) {
     let what = model.display().to_string();
     let patched = patch_with(model, rules);
@@ -288,14 +301,16 @@ fn equals_recomputation(model: &Path, rules: &str) {
     let mut original = Original::new(model, &patched);
     let mut switched = patched.opened_by(open_unfused);
     for number in 0..STEPS {
-        let given = inputs(switched.session(), number as u64);
+        let given = sensible(inputs(switched.session(), number as u64));
         let flags = schedule.flags(number);
         let found = step(&mut switched, &given, flags);
         let expected = vec![(found[0].0.clone(), Tensor::from_array(original.step(&given, flags)))];
         same(&expected, &found, &format!("{what}, step {number} {flags:?}"));
         // What is computed is the original's, and nothing else is.
         let (computed, _) = original.evaluate(&given, &BTreeMap::new());
-        let is_the_original = Tensor::from_array(computed) == found[0].1;
+        let found = found[0].1.clone().into_f32();
+        assert!(found.iter().all(|value| value.is_finite()), "{what}, step {number}");
+        let is_the_original = computed == found;
         assert_eq!(is_the_original, !flags.contains(&true), "{what}, step {number}");
     }
 }
