@@ -97,7 +97,7 @@ pub enum RewriteError {
     /// Guidance beside a site whose value does not have its halves one behind the other.
     #[error(
         "rule `{guidance}` runs half of the batch, and in what site `{site}` caches, {shape}, the batch {batch} is not the \
-         outermost part of one axis; take the site out by a rule with `broadcast: never` before its own"
+         outermost part of one axis; let the site's rule match others, or patch with one of the two rules"
     )]
     GuidanceSite {
         /// The rule for guidance.

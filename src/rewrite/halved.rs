@@ -11,6 +11,7 @@ use crate::attention::{Cut, Sites};
 use crate::axes::{Axes, Dimension, Factor, Label, Origin, Size};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::messages::ValueInfoProto;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// Where the batch is in a value.
@@ -123,8 +124,8 @@ impl Guided {
         let own = own.chain(halves.outputs.iter().map(|output| output.axis));
         let mut axes = BTreeMap::new();
         for axis in own.chain(of_cuts) {
-            if !axes.contains_key(&axis) {
-                axes.insert(axis, node::stored(graph, &name(&format!("axis.{axis}")), axis as i64)?);
+            if let Entry::Vacant(place) = axes.entry(axis) {
+                place.insert(node::stored(graph, &name(&format!("axis.{axis}")), axis as i64)?);
             }
         }
         Ok(Guided {

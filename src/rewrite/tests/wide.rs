@@ -262,7 +262,7 @@ fn a_batch_within_an_axis_is_refused_with_the_site() {
         of(&[Dimension::of([both]), channels.clone()]),
         Some(BatchAxis::Outermost(0))
     );
-    assert_eq!(of(&[channels.clone()]), Some(BatchAxis::Absent));
+    assert_eq!(of(std::slice::from_ref(&channels)), Some(BatchAxis::Absent));
     assert_eq!(of(&[inner, channels.clone()]), None);
     assert_eq!(of(&[outer.clone(), outer]), None);
     // Without labels the size tells, where it is the batch alone.
