@@ -150,7 +150,8 @@ impl Failure {
                 RewriteError::NoGate { .. }
                 | RewriteError::Span { .. }
                 | RewriteError::Kept { .. }
-                | RewriteError::GuidanceBeside { .. } => ExitStatus::Rules,
+                | RewriteError::GuidanceBeside { .. }
+                | RewriteError::GuidanceSite { .. } => ExitStatus::Rules,
                 RewriteError::NoSchedule => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },

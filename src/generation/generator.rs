@@ -481,6 +481,7 @@ impl TryFrom<&Plan> for Feedback {
     type Error = GenerationError;
 
     fn try_from(plan: &Plan) -> Result<Feedback, GenerationError> {
+        let guidance = plan.rules.iter().position(|rule| rule.strategy == Strategy::Guidance);
         let caches = plan.caches().map(|(site, cache)| {
             let element_type =
                 ElementType::from_onnx(cache.element_type).ok_or_else(|| GenerationError::CacheType {
@@ -504,6 +505,8 @@ impl TryFrom<&Plan> for Feedback {
                     CacheRole::SecondDifference => 2,
                 },
                 in_place: cache.in_place,
+                // Beside guidance there are no forecasts, so nothing else keeps it from being written in place.
+                halved_by: guidance.filter(|_| !cache.in_place),
             })
         });
         let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();

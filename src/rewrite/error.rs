@@ -78,20 +78,36 @@ pub enum RewriteError {
         /// Why not.
         error: GuidanceError,
     },
-    /// Guidance beside other rules.
+    /// Guidance beside a forecast.
     #[error(
-        "rule `{guidance}` (line {line}) runs half of the batch, and the caches of rule `{other}` (line {other_line}) hold \
-         all of it; guidance cannot stand beside other rules yet: patch with one of the two"
+        "rule `{guidance}` (line {line}) runs half of the batch, so that rule `{other}` (line {other_line}) would forecast \
+         from halves that were computed at different steps; beside guidance write `broadcast` or `residual` instead of \
+         `forecast`, or patch with one of the two rules"
     )]
     GuidanceBeside {
         /// The rule for guidance.
         guidance: String,
         /// Its line.
         line: usize,
-        /// The other rule.
+        /// The rule that forecasts.
         other: String,
         /// Its line.
         other_line: usize,
+    },
+    /// Guidance beside a site whose value does not have its halves one behind the other.
+    #[error(
+        "rule `{guidance}` runs half of the batch, and in what site `{site}` caches, {shape}, the batch {batch} is not the \
+         outermost part of one axis; let the site's rule match others, or patch with one of the two rules"
+    )]
+    GuidanceSite {
+        /// The rule for guidance.
+        guidance: String,
+        /// The site.
+        site: String,
+        /// The shape of the value, as far as it is known.
+        shape: String,
+        /// The batch.
+        batch: String,
     },
     /// No rule matches any site.
     #[error(

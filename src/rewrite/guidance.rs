@@ -7,16 +7,19 @@
 //! back to the output.
 
 use super::build::{Build, of_cache};
+use super::halved::Guided;
 use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
 use super::{GuidanceChoice, RewriteError, SwitchOptions, node};
 use crate::axes::{Axes, Label, Labels, Size};
-use crate::graph::{Graph, GraphError, ModelGraph, NewNode, ValueId};
+use crate::graph::{Graph, ModelGraph, ValueId};
 use crate::onnx::messages::{DataType, ValueInfoProto};
 use std::iter::zip;
 
 /// The inputs and outputs of a model that have both halves of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halves {
+    /// The size of the batch, a symbol.
+    pub batch: Size,
     /// Inputs, each with the axis of its batch; at least one.
     pub inputs: Vec<(ValueId, usize)>,
     /// Outputs; at least one.
@@ -28,6 +31,8 @@ pub struct Halves {
 pub struct HalvedOutput {
     /// The value.
     pub value: ValueId,
+    /// The output's name, which stays where a span gives another value there.
+    pub name: String,
     /// The axis of its batch.
     pub axis: usize,
     /// Its element type.
@@ -123,6 +128,7 @@ impl Halves {
             if !outputs.iter().any(|output| output.value == value) {
                 outputs.push(HalvedOutput {
                     value,
+                    name: name(),
                     axis,
                     element_type,
                     half,
@@ -131,7 +137,7 @@ impl Halves {
         }
         match outputs.is_empty() {
             true => Err(GuidanceError::NoBatch),
-            false => Ok(Halves { inputs, outputs }),
+            false => Ok(Halves { batch, inputs, outputs }),
         }
     }
 }
@@ -170,11 +176,7 @@ fn batch(graph: &Graph, axes: &Axes) -> Result<Size, GuidanceError> {
 }
 
 /// A cache for each output: the first half less the second.
-pub(super) fn caches_of(
-    graph: &Graph,
-    choice: &GuidanceChoice,
-    options: &SwitchOptions,
-) -> Result<Vec<CachePlan>, RewriteError> {
+pub(super) fn caches_of(choice: &GuidanceChoice, options: &SwitchOptions) -> Result<Vec<CachePlan>, RewriteError> {
     let outputs = &choice.halves.outputs;
     let caches = outputs.iter().map(|output| {
         if !can_be_cached(output.element_type) {
@@ -185,7 +187,7 @@ pub(super) fn caches_of(
         }
         let input = match outputs.len() {
             1 => format!("pab.cache.{}", choice.name),
-            _ => format!("pab.cache.{}.{}", choice.name, graph.value(output.value).name()),
+            _ => format!("pab.cache.{}.{}", choice.name, output.name),
         };
         Ok(CachePlan {
             output: format!("{input}.next"),
@@ -199,61 +201,38 @@ pub(super) fn caches_of(
     caches.collect()
 }
 
-/// Numbers that the `If`s share.
+/// Where the batch of the inputs is parted.
 struct Numbers {
     /// Half of the batch, rounded down.
     half: ValueId,
     /// Where the second half begins.
     rest: ValueId,
-    zero: ValueId,
-    /// Behind the end of every axis.
-    end: ValueId,
-    /// By axis.
-    axes: Vec<(usize, ValueId)>,
 }
 
-/// Lets inputs and outputs pass `If`s on `flag`.
+/// Lets inputs and outputs pass `If`s on the flag of `guided`.
 pub(super) fn wrap(
     graph: &mut Graph,
     choice: &GuidanceChoice,
-    flag: ValueId,
+    guided: &Guided,
     caches: &[CachePlan],
     cached: &[ValueId],
 ) -> Result<(), RewriteError> {
-    let numbers = numbers(graph, choice)?;
+    let numbers = numbers(graph, choice, guided)?;
     for (input, axis) in &choice.halves.inputs {
-        halve_input(graph, choice, flag, *input, *axis, &numbers)?;
+        halve_input(graph, choice, guided, *input, *axis, &numbers)?;
     }
-    complete_outputs(graph, choice, flag, caches, cached, &numbers)
+    complete_outputs(graph, choice, guided, caches, cached, &numbers)
 }
 
-fn numbers(graph: &mut Graph, choice: &GuidanceChoice) -> Result<Numbers, RewriteError> {
+fn numbers(graph: &mut Graph, choice: &GuidanceChoice, guided: &Guided) -> Result<Numbers, RewriteError> {
     let name = |what: &str| format!("pab.{}.{what}", choice.name);
-    let mut axes = Vec::new();
-    let of_outputs = choice.halves.outputs.iter().map(|output| output.axis);
-    let used: Vec<usize> = choice
-        .halves
-        .inputs
-        .iter()
-        .map(|(_, axis)| *axis)
-        .chain(of_outputs)
-        .collect();
-    for axis in used {
-        if !axes.iter().any(|(known, _)| *known == axis) {
-            let stored = node::stored(graph, &name(&format!("axis.{axis}")), axis as i64)?;
-            axes.push((axis, stored));
-        }
-    }
-    let zero = node::stored(graph, &name("zero"), 0)?;
-    let two = node::stored(graph, &name("two"), 2)?;
-    let end = node::stored(graph, &name("end"), i64::MAX)?;
     let first = choice.halves.inputs.first().copied();
     let (input, axis) = first.ok_or_else(|| RewriteError::NoSuchRule {
         site: choice.name.clone(),
         rule: choice.rule,
     })?;
     let shape = node::add(graph, "Shape", &[input], Vec::new(), &name("shape"))?;
-    let axis = of_axis(&axes, axis, zero);
+    let axis = guided.axis(axis);
     let batch = node::add(
         graph,
         "Gather",
@@ -261,20 +240,9 @@ fn numbers(graph: &mut Graph, choice: &GuidanceChoice) -> Result<Numbers, Rewrit
         vec![node::integer("axis", 0)],
         &name("batch"),
     )?;
-    let half = node::add(graph, "Div", &[batch, two], Vec::new(), &name("half"))?;
+    let half = node::add(graph, "Div", &[batch, guided.two], Vec::new(), &name("half"))?;
     let rest = node::add(graph, "Sub", &[batch, half], Vec::new(), &name("rest"))?;
-    Ok(Numbers {
-        half,
-        rest,
-        zero,
-        end,
-        axes,
-    })
-}
-
-fn of_axis(axes: &[(usize, ValueId)], axis: usize, zero: ValueId) -> ValueId {
-    let found = axes.iter().find(|(known, _)| *known == axis);
-    found.map_or(zero, |(_, value)| *value)
+    Ok(Numbers { half, rest })
 }
 
 /// In a branch: `value` from `start` to `end` along `axis`, all of which but `value` stand outside.
@@ -296,7 +264,7 @@ fn slice(
 fn halve_input(
     graph: &mut Graph,
     choice: &GuidanceChoice,
-    flag: ValueId,
+    guided: &Guided,
     input: ValueId,
     axis: usize,
     numbers: &Numbers,
@@ -320,12 +288,12 @@ fn halve_input(
     };
     let mut broadcast = graph.nested(&format!("{name}.broadcast"));
     let whole = broadcast.capture(input, &own);
-    let along = of_axis(&numbers.axes, axis, numbers.zero);
+    let along = guided.axis(axis);
     let second = slice(
         graph,
         &mut broadcast,
         whole,
-        [numbers.rest, numbers.end, along],
+        [numbers.rest, guided.end, along],
         &format!("{name}.second"),
     )?;
     broadcast.add_output(second, info.clone());
@@ -333,7 +301,7 @@ fn halve_input(
     let whole = compute.capture(input, &own);
     let same = node::add(&mut compute, "Identity", &[whole], Vec::new(), &format!("{name}.same"))?;
     compute.add_output(same, info);
-    let given = add_if(graph, flag, &name, vec![name.clone()], broadcast, compute)?;
+    let given = node::add_if(graph, guided.flag, &name, vec![name.clone()], broadcast, compute)?;
     if let Some(given) = given.first() {
         let waiting = graph.producer(between).map(|(id, _)| id);
         graph.replace_uses(between, *given);
@@ -360,7 +328,7 @@ fn without_batch(axis: usize) -> impl Fn(crate::onnx::messages::TypeProto) -> cr
 fn complete_outputs(
     graph: &mut Graph,
     choice: &GuidanceChoice,
-    flag: ValueId,
+    guided: &Guided,
     caches: &[CachePlan],
     cached: &[ValueId],
     numbers: &Numbers,
@@ -371,18 +339,21 @@ fn complete_outputs(
     let mut broadcast = graph.nested(&format!("{name}.broadcast"));
     let mut compute = graph.nested(&format!("{name}.compute"));
     let mut kept = Vec::with_capacity(outputs.len());
+    let mut values = Vec::with_capacity(outputs.len());
     for ((output, cache), input) in zip(zip(outputs, caches), cached) {
-        let own = graph.value(output.value).name().to_owned();
+        let own = output.name.clone();
+        // A span may give another value there by now.
+        let value = graph.find(&own).unwrap_or(output.value);
         let info = ValueInfoProto {
-            r#type: graph.value_type(output.value).cloned(),
+            r#type: graph.value_type(value).cloned(),
             ..ValueInfoProto::default()
         };
         // The output of the model keeps its name.
         let computed = format!("{name}.computed.{own}");
-        graph.rename(output.value, &computed)?;
+        graph.rename(value, &computed)?;
         let name = |what: &str| format!("{}.{what}", cache.input);
-        let along = of_axis(&numbers.axes, output.axis, numbers.zero);
-        let second = broadcast.capture(output.value, &computed);
+        let along = guided.axis(output.axis);
+        let second = broadcast.capture(value, &computed);
         let difference = broadcast.capture(*input, &cache.input);
         let added = match output.element_type != cache.element_type {
             true => Build::new(&mut broadcast).cast(difference, output.element_type, &name("widened"))?,
@@ -392,11 +363,12 @@ fn complete_outputs(
         let axis = vec![node::integer("axis", output.axis as i64)];
         let both = node::add(&mut broadcast, "Concat", &[first, second], axis, &name("both"))?;
         broadcast.add_output(both, info.clone());
-        let all = compute.capture(output.value, &computed);
+        let all = compute.capture(value, &computed);
         let same = node::add(&mut compute, "Identity", &[all], Vec::new(), &name("same"))?;
         compute.add_output(same, info);
         names.push(own);
         kept.push((difference, all, along, output, cache));
+        values.push(value);
     }
     for (difference, all, along, output, cache) in kept {
         let name = |what: &str| format!("{}.{what}", cache.input);
@@ -406,14 +378,14 @@ fn complete_outputs(
             graph,
             &mut compute,
             all,
-            [numbers.zero, numbers.half, along],
+            [guided.zero, numbers.half, along],
             &name("without"),
         )?;
         let second = slice(
             graph,
             &mut compute,
             all,
-            [numbers.rest, numbers.end, along],
+            [numbers.rest, guided.end, along],
             &name("with"),
         )?;
         let difference = node::add(&mut compute, "Sub", &[first, second], Vec::new(), &name("difference"))?;
@@ -424,34 +396,12 @@ fn complete_outputs(
         compute.add_output(difference, of_cache("", cache));
         names.push(cache.output.clone());
     }
-    let given = add_if(graph, flag, &name, names, broadcast, compute)?;
-    for (output, given) in zip(outputs, &given) {
-        graph.replace_output(output.value, *given);
+    let given = node::add_if(graph, guided.flag, &name, names, broadcast, compute)?;
+    for (value, given) in zip(values, &given) {
+        graph.replace_output(value, *given);
     }
     for (cache, given) in zip(caches, given.iter().skip(outputs.len())) {
         graph.add_output(*given, of_cache("", cache));
     }
     Ok(())
-}
-
-fn add_if(
-    graph: &mut Graph,
-    flag: ValueId,
-    name: &str,
-    outputs: Vec<String>,
-    broadcast: Graph,
-    compute: Graph,
-) -> Result<Vec<ValueId>, GraphError> {
-    let node = graph.add_node(NewNode {
-        operator: "If".to_owned(),
-        name: name.to_owned(),
-        inputs: vec![Some(flag)],
-        outputs,
-        bodies: vec![
-            ("then_branch".to_owned(), broadcast),
-            ("else_branch".to_owned(), compute),
-        ],
-        ..NewNode::default()
-    })?;
-    Ok(graph.node(node).outputs().iter().flatten().copied().collect())
 }

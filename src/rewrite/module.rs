@@ -3,6 +3,7 @@
 use super::shape_arithmetic::ShapeArithmetic;
 use super::{Choice, RewriteError};
 use crate::graph::{Graph, GraphError, NewNode, Position, ValueId};
+use crate::onnx::messages::ValueInfoProto;
 
 /// A module outside its graph.
 pub(super) struct Module {
@@ -17,11 +18,16 @@ pub(super) struct Module {
 }
 
 impl Module {
-    /// Takes the module of a site out, but for the sizes that can be computed outside.
+    /// Takes the module of a site out, but for the sizes that can be computed outside. `types` are those of its cuts.
     ///
     /// # Errors
     /// [`RewriteError::Entangled`] where it is not there alone.
-    pub fn take(graph: &mut Graph, choice: &Choice<'_>, sizes: &ShapeArithmetic) -> Result<Module, RewriteError> {
+    pub fn take(
+        graph: &mut Graph,
+        choice: &Choice<'_>,
+        sizes: &ShapeArithmetic,
+        types: impl IntoIterator<Item = ValueInfoProto>,
+    ) -> Result<Module, RewriteError> {
         let name = choice.site.name.clone();
         let values = choice.cuts.values();
         let nodes = sizes.inside(graph, graph.exclusive_to(&values));
@@ -33,11 +39,7 @@ impl Module {
             return Err(RewriteError::Entangled { site: name });
         }
         let after = nodes.last().map(|node| graph.position(*node));
-        let outputs: Vec<_> = choice
-            .cuts
-            .iter()
-            .map(|cut| (cut.value, super::build::of_cut("", cut)))
-            .collect();
+        let outputs: Vec<_> = values.iter().copied().zip(types).collect();
         let compute = graph.extract(&nodes, &outputs, &format!("pab.compute.{name}"))?;
         Ok(Module {
             name,

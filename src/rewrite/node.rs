@@ -1,7 +1,7 @@
-//! New nodes with one output.
+//! New nodes with one output, and `If`s.
 
 use super::RewriteError;
-use crate::graph::{Graph, NewNode, ValueId};
+use crate::graph::{Graph, GraphError, NewNode, ValueId};
 use crate::onnx::messages::{AttributeProto, AttributeType, DataType, TensorProto};
 
 /// Adds a node of the standard's operator `operator`, named like its output. Gives its output.
@@ -23,7 +23,7 @@ pub(super) fn add(
     // It was given one output.
     let made = graph.node(node).output(0);
     made.ok_or_else(|| {
-        crate::graph::GraphError::NameTaken {
+        GraphError::NameTaken {
             name: output.to_owned(),
         }
         .into()
@@ -49,4 +49,27 @@ pub(super) fn stored(graph: &mut Graph, name: &str, value: i64) -> Result<ValueI
         int64_data: vec![value],
         ..TensorProto::default()
     })?)
+}
+
+/// An `If` on `flag` with outputs named `outputs`, at the end of `graph`. Gives the outputs.
+pub(super) fn add_if(
+    graph: &mut Graph,
+    flag: ValueId,
+    name: &str,
+    outputs: Vec<String>,
+    broadcast: Graph,
+    compute: Graph,
+) -> Result<Vec<ValueId>, GraphError> {
+    let node = graph.add_node(NewNode {
+        operator: "If".to_owned(),
+        name: name.to_owned(),
+        inputs: vec![Some(flag)],
+        outputs,
+        bodies: vec![
+            ("then_branch".to_owned(), broadcast),
+            ("else_branch".to_owned(), compute),
+        ],
+        ..NewNode::default()
+    })?;
+    Ok(graph.node(node).outputs().iter().flatten().copied().collect())
 }

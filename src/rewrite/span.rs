@@ -2,9 +2,10 @@
 //!
 //! The branch that computes holds the nodes of the span as they are, and takes the stream before it from the stream
 //! behind it. The branch that broadcasts adds that difference to the stream as it comes. Neither reads what it writes, so
-//! a cache can be written in place.
+//! a cache can be written in place; but beside guidance (`halved.rs`).
 
-use super::build::{Build, of_cache, of_cut};
+use super::build::{Build, of_cache};
+use super::halved::{Guided, Halved, of_value};
 use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
 use super::{RewriteError, SpanChoice, SwitchOptions, node};
 use crate::attention::{Part, SpanEntry, SpanStream};
@@ -13,7 +14,11 @@ use crate::onnx::messages::AttributeProto;
 use std::iter::zip;
 
 /// A cache for each stream of a span.
-pub(super) fn caches_of(choice: &SpanChoice, options: &SwitchOptions) -> Result<Vec<CachePlan>, RewriteError> {
+pub(super) fn caches_of(
+    choice: &SpanChoice,
+    guided: Option<&Guided>,
+    options: &SwitchOptions,
+) -> Result<Vec<CachePlan>, RewriteError> {
     let caches = choice.span.streams.iter().map(|stream| {
         let input = match stream.exit.part {
             Part::Whole => format!("pab.cache.{}", choice.name),
@@ -25,13 +30,14 @@ pub(super) fn caches_of(choice: &SpanChoice, options: &SwitchOptions) -> Result<
                 element_type: format!("{:?}", stream.exit.element_type),
             });
         }
+        let halved = Halved::of(guided, &choice.name, &stream.exit)?;
         Ok(CachePlan {
             output: format!("{input}.next"),
             input,
             element_type: options.element_type(stream.exit.element_type),
             shape: stream.exit.shape.iter().map(PlanSize::from).collect(),
             role: CacheRole::Residual,
-            in_place: true,
+            in_place: halved.is_none(),
         })
     });
     caches.collect()
@@ -44,6 +50,7 @@ pub(super) fn wrap(
     flag: ValueId,
     caches: &[CachePlan],
     inputs: &[ValueId],
+    guided: Option<&Guided>,
 ) -> Result<(), RewriteError> {
     let name = &choice.name;
     let streams = &choice.span.streams;
@@ -72,17 +79,19 @@ pub(super) fn wrap(
             outputs.push(value.clone());
         }
     }
+    let halved = streams.iter().map(|stream| Halved::of(guided, name, &stream.exit));
+    let halved: Vec<Option<Halved<'_>>> = halved.collect::<Result<_, _>>()?;
     let joins: Vec<Option<Join>> = streams.iter().map(|stream| Join::of(graph, stream)).collect();
-    let exits: Vec<_> = streams
-        .iter()
-        .map(|stream| (stream.exit.value, of_cut("", &stream.exit)))
+    let exits: Vec<_> = zip(streams, &halved)
+        .map(|(stream, halved)| (stream.exit.value, of_value(&stream.exit, *halved)))
         .collect();
     // An output stays one until the `If` takes its place.
     let mut compute = graph.extract(&nodes, &exits, &format!("pab.compute.{name}"))?;
     let computed: Vec<ValueId> = compute.outputs().collect();
     let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
     let mut kept = Vec::with_capacity(streams.len());
-    for (((stream, join), cache), (input, behind)) in zip(zip(zip(streams, &joins), caches), zip(inputs, computed)) {
+    let each = zip(zip(streams, &joins), zip(caches, &halved));
+    for (((stream, join), (cache, halved)), (input, behind)) in each.zip(zip(inputs, computed)) {
         let before = entry(
             graph,
             &mut compute,
@@ -105,6 +114,10 @@ pub(super) fn wrap(
             }
             false => residual,
         };
+        let residual = match halved {
+            Some(halved) => halved.kept(graph, &mut compute, residual, *input, cache)?,
+            None => residual,
+        };
         compute.add_output(residual, of_cache("", cache));
         let before = entry(
             graph,
@@ -114,12 +127,16 @@ pub(super) fn wrap(
             &format!("{}.before", cache.input),
         )?;
         let cached = broadcast.capture(*input, &cache.input);
+        let part = match halved {
+            Some(halved) => halved.broadcast(graph, &mut broadcast, cached, cache)?,
+            None => cached,
+        };
         let added = match narrowed {
             true => {
                 let name = format!("{}.widened", cache.input);
-                Build::new(&mut broadcast).cast(cached, stream.exit.element_type, &name)?
+                Build::new(&mut broadcast).cast(part, stream.exit.element_type, &name)?
             }
-            false => cached,
+            false => part,
         };
         let sum = node::add(
             &mut broadcast,
@@ -128,7 +145,7 @@ pub(super) fn wrap(
             Vec::new(),
             &format!("{}.added", cache.input),
         )?;
-        broadcast.add_output(sum, of_cut("", &stream.exit));
+        broadcast.add_output(sum, of_value(&stream.exit, *halved));
         kept.push((cached, cache));
     }
     for (cached, cache) in kept {

@@ -6,6 +6,7 @@
 
 use super::build::{described, of_cache};
 use super::forecast::{self, Shared};
+use super::halved::{Guided, Halved, of_value};
 use super::module::Module;
 use super::plan::{CachePlan, CacheRole, Plan, PlanFormat, PlanSize, RulePlan, SiteKind, SitePlan, can_be_cached};
 use super::shape_arithmetic::ShapeArithmetic;
@@ -64,7 +65,8 @@ pub fn switch(
 /// `pab.cache.guidance.<rule>`).
 ///
 /// # Errors
-/// Those of [`switch`], and [`RewriteError::ElementType`] for streams that no host can hold.
+/// Those of [`switch`]; [`RewriteError::ElementType`] for streams that no host can hold, and
+/// [`RewriteError::GuidanceSite`] for values beside guidance that do not fall into halves of the batch.
 pub fn switch_wide(
     mut model: ModelGraph,
     choices: &[Choice<'_>],
@@ -90,7 +92,14 @@ pub fn switch_wide(
     };
     let driven = add_rules(&mut model.graph, choices, wide, rules, &mut plan)?;
     let flags: Vec<(usize, ValueId)> = driven.iter().map(|driven| (driven.rule, driven.flag)).collect();
-    wide.wrap(&mut model.graph, &flags, options, &mut plan)?;
+    let guided = match &wide.guidance {
+        Some(choice) => {
+            let cuts = choices.iter().flat_map(|choice| choice.cuts.iter());
+            Some(wide.guided(&mut model.graph, choice, rules, &flags, cuts)?)
+        }
+        None => None,
+    };
+    wide.wrap(&mut model.graph, &flags, guided.as_ref(), options, &mut plan)?;
     let mut inputs = Vec::with_capacity(choices.len());
     for choice in choices {
         let refuse = || RewriteError::NoSuchRule {
@@ -100,7 +109,8 @@ pub fn switch_wide(
         let driven_by = driven.iter().position(|driven| driven.rule == choice.rule);
         let driven_by = driven_by.ok_or_else(refuse)?;
         let rule = rules.rules.get(choice.rule).ok_or_else(refuse)?;
-        let caches = caches_of(choice, rule.strategy().unwrap_or_default(), options)?;
+        let strategy = rule.strategy().unwrap_or_default();
+        let caches = caches_of(choice, strategy, guided.as_ref(), options)?;
         let added = caches.iter().map(|cache| {
             let info = of_cache(&cache.input, cache);
             model.graph.add_input(info)
@@ -123,9 +133,19 @@ pub fn switch_wide(
         let Some(Driven { flag, shared, .. }) = driven.get(site.rule) else {
             continue;
         };
-        let module = Module::take(&mut model.graph, choice, &sizes)?;
+        let halved = choice
+            .cuts
+            .iter()
+            .map(|cut| Halved::of(guided.as_ref(), &site.name, cut));
+        let halved: Vec<Option<Halved<'_>>> = halved.collect::<Result<_, _>>()?;
+        let types = choice
+            .cuts
+            .iter()
+            .zip(&halved)
+            .map(|(cut, halved)| of_value(cut, *halved));
+        let module = Module::take(&mut model.graph, choice, &sizes, types)?;
         match shared {
-            None => reuse::wrap(&mut model.graph, module, choice, &site.caches, &inputs, *flag)?,
+            None => reuse::wrap(&mut model.graph, module, choice, &site.caches, &inputs, *flag, &halved)?,
             Some(shared) => forecast::wrap(&mut model.graph, module, choice, &site.caches, &inputs, *flag, shared)?,
         }
     }
@@ -243,7 +263,12 @@ pub(super) fn differences(strategy: Strategy) -> usize {
 
 /// The caches for each cut: the value, named by the site, and by the part of its result where there are several; and
 /// its finite differences where it is forecast.
-fn caches_of(choice: &Choice<'_>, strategy: Strategy, options: &SwitchOptions) -> Result<Vec<CachePlan>, RewriteError> {
+fn caches_of(
+    choice: &Choice<'_>,
+    strategy: Strategy,
+    guided: Option<&Guided>,
+    options: &SwitchOptions,
+) -> Result<Vec<CachePlan>, RewriteError> {
     const ROLES: [(CacheRole, &str); 3] = [
         (CacheRole::Value, ""),
         (CacheRole::FirstDifference, ".d1"),
@@ -261,6 +286,7 @@ fn caches_of(choice: &Choice<'_>, strategy: Strategy, options: &SwitchOptions) -
             Part::Whole => format!("pab.cache.{}", choice.site.name),
             part => format!("pab.cache.{}.{part}", choice.site.name),
         };
+        let halved = Halved::of(guided, &choice.site.name, cut)?;
         for (role, ending) in ROLES.iter().take(1 + differences(strategy)) {
             let input = format!("{name}{ending}");
             caches.push(CachePlan {
@@ -269,8 +295,8 @@ fn caches_of(choice: &Choice<'_>, strategy: Strategy, options: &SwitchOptions) -
                 element_type: options.element_type(cut.element_type),
                 shape: cut.shape.iter().map(PlanSize::from).collect(),
                 role: *role,
-                // A step that computes differences reads what was there.
-                in_place: differences(strategy) == 0,
+                // A step that computes differences, or one half of the batch, reads what was there.
+                in_place: differences(strategy) == 0 && halved.is_none(),
             });
         }
     }

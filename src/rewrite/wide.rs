@@ -1,9 +1,10 @@
 //! Rules that are wider than a site: for spans of blocks, and for guidance.
 
 use super::build::of_cache;
+use super::halved::{BatchAxes, Guided};
 use super::plan::{Plan, SiteKind, SitePlan, WideKind};
 use super::{Halves, RewriteError, SwitchOptions, facts, guidance, span};
-use crate::attention::{Sites, Span};
+use crate::attention::{Cut, Sites, Span};
 use crate::axes::{Axes, Size};
 use crate::graph::{Graph, ModelGraph, ValueId};
 use crate::onnx::messages::DataType;
@@ -31,6 +32,8 @@ pub struct GuidanceChoice {
     pub rule: usize,
     /// Inputs and outputs that have both halves.
     pub halves: Halves,
+    /// Where the batch is in what other rules could cache.
+    pub batch_axes: BatchAxes,
 }
 
 /// What rules leave out beside sites.
@@ -52,7 +55,7 @@ impl Wide {
     /// [`RewriteError::Span`] and [`RewriteError::NoBlocks`] where a rule's blocks cannot be left out as one,
     /// [`RewriteError::Kept`] where an earlier rule keeps one of their sites,
     /// [`RewriteError::Guidance`] where the batch cannot be halved, [`RewriteError::GuidanceBeside`] for guidance beside
-    /// other rules.
+    /// forecasts.
     pub fn select(model: &ModelGraph, axes: &Axes, sites: &Sites, rules: &Rules) -> Result<Wide, RewriteError> {
         let mut wide = Wide::default();
         for (index, rule) in rules.rules.iter().enumerate() {
@@ -61,6 +64,11 @@ impl Wide {
                 Some(Strategy::Guidance) => wide.add_guidance(model, axes, rules, index, rule)?,
                 _ => {}
             }
+        }
+        let streams = wide.spans.iter().flat_map(|choice| &choice.span.streams);
+        let exits: Vec<ValueId> = streams.map(|stream| stream.exit.value).collect();
+        if let Some(choice) = &mut wide.guidance {
+            choice.batch_axes = BatchAxes::of(axes, sites, exits, &choice.halves.batch);
         }
         Ok(wide)
     }
@@ -184,8 +192,8 @@ impl Wide {
         index: usize,
         rule: &Rule,
     ) -> Result<(), RewriteError> {
-        let mut others = rules.rules.iter().enumerate().filter(|(other, _)| *other != index);
-        if let Some((_, other)) = others.find(|(_, other)| other.action.is_some()) {
+        let forecasts = |other: &&Rule| matches!(other.strategy(), Some(Strategy::Forecast { .. }));
+        if let Some(other) = rules.rules.iter().find(forecasts) {
             return Err(RewriteError::GuidanceBeside {
                 guidance: rule.name.clone(),
                 line: rule.line,
@@ -202,24 +210,42 @@ impl Wide {
             name: format!("guidance.{}", rule.name),
             rule: index,
             halves,
+            batch_axes: BatchAxes::default(),
         });
         Ok(())
     }
 
+    /// What tells the halves of the batch apart, for guidance and what stands beside it: spans, and sites with these cuts.
+    pub(super) fn guided<'c>(
+        &'c self,
+        graph: &mut Graph,
+        choice: &GuidanceChoice,
+        rules: &Rules,
+        flags: &[(usize, ValueId)],
+        cuts: impl IntoIterator<Item = &'c Cut>,
+    ) -> Result<Guided, RewriteError> {
+        let (_, flag) = flag_of(flags, &choice.name, choice.rule)?;
+        let rule = rules.rules.get(choice.rule).map_or("", |rule| rule.name.as_str());
+        let streams = self.spans.iter().flat_map(|choice| &choice.span.streams);
+        let exits = streams.map(|stream| &stream.exit);
+        Guided::add(graph, choice, rule, flag, cuts.into_iter().chain(exits))
+    }
+
     /// Wraps all of them, each by the flag of its rule, and adds them to the plan. `flags` are those of the plan's rules,
-    /// each with the index of its rule in the file.
+    /// each with the index of its rule in the file; `guided` is that of [`Wide::guided`].
     pub(super) fn wrap(
         &self,
         graph: &mut Graph,
         flags: &[(usize, ValueId)],
+        guided: Option<&Guided>,
         options: &SwitchOptions,
         plan: &mut Plan,
     ) -> Result<(), RewriteError> {
         for choice in &self.spans {
-            let caches = span::caches_of(choice, options)?;
+            let caches = span::caches_of(choice, guided, options)?;
             let (place, flag) = flag_of(flags, &choice.name, choice.rule)?;
             let inputs = add_inputs(graph, &caches)?;
-            span::wrap(graph, choice, flag, &caches, &inputs)?;
+            span::wrap(graph, choice, flag, &caches, &inputs, guided)?;
             plan.sites.push(SitePlan {
                 name: choice.name.clone(),
                 kind: SiteKind::Wide(WideKind::Span),
@@ -231,11 +257,11 @@ impl Wide {
                 caches,
             });
         }
-        if let Some(choice) = &self.guidance {
-            let caches = guidance::caches_of(graph, choice, options)?;
-            let (place, flag) = flag_of(flags, &choice.name, choice.rule)?;
+        if let Some((choice, guided)) = self.guidance.as_ref().zip(guided) {
+            let caches = guidance::caches_of(choice, options)?;
+            let (place, _) = flag_of(flags, &choice.name, choice.rule)?;
             let inputs = add_inputs(graph, &caches)?;
-            guidance::wrap(graph, choice, flag, &caches, &inputs)?;
+            guidance::wrap(graph, choice, guided, &caches, &inputs)?;
             plan.sites.push(SitePlan {
                 name: choice.name.clone(),
                 kind: SiteKind::Wide(WideKind::Guidance),

@@ -41,10 +41,49 @@ pub(super) struct Held {
 struct Slot {
     /// What the last step gave, while it is held.
     value: Option<DynValue>,
-    /// Whether it was computed since the caches were forgotten.
-    filled: bool,
+    /// What of it was computed since the caches were forgotten.
+    filled: Filled,
     /// What stands in for it.
     placeholder: usize,
+}
+
+/// What of a cache was computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Filled {
+    #[default]
+    Nothing,
+    /// The second half of the batch, at a step that left the first out.
+    SecondHalf,
+    All,
+}
+
+impl Filled {
+    /// What is there behind a step with these flags.
+    fn behind(self, cache: &CachePort, flags: &[bool]) -> Filled {
+        match self {
+            filled if is_set(flags, cache.rule) => filled,
+            Filled::Nothing | Filled::SecondHalf if is_halved(cache, flags) => Filled::SecondHalf,
+            _ => Filled::All,
+        }
+    }
+
+    /// Whether a step with these flags can broadcast it.
+    fn suffices(self, cache: &CachePort, flags: &[bool]) -> bool {
+        match self {
+            Filled::Nothing => false,
+            Filled::SecondHalf => is_halved(cache, flags),
+            Filled::All => true,
+        }
+    }
+}
+
+fn is_set(flags: &[bool], rule: usize) -> bool {
+    flags.get(rule) == Some(&true)
+}
+
+/// Whether a step with these flags runs for one half of what the cache holds.
+fn is_halved(cache: &CachePort, flags: &[bool]) -> bool {
+    cache.halved_by.is_some_and(|guidance| is_set(flags, guidance))
 }
 
 #[derive(Debug)]
@@ -79,8 +118,8 @@ impl Held {
     /// Makes what stands in for caches that are not held, before a step.
     ///
     /// Where a cache is written in its place, its contents are never read while it is not held, and ONNX Runtime checks
-    /// type, rank and fixed sizes alone: open sizes are 1. A step that computes differences does read it, and though
-    /// nothing comes of that, the sizes have to be those of the step.
+    /// type, rank and fixed sizes alone: open sizes are 1. A step that computes differences, or one half of the batch, does
+    /// read it, and though nothing comes of that, the sizes have to be those of the step.
     pub fn make_placeholders(&mut self, feedback: &Feedback, coming: &Coming<'_>) -> Result<(), RuntimeError> {
         let read = feedback.caches.iter().any(|cache| !cache.in_place);
         match &self.sizes {
@@ -114,7 +153,7 @@ impl Held {
     pub fn forget(&mut self, feedback: &Feedback) -> Result<(), RuntimeError> {
         self.run = None;
         for (slot, cache) in self.slots.iter_mut().zip(&feedback.caches) {
-            slot.filled = false;
+            slot.filled = Filled::Nothing;
             if !cache.in_place {
                 // A step that computes it reads it, and may have other sizes.
                 slot.value = None;
@@ -140,7 +179,7 @@ impl Held {
     /// The first cache that a step with these flags reads and that is not there.
     pub fn missing<'f>(&self, feedback: &'f Feedback, flags: &[bool]) -> Option<&'f CachePort> {
         let mut caches = feedback.caches.iter().zip(&self.slots);
-        let missing = caches.find(|(cache, slot)| !slot.filled && flags.get(cache.rule) == Some(&true));
+        let missing = caches.find(|(cache, slot)| is_set(flags, cache.rule) && !slot.filled.suffices(cache, flags));
         missing.map(|(cache, _)| cache)
     }
 
@@ -159,7 +198,7 @@ impl Held {
     pub fn filled<'h>(&'h self, feedback: &'h Feedback) -> impl Iterator<Item = (&'h str, &'h DynValue)> + 'h {
         let caches = feedback.caches.iter().zip(&self.slots);
         let caches = caches.filter_map(|(cache, slot)| {
-            let value = slot.value.as_ref().filter(|_| slot.filled)?;
+            let value = slot.value.as_ref().filter(|_| slot.filled != Filled::Nothing)?;
             Some((cache.input.as_str(), value))
         });
         let states = feedback.states.iter().map(|state| state.input.as_str());
@@ -180,15 +219,14 @@ impl Held {
     ) -> Result<(), ort::Error> {
         let fits = self.shapes == coming.shapes;
         for (place, (cache, slot)) in feedback.caches.iter().zip(&mut self.slots).enumerate() {
-            let broadcasts = coming.flags.get(cache.rule) == Some(&true);
+            let broadcasts = is_set(coming.flags, cache.rule);
+            // Beside guidance only a step that computes one half reads what it writes.
+            let unread = cache.in_place || cache.halved_by.is_some() && !is_halved(cache, coming.flags);
             let kept = keeps(self.run.as_ref(), place);
             if let Some(value) = slot.value.as_ref().or(self.placeholders.get(slot.placeholder)) {
                 binding.bind_input(cache.input.as_str(), value)?;
             }
-            let in_place = slot
-                .value
-                .as_mut()
-                .filter(|_| fits && (broadcasts || cache.in_place && kept));
+            let in_place = slot.value.as_mut().filter(|_| fits && (broadcasts || unread && kept));
             match in_place {
                 Some(value) => binding.bind_output(cache.output.as_str(), value)?,
                 None if kept => binding.bind_output_to_device(cache.output.as_str(), on_device)?,
@@ -211,11 +249,10 @@ impl Held {
     ) -> Vec<(String, DynValue)> {
         let mut own = Vec::new();
         for (name, value) in outputs {
-            if let Some(place) = feedback.caches.iter().position(|cache| cache.output == name) {
-                if let Some(slot) = self.slots.get_mut(place) {
-                    slot.value = Some(value);
-                    slot.filled = true;
-                }
+            let cache = feedback.caches.iter().zip(&mut self.slots);
+            if let Some((cache, slot)) = cache.into_iter().find(|(cache, _)| cache.output == name) {
+                slot.value = Some(value);
+                slot.filled = slot.filled.behind(cache, coming.flags);
             } else if let Some(place) = feedback.states.iter().position(|state| state.output == name) {
                 if let Some(state) = self.states.get_mut(place) {
                     *state = value;
@@ -227,7 +264,7 @@ impl Held {
         for (place, slot) in self.slots.iter_mut().enumerate() {
             if !keeps(self.run.as_ref(), place) {
                 slot.value = None;
-                slot.filled = false;
+                slot.filled = Filled::Nothing;
             }
         }
         self.shapes = coming.shapes;

@@ -1,5 +1,7 @@
 //! How long a cache's memory is needed, where the whole schedule of a run is known.
 
+use std::collections::BTreeMap;
+
 use super::step::CachePort;
 use crate::schedule::Schedule;
 
@@ -9,6 +11,9 @@ use crate::schedule::Schedule;
 /// differences reach further back: a step that computes the first one reads the value before it, and one that computes
 /// the second reads the first before it. Where a step that reads a cache for the last time is followed by one that
 /// computes it anew for other broadcasts, the memory stays, to be written again.
+///
+/// Beside guidance each half of the batch counts by itself: a step that broadcasts guidance reads or computes the second
+/// alone, so that the first one is needed from the last step before that computed both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// Step by step, one entry a cache.
@@ -25,7 +30,20 @@ impl Lifetimes {
         };
         // By rule, step by step, whether the difference of each order is kept.
         let by_rule: Vec<Vec<Vec<bool>>> = (0..rules).map(|rule| kept(schedule, rule, order(rule))).collect();
+        let mut by_half: BTreeMap<(usize, usize), Vec<bool>> = BTreeMap::new();
+        for cache in caches {
+            if let Some(guidance) = cache.halved_by {
+                let kept = by_half.entry((cache.rule, guidance));
+                kept.or_insert_with(|| kept_halves(schedule, cache.rule, guidance));
+            }
+        }
         let of_cache = |cache: &CachePort, step: usize| {
+            let halves = cache
+                .halved_by
+                .and_then(|guidance| by_half.get(&(cache.rule, guidance)));
+            if let Some(kept) = halves {
+                return kept.get(step).copied().unwrap_or(false);
+            }
             let kept = by_rule.get(cache.rule).and_then(|steps| steps.get(step));
             kept.and_then(|kept| kept.get(cache.difference))
                 .copied()
@@ -69,6 +87,27 @@ fn kept(schedule: &Schedule, rule: usize, order: usize) -> Vec<Vec<bool>> {
     steps
 }
 
+/// Step by step, whether a rule's caches are kept, which hold both halves of a batch of which rule `guidance` leaves the
+/// first out.
+fn kept_halves(schedule: &Schedule, rule: usize, guidance: usize) -> Vec<bool> {
+    let mut steps = Vec::with_capacity(schedule.steps());
+    // Whether the first and the second half are read behind the step at hand, and either behind the following one.
+    let mut read = [false; 2];
+    let mut read_later = false;
+    for step in (0..schedule.steps()).rev() {
+        let (broadcasts, half) = (schedule.broadcasts(step, rule), schedule.broadcasts(step, guidance));
+        // What is computed for the second half alone hands the first half on.
+        let first = if half { read[0] } else { broadcasts };
+        let before = [first, broadcasts];
+        let (needed, needed_before) = (read.contains(&true), before.contains(&true));
+        steps.push(needed || needed_before && read_later);
+        read_later = needed;
+        read = before;
+    }
+    steps.reverse();
+    steps
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +128,7 @@ mod tests {
             shape: Vec::new(),
             difference,
             in_place: order == 0,
+            halved_by: None,
         };
         (0..=order).map(cache).collect()
     }
@@ -119,6 +159,62 @@ mod tests {
         assert_eq!(shown("ccccbbcc", 1), ["..###...", "...##..."]);
         assert_eq!(shown("ccccbbcc", 2), [".####...", "..###...", "...##..."]);
         assert_eq!(shown("cccbcbccc", 1), [".####....", "..###...."]);
+    }
+
+    /// A line for a cache of the first rule where the second one is guidance, `#` where it is kept behind the step. Each
+    /// step is `c` or `b` for its own rule, upper case where guidance is broadcast.
+    fn halves(pattern: &str) -> String {
+        let flags = flags_of(pattern);
+        let lifetimes = Lifetimes::new(&Schedule::from_flags(2, &flags), &[halved()]);
+        let steps = 0..flags.len();
+        steps
+            .map(|step| if lifetimes.keeps(step, 0) { '#' } else { '.' })
+            .collect()
+    }
+
+    fn flags_of(pattern: &str) -> Vec<Vec<bool>> {
+        let flags = pattern
+            .chars()
+            .map(|step| vec![step.eq_ignore_ascii_case(&'b'), step.is_ascii_uppercase()]);
+        flags.collect()
+    }
+
+    fn halved() -> CachePort {
+        CachePort {
+            in_place: false,
+            halved_by: Some(1),
+            ..caches(0).remove(0)
+        }
+    }
+
+    #[test]
+    fn beside_guidance_the_first_half_is_kept_from_the_last_step_that_computed_it() {
+        assert_eq!(halves("ccbbcc"), ".##...");
+        assert_eq!(halves("cccCCbcc"), "..###...");
+        // Only the second half is broadcast: the first is not needed.
+        assert_eq!(halves("cccCBBcc"), "...##...");
+        assert_eq!(halves("ccCBcCbcc"), "..####...");
+        assert_eq!(halves("cCBCBbc"), "#####..");
+        assert_eq!(halves("cCcC"), "....");
+    }
+
+    /// Random schedules, with both halves of a cache as the number of the step that computed each.
+    fn check_halves(flags: &[Vec<bool>]) {
+        let lifetimes = Lifetimes::new(&Schedule::from_flags(2, flags), &[halved()]);
+        let mut all = [Some(0); 2];
+        let mut some = [None; 2];
+        for (step, flags) in flags.iter().enumerate() {
+            match (flags[0], flags[1]) {
+                (true, false) => assert_eq!(all, some, "step {step}"),
+                (true, true) => assert_eq!(all[1], some[1], "step {step}"),
+                (false, false) => (all, some) = ([Some(step); 2], [Some(step); 2]),
+                (false, true) => (all[1], some[1]) = (Some(step), Some(step)),
+            }
+            if !lifetimes.keeps(step, 0) {
+                some = [None; 2];
+            }
+        }
+        assert_eq!(some, [None; 2], "nothing is kept behind the run");
     }
 
     /// What a run that keeps only what the lifetimes say reads is there, and equals what a run that keeps all reads.
@@ -153,6 +249,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn halves_that_are_read_are_there(flags in prop::collection::vec(prop::collection::vec(any::<bool>(), 2), 1..30)) {
+            let mut flags = flags;
+            flags.insert(0, vec![false; 2]);
+            check_halves(&flags);
+        }
+
         #[test]
         fn what_is_read_is_there(flags in prop::collection::vec(any::<bool>(), 1..30), order in 0usize..3) {
             // A difference needs as many computed steps before the first broadcast, or else it begins with zeros.

@@ -76,6 +76,10 @@ pub struct CachePort {
     pub difference: usize,
     /// Whether its output may be bound to the memory of its input, because the branch that computes it does not read it.
     pub in_place: bool,
+    /// The index of the rule for guidance, where the cache holds both halves of the batch: a step that broadcasts that
+    /// rule reads the second half alone, or computes it alone and reads the first.
+    #[serde(default)]
+    pub halved_by: Option<usize>,
 }
 
 /// A model that denoises a clip step by step.

@@ -10,13 +10,14 @@ use pab_patch::schedule::Schedule;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
+const STRATEGIES: [&str; 3] = [
+    "broadcast: { range: 2 }",
+    "forecast: { order: 1, range: 2 }",
+    "forecast: { order: 2, range: 2 }",
+];
+
 /// A rule for one kind; none leaves it alone.
-fn rule(kind: &'static str) -> impl Strategy<Value = Option<String>> {
-    let strategies = [
-        "broadcast: { range: 2 }",
-        "forecast: { order: 1, range: 2 }",
-        "forecast: { order: 2, range: 2 }",
-    ];
+fn rule(kind: &'static str, strategies: &'static [&'static str]) -> impl Strategy<Value = Option<String>> {
     let blocks = ["", ", blocks: 0", ", blocks: 1"];
     // Attention to the text has no gate in Latte.
     let cuts = if kind == "cross" {
@@ -36,16 +37,17 @@ fn rule(kind: &'static str) -> impl Strategy<Value = Option<String>> {
 }
 
 /// The rules of a file, at least one.
-fn rules() -> impl Strategy<Value = Vec<String>> {
+fn rules(strategies: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
+    let rule = |kind| rule(kind, strategies);
     let rules = (rule("spatial"), rule("temporal"), rule("cross"), rule("mlp"));
     let rules = rules.prop_map(|(one, two, three, four)| [one, two, three, four].into_iter().flatten().collect());
     rules.prop_filter("there is a rule", |rules: &Vec<String>| !rules.is_empty())
 }
 
-/// Flags for up to four rules in each of some steps; the first step computes.
-fn flags() -> impl Strategy<Value = Vec<Vec<bool>>> {
-    prop::collection::vec(prop::collection::vec(any::<bool>(), 4), 2..7).prop_map(|mut steps| {
-        steps.insert(0, vec![false; 4]);
+/// Flags for up to `rules` rules in each of some steps; the first step computes.
+fn flags(rules: usize) -> impl Strategy<Value = Vec<Vec<bool>>> {
+    prop::collection::vec(prop::collection::vec(any::<bool>(), rules), 2..7).prop_map(move |mut steps| {
+        steps.insert(0, vec![false; rules]);
         steps
     })
 }
@@ -112,29 +114,50 @@ impl<'p> Chain<'p> {
     }
 }
 
+/// Runs a schedule both ways.
+fn check(export: &str, rules: &[String], steps: &[Vec<bool>], cache_type: Option<&str>) {
+    let text = format!("version: 1\nrules:\n{}", rules.concat());
+    let options: Vec<&str> = cache_type.map_or_else(Vec::new, |cache_type| vec!["--cache-dtype", cache_type]);
+    let patched = patch_as(&root().join("tests/data/corpus").join(export), &text, &options);
+    let schedule = Schedule::from_flags(patched.plan.rules.len(), steps);
+    let mut switched = patched.open();
+    let mut chain = Chain::new(&patched);
+    switched.begin(&schedule).unwrap();
+    for number in 0..schedule.steps() {
+        let own = inputs(switched.session(), number as u64);
+        let expected = chain.step(&own, schedule.flags(number));
+        let found = step(&mut switched, &own, schedule.flags(number));
+        same(
+            &expected,
+            &found,
+            &format!("{export}, {options:?}, step {number} of {steps:?}, {text}"),
+        );
+    }
+    assert_eq!(switched.held_bytes(), 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     #[test]
     fn the_switch_form_equals_the_static_graphs_chained(
-        rules in rules(),
-        steps in flags(),
+        rules in rules(&STRATEGIES),
+        steps in flags(4),
         export in prop::sample::select(vec!["latte.ts17.static.onnx", "latte.dyn18.dynamic.onnx"]),
         cache_type in prop::sample::select(vec![None, Some("f16"), Some("bf16")]),
     ) {
-        let text = format!("version: 1\nrules:\n{}", rules.concat());
-        let options: Vec<&str> = cache_type.map_or_else(Vec::new, |cache_type| vec!["--cache-dtype", cache_type]);
-        let patched = patch_as(&root().join("tests/data/corpus").join(export), &text, &options);
-        let schedule = Schedule::from_flags(patched.plan.rules.len(), &steps);
-        let mut switched = patched.open();
-        let mut chain = Chain::new(&patched);
-        switched.begin(&schedule).unwrap();
-        for number in 0..schedule.steps() {
-            let own = inputs(switched.session(), number as u64);
-            let expected = chain.step(&own, schedule.flags(number));
-            let found = step(&mut switched, &own, schedule.flags(number));
-            same(&expected, &found, &format!("{export}, {options:?}, step {number} of {steps:?}, {text}"));
-        }
-        prop_assert_eq!(switched.held_bytes(), 0);
+        check(export, &rules, &steps, cache_type);
+    }
+
+    /// The static graphs begin with caches of zeros, of which nothing is read: each half has to be computed before.
+    #[test]
+    fn so_it_does_beside_guidance(
+        rules in rules(&STRATEGIES[..1]),
+        steps in flags(5),
+        export in prop::sample::select(vec!["latte.ts17.dynamic.onnx", "latte.dyn18.dynamic.onnx"]),
+        cache_type in prop::sample::select(vec![None, Some("f16"), Some("bf16")]),
+    ) {
+        let guidance = "  - { name: cfg, guidance: { range: 2 } }\n".to_owned();
+        check(export, &[vec![guidance], rules].concat(), &steps, cache_type);
     }
 }

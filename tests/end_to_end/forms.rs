@@ -117,43 +117,48 @@ fn from_files(index: &VariantIndex, rules: &[String], folder: &Path) -> VariantD
 #[test]
 fn drives_and_forms_compute_the_same_loops() {
     for model in exports() {
-        let flags = patch_as(&model, RULES, &["--steps", STEPS]);
-        let steps = patch_as(&model, RULES, &["--steps", STEPS, "--drive", "step"]);
-        assert_eq!((flags.plan.drive, steps.plan.drive), (Drive::Flags, Drive::Step));
-        assert_eq!(flags.plan.schedule, steps.plan.schedule);
-        let folder = tempfile::tempdir().unwrap();
-        let index = write(&steps.path, None, folder.path());
-        let names: Vec<String> = flags.plan.rules.iter().map(|rule| rule.name.clone()).collect();
-        // Half precision needs a file in which the roundings stand.
-        let half = crate::rounded::is_half(&model);
-        let mut reference = Runner::Switch(flags.opened_by(open_unfused));
-        let mut others = vec![
-            ("step", Runner::Switch(steps.opened_by(open_unfused))),
-            ("written", Runner::Variants(from_files(&index, &names, folder.path()))),
-        ];
-        if !half {
-            others.push(("in memory", Runner::Variants(in_memory(&flags))));
-            others.push(("in memory, of step", Runner::Variants(in_memory(&steps))));
-        }
-        let schedule = flags.plan.schedule.clone().unwrap();
-        assert!(index.variants.len() > 3, "{} variants", index.variants.len());
-        let session = open_unfused(&model);
-        // Twice, so that a second clip does not depend on the first.
-        for clip in 0..2 {
-            reference.reset();
-            others.iter_mut().for_each(|(_, runner)| runner.reset());
-            for step in 0..schedule.steps() {
-                let given = inputs(&session, (100 * clip + step) as u64);
-                let flags = schedule.flags(step);
-                let expected = reference.step(&given, &flags);
-                for (name, runner) in &mut others {
-                    let found = runner.step(&given, &flags);
-                    same(
-                        &expected,
-                        &found,
-                        &format!("{}, {name}, clip {clip}, step {step}", model.display()),
-                    );
-                }
+        compute_the_same_loops(&model, RULES);
+    }
+}
+
+/// Whole loops by every drive and form; the rules must not depend on timesteps.
+pub fn compute_the_same_loops(model: &Path, rules: &str) {
+    let flags = patch_as(model, rules, &["--steps", STEPS]);
+    let steps = patch_as(model, rules, &["--steps", STEPS, "--drive", "step"]);
+    assert_eq!((flags.plan.drive, steps.plan.drive), (Drive::Flags, Drive::Step));
+    assert_eq!(flags.plan.schedule, steps.plan.schedule);
+    let folder = tempfile::tempdir().unwrap();
+    let index = write(&steps.path, None, folder.path());
+    let names: Vec<String> = flags.plan.rules.iter().map(|rule| rule.name.clone()).collect();
+    // Half precision needs a file in which the roundings stand.
+    let half = crate::rounded::is_half(model);
+    let mut reference = Runner::Switch(flags.opened_by(open_unfused));
+    let mut others = vec![
+        ("step", Runner::Switch(steps.opened_by(open_unfused))),
+        ("written", Runner::Variants(from_files(&index, &names, folder.path()))),
+    ];
+    if !half {
+        others.push(("in memory", Runner::Variants(in_memory(&flags))));
+        others.push(("in memory, of step", Runner::Variants(in_memory(&steps))));
+    }
+    let schedule = flags.plan.schedule.clone().unwrap();
+    assert!(index.variants.len() > 3, "{} variants", index.variants.len());
+    let session = open_unfused(model);
+    // Twice, so that a second clip does not depend on the first.
+    for clip in 0..2 {
+        reference.reset();
+        others.iter_mut().for_each(|(_, runner)| runner.reset());
+        for step in 0..schedule.steps() {
+            let given = inputs(&session, (100 * clip + step) as u64);
+            let flags = schedule.flags(step);
+            let expected = reference.step(&given, &flags);
+            for (name, runner) in &mut others {
+                let found = runner.step(&given, &flags);
+                same(
+                    &expected,
+                    &found,
+                    &format!("{}, {name}, clip {clip}, step {step}", model.display()),
+                );
             }
         }
     }

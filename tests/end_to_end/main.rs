@@ -10,6 +10,7 @@ mod commands;
 mod equality;
 mod forecast;
 mod forms;
+mod guided;
 mod hosts;
 mod inspect;
 mod pab_loops;

@@ -11,7 +11,7 @@ use pab_patch::onnx::{Model, SaveOptions};
 use pab_patch::runtime::{Denoiser, Session, Tensor};
 use std::path::{Path, PathBuf};
 
-type Outputs = Vec<(String, Tensor)>;
+pub type Outputs = Vec<(String, Tensor)>;
 
 /// All blocks but the first, which every export has.
 const BEHIND_THE_FIRST: &str =
@@ -31,7 +31,7 @@ fn exports() -> Vec<PathBuf> {
 }
 
 /// Exports whose batch is open.
-fn dynamic() -> Vec<PathBuf> {
+pub fn dynamic() -> Vec<PathBuf> {
     let is_open = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         name.contains(".dynamic.") && !path.to_string_lossy().contains("quantized") || *path == shipped_model()
@@ -40,16 +40,16 @@ fn dynamic() -> Vec<PathBuf> {
 }
 
 /// A model that stays only until it is dropped.
-struct Temporary {
+pub struct Temporary {
     _folder: tempfile::TempDir,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
-fn load(path: &Path) -> ModelGraph {
+pub fn load(path: &Path) -> ModelGraph {
     ModelGraph::new(Model::load(path).unwrap()).unwrap()
 }
 
-fn saved(model: ModelGraph) -> Temporary {
+pub fn saved(model: ModelGraph) -> Temporary {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     model
@@ -285,7 +285,7 @@ fn a_loop_equals_its_recomputation_from_recorded_streams() {
 }
 
 /// One half of a batch of two.
-fn half(tensor: &Tensor, which: usize) -> Tensor {
+pub fn half(tensor: &Tensor, which: usize) -> Tensor {
     let element_type = tensor.element_type();
     let all = tensor.clone().into_f32();
     let one = all.index_axis(ndarray::Axis(0), which).insert_axis(ndarray::Axis(0));
@@ -384,7 +384,9 @@ fn a_static_batch_is_refused_with_what_to_do() {
 #[test]
 fn spans_and_guidance_run_through_the_commands() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, rules) in [("span", BEHIND_THE_FIRST), ("guidance", GUIDANCE)] {
+    let beside = "{ version: 1, rules: [{ name: s, match: { kind: spatial }, broadcast: { range: 2 } }, \
+                  { name: cfg, guidance: { range: 3 } }] }";
+    for (name, rules) in [("span", BEHIND_THE_FIRST), ("guidance", GUIDANCE), ("spatial", beside)] {
         let file = folder.path().join("rules.yaml");
         std::fs::write(&file, rules).unwrap();
         let output = folder.path().join(name);

@@ -199,11 +199,91 @@ fn what_cannot_be_left_out_is_refused() {
         panic!("{error}")
     };
     let error = refused(
-        TORCHSCRIPT,
-        "{ name: g, guidance: { range: 2 } }, { name: s, match: { kind: spatial }, broadcast: { range: 2 } }",
+        FLUX,
+        "{ name: g, guidance: { range: 2 } }, { name: s, match: { kind: joint }, forecast: { range: 2 } }",
     );
     assert!(
         matches!(&error, RewriteError::GuidanceBeside { other, .. } if other == "s"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("write `broadcast` or `residual`"), "{error}");
+}
+
+const BESIDE_GUIDANCE: &str = "{ name: joint, match: { kind: joint, blocks: [0, 1] }, broadcast: { range: 2 } }, \
+     { name: blocks, match: { blocks: 2 }, residual: { range: 2 } }, { name: g, guidance: { range: 2 } }";
+
+#[test]
+fn the_switch_form_of_guidance_beside_others() {
+    let (model, plan) = widely_patched(load(FLUX), &rules(BESIDE_GUIDANCE)).unwrap();
+    insta::assert_snapshot!("guidance_beside", shown_with_ends(&model));
+    // A step of one half reads the caches that it computes; the difference of guidance is one half itself.
+    for (site, cache) in plan.caches() {
+        assert_eq!(
+            cache.in_place,
+            site.kind == SiteKind::Wide(WideKind::Guidance),
+            "{}",
+            cache.input
+        );
+    }
+    assert_eq!(Plan::parse(&plan.to_json().unwrap()).unwrap(), plan);
+    validate(&model.clone().into_model().unwrap().proto).unwrap();
+    let mut names = Vec::new();
+    for bits in 0..8 {
+        let flags = [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0];
+        let fixed = crate::rewrite::variant(model.clone(), &plan, &flags).unwrap();
+        assert!(fixed.graph.nodes().all(|(_, node)| !node.is("If")), "{flags:?}");
+        let inputs = fixed.graph.inputs().map(|value| fixed.graph.value(value).name());
+        names.push(inputs.filter(|name| name.starts_with("pab.")).count());
+        validate(&fixed.into_model().unwrap().proto).unwrap();
+    }
+    // A computing step of one half takes all caches, one of both halves none.
+    let all = plan.caches().count();
+    assert_eq!((names[0], names[4], names[7]), (0, all, all));
+}
+
+/// A value in which the batch stands behind another axis has no halves one behind the other.
+#[test]
+fn a_batch_within_an_axis_is_refused_with_the_site() {
+    use crate::axes::{Dimension, Factor, Label, Origin, Size};
+    use crate::rewrite::BatchAxis;
+    let batch = Size::symbol("batch");
+    let factor = |label, size: &Size| Factor {
+        origin: Origin::Axis(label),
+        size: size.clone(),
+    };
+    let frames = factor(Label::Frames, &Size::number(8));
+    let both = factor(Label::Batch, &batch);
+    let channels = Dimension::axis(Label::Channels, Size::number(4));
+    let of = |dimensions: &[Dimension]| BatchAxis::of(dimensions, &batch);
+    let outer = Dimension::of([both.clone(), frames.clone()]);
+    let inner = Dimension::of([frames, both.clone()]);
+    assert_eq!(of(&[channels.clone(), outer.clone()]), Some(BatchAxis::Outermost(1)));
+    assert_eq!(
+        of(&[Dimension::of([both]), channels.clone()]),
+        Some(BatchAxis::Outermost(0))
+    );
+    assert_eq!(of(std::slice::from_ref(&channels)), Some(BatchAxis::Absent));
+    assert_eq!(of(&[inner, channels.clone()]), None);
+    assert_eq!(of(&[outer.clone(), outer]), None);
+    // Without labels the size tells, where it is the batch alone.
+    let unlabelled = |size: Size| Dimension::unlabelled(size);
+    assert_eq!(of(&[unlabelled(batch.clone())]), Some(BatchAxis::Outermost(0)));
+    assert_eq!(of(&[unlabelled(&batch * &Size::number(8))]), None);
+
+    let mut model = load(FLUX);
+    let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
+    let sites = Sites::find(&model, &axes).unwrap();
+    let list =
+        rules("{ name: joint, match: { kind: joint }, broadcast: { range: 2 } }, { name: g, guidance: { range: 2 } }");
+    let list = Rules::parse("test.yaml", &list).unwrap();
+    let mut wide = Wide::select(&model, &axes, &sites, &list).unwrap();
+    let choices = select_beside(&sites, &list, None, &wide).unwrap();
+    wide.guidance.as_mut().unwrap().batch_axes = crate::rewrite::BatchAxes::default();
+    model.declare_runtime_operators();
+    let error = switch_wide(model, &choices, &wide, &list, &super::super::SwitchOptions::default());
+    let error = error.map(|_| ()).unwrap_err();
+    assert!(
+        matches!(&error, RewriteError::GuidanceSite { site, .. } if site == "joint.0"),
         "{error}"
     );
 }

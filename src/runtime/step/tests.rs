@@ -25,6 +25,7 @@ fn feedback() -> Feedback {
         shape: vec![Extent::Formula("batch".to_owned()), Extent::Number(4)],
         difference: 0,
         in_place: true,
+        halved_by: None,
     };
     Feedback {
         flags: vec!["pab.broadcast.a".to_owned(), "pab.broadcast.b".to_owned()],
