@@ -11,6 +11,7 @@ use crate::rewrite::{PlanError, RewriteError};
 use crate::rules::RulesError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
+use crate::stop::Stopped;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ pub enum ExitStatus {
     Runtime = 7,
     /// Running the model failed.
     Execution = 8,
+    /// Ended by Ctrl-C or SIGTERM: 128 and the number of the first, as shells have it.
+    Interrupted = 130,
 }
 
 impl From<ExitStatus> for ExitCode {
@@ -70,6 +73,8 @@ pub enum Failure {
     Quality(#[from] QualityError),
     #[error(transparent)]
     Report(#[from] ReportError),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// There is no ONNX Runtime that could be used.
     #[error("{0}")]
     NoRuntime(String),
@@ -132,8 +137,24 @@ impl Failure {
         }
     }
 
+    /// Whether all that went wrong is that someone wanted it to stop.
+    pub fn is_stopped(&self) -> bool {
+        matches!(
+            self,
+            Failure::Stopped(_)
+                | Failure::Onnx(OnnxError::Stopped { .. })
+                | Failure::Generation {
+                    error: GenerationError::Stopped(_),
+                    ..
+                }
+        )
+    }
+
     /// The exit code.
     pub fn status(&self) -> ExitStatus {
+        if self.is_stopped() {
+            return ExitStatus::Interrupted;
+        }
         match self {
             Failure::Onnx(
                 OnnxError::Write { .. } | OnnxError::Destination { .. } | OnnxError::WouldOverwrite { .. },
@@ -182,6 +203,7 @@ impl Failure {
             Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
             Failure::NothingFits { .. } => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
+            Failure::Stopped(_) => ExitStatus::Interrupted,
             Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
         }
     }
@@ -190,7 +212,9 @@ impl Failure {
 fn runtime_status(error: &RuntimeError) -> ExitStatus {
     match error {
         RuntimeError::Open { .. } | RuntimeError::Mismatch { .. } => ExitStatus::Model,
-        RuntimeError::Run { .. } | RuntimeError::CacheEmpty { .. } => ExitStatus::Execution,
+        RuntimeError::Run { .. } | RuntimeError::OutOfMemory { .. } | RuntimeError::CacheEmpty { .. } => {
+            ExitStatus::Execution
+        }
         RuntimeError::Inputs { .. } => ExitStatus::Usage,
         RuntimeError::Option { .. } => ExitStatus::Usage,
         _ => ExitStatus::Runtime,

@@ -51,6 +51,7 @@ pub fn runtime_options(options: &SessionOptions) -> Options {
 
 /// Opens a model; ONNX Runtime must be loaded.
 pub fn open(model: &Path, options: &SessionOptions, terminal: &Terminal) -> Result<Session, Failure> {
+    terminal.stop().check()?;
     let session = Session::open(model, &runtime_options(options))?;
     if let Some(reason) = session.fallback() {
         terminal.detail(format!("running on the processor: {reason}"));
@@ -68,7 +69,9 @@ pub fn generator(
     // Our own reader says better than ONNX Runtime what is wrong with a file.
     Model::load(model)?;
     let session = open(model, options, terminal)?;
-    Generator::new(session, given).map_err(Failure::of(model, Failure::generation))
+    let mut generator = Generator::new(session, given).map_err(Failure::of(model, Failure::generation))?;
+    generator.stop_on(terminal.stop().clone());
+    Ok(generator)
 }
 
 /// Opens a patched model in its variant form for clips of these timesteps: a session for each set of rules that steps
@@ -105,11 +108,15 @@ pub fn variant_generator(
             .into_model()
             .map_err(Failure::of(model, Failure::graph))?
             .to_bytes();
+        terminal.stop().check()?;
         let session = Session::open_bytes(model, &bytes, &runtime_options(options))?;
         sessions.push((variant.flags, session));
     }
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
-    Generator::of_variants(sessions, plan, given).map_err(Failure::of(model, Failure::generation))
+    let generator = Generator::of_variants(sessions, plan, given);
+    let mut generator = generator.map_err(Failure::of(model, Failure::generation))?;
+    generator.stop_on(terminal.stop().clone());
+    Ok(generator)
 }
 
 /// The models beside which scheduler and prompt table may stand: the model, what a link to it leads to, and, of a patched

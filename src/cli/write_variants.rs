@@ -166,7 +166,11 @@ fn write(written: &Files, schedule: &SchedulePlan, terminal: &Terminal) -> Resul
         let model = variant.model.clone();
         let model = model.into_model().map_err(Failure::of(path, Failure::graph))?;
         // References stay as they are, since the data file stands in the same folder.
-        model.save(&target, &SaveOptions::default())?;
+        let options = SaveOptions {
+            stop: terminal.stop().clone(),
+            ..SaveOptions::default()
+        };
+        model.save(&target, &options)?;
         terminal.detail(format!("written: {}", target.display()));
         files.push((file, variant));
     }

@@ -370,10 +370,7 @@ impl Denoiser {
 }
 
 fn failed(model: &Path) -> impl Fn(ort::Error) -> RuntimeError {
-    |error| RuntimeError::Run {
-        model: model.to_owned(),
-        reason: error.to_string(),
-    }
+    |error| RuntimeError::run(model, error.to_string())
 }
 
 fn inputs(session: &Session, reason: String) -> RuntimeError {
