@@ -75,6 +75,17 @@ pub enum Failure {
     Report(#[from] ReportError),
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// The plan beside a model is not its own.
+    #[error(
+        "{} is the plan of another model than {}: {reason}; remove it where the model is the right one, or patch the original \
+         again",
+        file.display(), model.display()
+    )]
+    OtherPlan {
+        model: PathBuf,
+        file: PathBuf,
+        reason: &'static str,
+    },
     /// There is no ONNX Runtime that could be used.
     #[error("{0}")]
     NoRuntime(String),
@@ -176,7 +187,7 @@ impl Failure {
                 _ => ExitStatus::Model,
             },
             Failure::Rules(_) => ExitStatus::Rules,
-            Failure::Plan(_) => ExitStatus::Model,
+            Failure::Plan(_) | Failure::OtherPlan { .. } => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
             Failure::Generation { error, .. } => match error {
                 GenerationError::Output { .. } | GenerationError::NotFinite { .. } => ExitStatus::Execution,

@@ -16,6 +16,7 @@ mod folder;
 mod inspect;
 mod interrupt;
 mod patch;
+mod plan_beside;
 mod removed_work;
 mod run;
 mod session;

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::args::{ClipOptions, InputFile, ProviderChoice, SamplingOptions, SessionOptions, sizes};
+use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps};
@@ -67,7 +68,7 @@ pub fn generator(
     terminal: &Terminal,
 ) -> Result<Generator, Failure> {
     // Our own reader says better than ONNX Runtime what is wrong with a file.
-    Model::load(model)?;
+    plan_beside::check(model, &Model::load(model)?, terminal)?;
     let session = open(model, options, terminal)?;
     let mut generator = Generator::new(session, given).map_err(Failure::of(model, Failure::generation))?;
     generator.stop_on(terminal.stop().clone());
@@ -84,7 +85,9 @@ pub fn variant_generator(
     terminal: &Terminal,
 ) -> Result<Generator, Failure> {
     let refuse = Failure::of(model, Failure::generation);
-    let graph = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
+    let loaded = Model::load(model)?;
+    plan_beside::check(model, &loaded, terminal)?;
+    let graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
     let plan = graph.metadata(PLAN_KEY).map(Plan::parse).transpose()?.ok_or_else(|| {
         Failure::Usage(format!(
             "--form variants needs a patched model, and {} is none; patch it with `pab-patch {0}` first",

@@ -169,6 +169,12 @@ impl Generator {
         self.form.held_bytes()
     }
 
+    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`]; `None` for variants, which do not
+    /// count them.
+    pub fn host_copies(&self) -> Option<u64> {
+        self.form.host_copies()
+    }
+
     /// The shape of one clip, `[1, channels, frames, height, width]`; open sizes by the name of their dimension.
     ///
     /// # Errors

@@ -194,6 +194,14 @@ impl Denoiser {
         self.held.bytes(&self.feedback)
     }
 
+    /// Bytes of caches that steps copied in the host's memory since the model was opened: 0 where each cache stays on the
+    /// session's device and is passed on in its place. It is counted from where the values lie that ONNX Runtime gave, not
+    /// from what was asked of it.
+    #[must_use]
+    pub fn host_copies(&self) -> u64 {
+        self.held.copied()
+    }
+
     /// Copies of the filled caches and of the states by the names of their inputs, on the host.
     ///
     /// # Errors
@@ -260,6 +268,7 @@ impl Denoiser {
                 .map(|(name, tensor)| ((*name).to_owned(), tensor.shape().to_vec()))
                 .collect(),
             sizes: self.open_sizes(given),
+            on_host: device == AllocationDevice::CPU,
         };
         self.held.make_placeholders(&self.feedback, &coming)?;
         let mut values = Vec::with_capacity(given.len());
