@@ -3,6 +3,7 @@
 //! The modules stand in the order of the data's way, and a module imports only what stands before it:
 //! file → [`onnx`] → [`graph`] → [`axes`] → [`attention`] → [`rules`] + [`schedule`] → [`rewrite`] → file →
 //! [`runtime`] → [`sampler`] → [`generation`] → [`pipeline`] → [`quality`] → [`report`]. The command line ([`cli`]) stands last.
+//! [`stop`], which says that the work at hand is no longer wanted, stands before all.
 //! `ARCHITECTURE.md` is the map.
 
 pub mod attention;
@@ -19,3 +20,4 @@ pub mod rules;
 pub mod runtime;
 pub mod sampler;
 pub mod schedule;
+pub mod stop;

@@ -18,6 +18,8 @@ use std::path::Path;
 pub struct Analysis {
     /// The model.
     pub model: ModelGraph,
+    /// SHA-256 of its graph as it is in the file.
+    pub graph_sha256: String,
     /// Where its dimensions come from.
     pub axes: Axes,
     /// What can be broadcast, and what was not understood.
@@ -29,6 +31,7 @@ pub struct Analysis {
 /// Loads a model and finds its sites. Of the rules, what they say of the model's inputs is used.
 pub fn analyse(model: &Path, options: &RulesOptions, rules: &Rules, terminal: &Terminal) -> Result<Analysis, Failure> {
     let mut loaded = Model::load(model)?;
+    let graph_sha256 = loaded.graph_sha256();
     let flattened = flatten(&mut loaded.proto).map_err(Failure::of(model, Failure::graph))?;
     if flattened != Flattened::default() {
         terminal.detail(format!(
@@ -74,6 +77,7 @@ pub fn analyse(model: &Path, options: &RulesOptions, rules: &Rules, terminal: &T
     let preset = propose(medium(&graph, &axes), sites.sites.iter().map(|site| site.kind));
     Ok(Analysis {
         model: graph,
+        graph_sha256,
         axes,
         sites,
         preset,
@@ -198,6 +202,7 @@ pub fn patched(
     }
     let report = caches.fit(&mut choices, &wide, &analysis, rules, terminal)?;
     let mut model = analysis.model;
+    let graph_sha256 = analysis.graph_sha256;
     if let Err(error) = write_known_sizes(&mut model.graph, &analysis.axes) {
         return Err(refuse(error.into()));
     }
@@ -205,6 +210,7 @@ pub fn patched(
         Ok(result) => result,
         Err(error) => return Err(Failure::of(path, Failure::rewrite)(error)),
     };
+    result.plan.original_sha256 = Some(graph_sha256);
     result.plan.dropped = report.dropped().to_vec();
     Ok((result, report))
 }

@@ -19,6 +19,7 @@ Exit codes:
   6  the output cannot be written
   7  ONNX Runtime is missing, too old or unusable
   8  running the model failed
+130  interrupted by Ctrl-C or SIGTERM; what was finished is kept
 
 Examples:
   pab-patch model.onnx                          writes patched/model.onnx beside the model

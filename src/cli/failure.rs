@@ -11,6 +11,7 @@ use crate::rewrite::{PlanError, RewriteError};
 use crate::rules::RulesError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
+use crate::stop::Stopped;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ pub enum ExitStatus {
     Runtime = 7,
     /// Running the model failed.
     Execution = 8,
+    /// Ended by Ctrl-C or SIGTERM: 128 and the number of the first, as shells have it.
+    Interrupted = 130,
 }
 
 impl From<ExitStatus> for ExitCode {
@@ -70,6 +73,19 @@ pub enum Failure {
     Quality(#[from] QualityError),
     #[error(transparent)]
     Report(#[from] ReportError),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The plan beside a model is not its own.
+    #[error(
+        "{} is the plan of another model than {}: {reason}; remove it where the model is the right one, or patch the original \
+         again",
+        file.display(), model.display()
+    )]
+    OtherPlan {
+        model: PathBuf,
+        file: PathBuf,
+        reason: &'static str,
+    },
     /// There is no ONNX Runtime that could be used.
     #[error("{0}")]
     NoRuntime(String),
@@ -132,8 +148,24 @@ impl Failure {
         }
     }
 
+    /// Whether all that went wrong is that someone wanted it to stop.
+    pub fn is_stopped(&self) -> bool {
+        matches!(
+            self,
+            Failure::Stopped(_)
+                | Failure::Onnx(OnnxError::Stopped { .. })
+                | Failure::Generation {
+                    error: GenerationError::Stopped(_),
+                    ..
+                }
+        )
+    }
+
     /// The exit code.
     pub fn status(&self) -> ExitStatus {
+        if self.is_stopped() {
+            return ExitStatus::Interrupted;
+        }
         match self {
             Failure::Onnx(
                 OnnxError::Write { .. } | OnnxError::Destination { .. } | OnnxError::WouldOverwrite { .. },
@@ -156,7 +188,7 @@ impl Failure {
                 _ => ExitStatus::Model,
             },
             Failure::Rules(_) => ExitStatus::Rules,
-            Failure::Plan(_) => ExitStatus::Model,
+            Failure::Plan(_) | Failure::OtherPlan { .. } => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
             Failure::Generation { error, .. } => match error {
                 GenerationError::Output { .. } | GenerationError::NotFinite { .. } => ExitStatus::Execution,
@@ -183,6 +215,7 @@ impl Failure {
             Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
             Failure::NothingFits { .. } => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
+            Failure::Stopped(_) => ExitStatus::Interrupted,
             Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
         }
     }
@@ -191,7 +224,9 @@ impl Failure {
 fn runtime_status(error: &RuntimeError) -> ExitStatus {
     match error {
         RuntimeError::Open { .. } | RuntimeError::Mismatch { .. } => ExitStatus::Model,
-        RuntimeError::Run { .. } | RuntimeError::CacheEmpty { .. } => ExitStatus::Execution,
+        RuntimeError::Run { .. } | RuntimeError::OutOfMemory { .. } | RuntimeError::CacheEmpty { .. } => {
+            ExitStatus::Execution
+        }
         RuntimeError::Inputs { .. } => ExitStatus::Usage,
         RuntimeError::Option { .. } => ExitStatus::Usage,
         _ => ExitStatus::Runtime,

@@ -14,7 +14,9 @@ mod doctor;
 mod failure;
 mod folder;
 mod inspect;
+mod interrupt;
 mod patch;
+mod plan_beside;
 mod removed_work;
 mod run;
 mod session;
@@ -48,6 +50,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let terminal = Terminal::new(&arguments.output);
     match dispatch(arguments, &terminal) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whatever the signal made fail, such as a program that was running beside: who ended it is meant to know.
+        Err(failure) if terminal.stop().is_asked() => {
+            terminal.interrupted(&failure);
+            ExitStatus::Interrupted.into()
+        }
         Err(failure) => {
             terminal.error(&failure);
             failure.status().into()
@@ -56,6 +63,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
+    if writes_or_waits(arguments.command.as_ref()) {
+        interrupt::watch(terminal);
+    }
     match arguments.command {
         None => patch::run(&arguments.patch, terminal),
         Some(Command::Inspect(options)) => inspect::run(&options, terminal),
@@ -66,5 +76,13 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
         Some(Command::Setup(options)) => setup::run(&options, terminal),
         Some(Command::Doctor(options)) => doctor::run(&options, terminal),
         Some(Command::Completions(options)) => completions::run(&options),
+    }
+}
+
+/// Whether a command has something to clean up or to keep when it is interrupted. The others may just end.
+fn writes_or_waits(command: Option<&Command>) -> bool {
+    match command {
+        None | Some(Command::Variants(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => true,
+        Some(Command::Inspect(_) | Command::Setup(_) | Command::Doctor(_) | Command::Completions(_)) => false,
     }
 }

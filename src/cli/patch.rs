@@ -145,6 +145,7 @@ pub fn patch(request: &Request<'_>, terminal: &Terminal) -> Result<Written, Fail
     let rules = rules(request.rules, terminal)?;
     let analysis = analyse(model, request.rules, &rules, terminal)?;
     suggest_preset(&analysis, request.rules, terminal);
+    terminal.stop().check()?;
     let (mut result, caches) = patched(
         model,
         analysis,
@@ -254,8 +255,10 @@ pub fn write(
         })),
         hard_links: order.hard_links,
         move_weights: order.weights_beside,
+        stop: terminal.stop().clone(),
         ..SaveOptions::default()
     };
+    terminal.stop().check()?;
     // The plan is written before the model appears, and appears right after it: a full disk leaves neither.
     let plan_text = plan.to_json()?;
     let pending = Pending::text(&plan_file, &plan_text)?;

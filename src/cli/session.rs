@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::args::{ClipOptions, InputFile, ProviderChoice, SamplingOptions, SessionOptions, sizes};
+use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps};
@@ -51,6 +52,7 @@ pub fn runtime_options(options: &SessionOptions) -> Options {
 
 /// Opens a model; ONNX Runtime must be loaded.
 pub fn open(model: &Path, options: &SessionOptions, terminal: &Terminal) -> Result<Session, Failure> {
+    terminal.stop().check()?;
     let session = Session::open(model, &runtime_options(options))?;
     if let Some(reason) = session.fallback() {
         terminal.detail(format!("running on the processor: {reason}"));
@@ -66,9 +68,11 @@ pub fn generator(
     terminal: &Terminal,
 ) -> Result<Generator, Failure> {
     // Our own reader says better than ONNX Runtime what is wrong with a file.
-    Model::load(model)?;
+    plan_beside::check(model, &Model::load(model)?, terminal)?;
     let session = open(model, options, terminal)?;
-    Generator::new(session, given).map_err(Failure::of(model, Failure::generation))
+    let mut generator = Generator::new(session, given).map_err(Failure::of(model, Failure::generation))?;
+    generator.stop_on(terminal.stop().clone());
+    Ok(generator)
 }
 
 /// Opens a patched model in its variant form for clips of these timesteps: a session for each set of rules that steps
@@ -81,7 +85,9 @@ pub fn variant_generator(
     terminal: &Terminal,
 ) -> Result<Generator, Failure> {
     let refuse = Failure::of(model, Failure::generation);
-    let graph = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
+    let loaded = Model::load(model)?;
+    plan_beside::check(model, &loaded, terminal)?;
+    let graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
     let plan = graph.metadata(PLAN_KEY).map(Plan::parse).transpose()?.ok_or_else(|| {
         Failure::Usage(format!(
             "--form variants needs a patched model, and {} is none; patch it with `pab-patch {0}` first",
@@ -105,11 +111,15 @@ pub fn variant_generator(
             .into_model()
             .map_err(Failure::of(model, Failure::graph))?
             .to_bytes();
+        terminal.stop().check()?;
         let session = Session::open_bytes(model, &bytes, &runtime_options(options))?;
         sessions.push((variant.flags, session));
     }
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
-    Generator::of_variants(sessions, plan, given).map_err(Failure::of(model, Failure::generation))
+    let generator = Generator::of_variants(sessions, plan, given);
+    let mut generator = generator.map_err(Failure::of(model, Failure::generation))?;
+    generator.stop_on(terminal.stop().clone());
+    Ok(generator)
 }
 
 /// The models beside which scheduler and prompt table may stand: the model, what a link to it leads to, and, of a patched

@@ -3,6 +3,7 @@
 use super::Failure;
 use super::args::OutputOptions;
 use crate::report::TableStyle;
+use crate::stop::Stop;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -13,6 +14,7 @@ pub struct Terminal {
     json: bool,
     quiet: bool,
     verbose: u8,
+    stop: Stop,
 }
 
 impl Terminal {
@@ -22,7 +24,18 @@ impl Terminal {
             json: options.json,
             quiet: options.quiet,
             verbose: options.verbose,
+            stop: Stop::default(),
         }
+    }
+
+    /// Whether who sits there has had enough: Ctrl-C asks it.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Whether only results and errors are wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// A line for people.
@@ -54,6 +67,14 @@ impl Terminal {
             text
         } else {
             format!("error: {text}")
+        });
+    }
+
+    /// The end of a command that a signal ended, and what was then at hand.
+    pub fn interrupted(&self, failure: &Failure) {
+        say(&match failure.is_stopped() {
+            true => "error: interrupted".to_owned(),
+            false => format!("error: interrupted ({failure})"),
         });
     }
 
@@ -126,6 +147,6 @@ impl Terminal {
 }
 
 /// Prints a line on standard error. Where that cannot be written there is nobody to tell.
-fn say(text: &str) {
+pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -100,7 +100,11 @@ impl Variants {
             let graph = without(graph, &written.plan, set).map_err(Failure::of(original, Failure::rewrite))?;
             let model = graph.into_model().map_err(Failure::of(original, Failure::graph))?;
             let path = folder.path().join(format!("variant-{index}.onnx"));
-            model.save(&path, &SaveOptions::default())?;
+            let options = SaveOptions {
+                stop: terminal.stop().clone(),
+                ..SaveOptions::default()
+            };
+            model.save(&path, &options)?;
             paths.push(path);
         }
         let open_removed =
@@ -175,6 +179,7 @@ impl Variants {
                 order.reverse();
             }
             for variant in order {
+                terminal.stop().check()?;
                 match variant {
                     0 => self.original.time(&[], round > 0)?,
                     1 => {

@@ -6,6 +6,7 @@ use super::caches::CacheSettings;
 use super::course::Course;
 use super::folder::OutputFolder;
 use super::patch::{self, Files, Order, Request, patch};
+use super::plan_beside;
 use super::terminal::Terminal;
 use crate::graph::ModelGraph;
 use crate::onnx::{Model, SaveOptions};
@@ -36,7 +37,9 @@ pub fn run(options: &VariantsOptions, terminal: &Terminal) -> Result<(), Failure
         None => model.with_file_name("variants"),
     };
     let course = Course::of(model, &options.course, terminal)?;
-    let loaded = ModelGraph::new(Model::load(model)?).map_err(Failure::of(model, Failure::graph))?;
+    let loaded = Model::load(model)?;
+    plan_beside::check(model, &loaded, terminal)?;
+    let loaded = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
     let order = Order {
         course: &course,
         drive: Drive::Flags,
@@ -166,7 +169,11 @@ fn write(written: &Files, schedule: &SchedulePlan, terminal: &Terminal) -> Resul
         let model = variant.model.clone();
         let model = model.into_model().map_err(Failure::of(path, Failure::graph))?;
         // References stay as they are, since the data file stands in the same folder.
-        model.save(&target, &SaveOptions::default())?;
+        let options = SaveOptions {
+            stop: terminal.stop().clone(),
+            ..SaveOptions::default()
+        };
+        model.save(&target, &options)?;
         terminal.detail(format!("written: {}", target.display()));
         files.push((file, variant));
     }

@@ -3,6 +3,7 @@
 use crate::rewrite::PlanError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
+use crate::stop::Stopped;
 use std::path::PathBuf;
 
 /// Why a clip could not be made.
@@ -96,12 +97,40 @@ pub enum GenerationError {
     },
     /// The sample is no picture any more.
     #[error(
-        "after step {step} the sample holds values that are no numbers; the model overflows: check --guidance and the \
-         prompt's embeddings, or export the model in a wider type"
+        "after step {step} (timestep {timestep}, {}) {count} values of the sample are NaN or infinite, {}; {}",
+        broadcasting(rules),
+        if *by_model { "and so is what the model put out" } else { "though what the model put out is not" },
+        overflow_advice(*patched)
     )]
     NotFinite {
         /// The step, from 0.
         step: usize,
+        /// Its timestep.
+        timestep: f64,
+        /// How many values.
+        count: usize,
+        /// Whether the model gave them, or guidance and the scheduler made them.
+        by_model: bool,
+        /// The rules that broadcast in the step.
+        rules: Vec<String>,
+        /// Whether the model is patched.
+        patched: bool,
+    },
+    /// The model takes whole timesteps, and the scheduler gives others.
+    #[error(
+        "input `{input}` ({description}) takes whole timesteps, and this scheduler's are not, such as {timestep} of step \
+         {step}; use the scheduler that the model was exported for (--scheduler FILE), a --steps that divides its timesteps, \
+         or export the model with a float32 timestep"
+    )]
+    WholeTimesteps {
+        /// The input.
+        input: String,
+        /// Its type.
+        description: String,
+        /// The first step whose timestep it cannot take, from 0.
+        step: usize,
+        /// That timestep.
+        timestep: f64,
     },
     /// Flags and caches without a plan.
     #[error(
@@ -140,10 +169,35 @@ pub enum GenerationError {
         /// The type.
         element_type: String,
     },
+    /// The clip was given up because that was asked for.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// The scheduler.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+}
+
+/// What a step broadcast, in words.
+fn broadcasting(rules: &[String]) -> String {
+    match rules {
+        [] => "nothing broadcast".to_owned(),
+        rules => format!("broadcasting {}", rules.join(", ")),
+    }
+}
+
+/// What to try where numbers overflow.
+fn overflow_advice(patched: bool) -> &'static str {
+    match patched {
+        true => {
+            "run the original model with the same options. If it fails too, take a smaller --guidance, check --noise and the \
+             prompt's embeddings, or export the model in a wider type; if not, patch it again with --cache-dtype f32 or \
+             with narrower windows"
+        }
+        false => {
+            "take a smaller --guidance, check --noise and the prompt's embeddings, or export the model in a wider type"
+        }
+    }
 }

@@ -39,6 +39,14 @@ impl Form {
         }
     }
 
+    /// Bytes of caches that were copied in the host's memory; of variants nobody counts.
+    pub fn host_copies(&self) -> Option<u64> {
+        match self {
+            Form::Switch(denoiser) => Some(denoiser.host_copies()),
+            Form::Variants(_) => None,
+        }
+    }
+
     /// One step; gives the model's own outputs.
     pub fn step(
         &mut self,

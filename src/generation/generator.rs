@@ -10,6 +10,7 @@ use crate::runtime::{
 };
 use crate::sampler::{CHANNEL_AXIS, NoiseSource, Scheduler, SeededNoise, first_channels, guide, repeat_batch};
 use crate::schedule::Schedule;
+use crate::stop::Stop;
 use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Axis};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -94,6 +95,7 @@ pub struct Generator {
     form: Form,
     roles: Roles,
     plan: Option<Plan>,
+    stop: Stop,
 }
 
 impl Generator {
@@ -116,6 +118,7 @@ impl Generator {
             form: Form::Switch(Box::new(denoiser)),
             roles,
             plan,
+            stop: Stop::default(),
         })
     }
 
@@ -137,7 +140,13 @@ impl Generator {
             form: Form::Variants(Box::new(denoiser)),
             roles,
             plan: Some(plan),
+            stop: Stop::default(),
         })
+    }
+
+    /// From now on clips are given up between two steps where `stop` is asked: [`GenerationError::Stopped`].
+    pub fn stop_on(&mut self, stop: Stop) {
+        self.stop = stop;
     }
 
     /// The plan, where the model is patched.
@@ -160,6 +169,12 @@ impl Generator {
         self.form.held_bytes()
     }
 
+    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`]; `None` for variants, which do not
+    /// count them.
+    pub fn host_copies(&self) -> Option<u64> {
+        self.form.host_copies()
+    }
+
     /// The shape of one clip, `[1, channels, frames, height, width]`; open sizes by the name of their dimension.
     ///
     /// # Errors
@@ -179,6 +194,34 @@ impl Generator {
             Some(plan) => check_steps(plan.schedule.as_ref(), timesteps),
             None => Ok(()),
         }
+    }
+
+    /// Refuses timesteps that the model's input would cut off.
+    fn check_timesteps(&self, timesteps: &[f64]) -> Result<(), GenerationError> {
+        let port = &self.roles.timestep;
+        if !matches!(port.element_type, Some(ElementType::Int32 | ElementType::Int64)) {
+            return Ok(());
+        }
+        let cut = timesteps
+            .iter()
+            .enumerate()
+            .find(|(_, timestep)| timestep.fract() != 0.0);
+        match cut {
+            None => Ok(()),
+            Some((step, timestep)) => Err(GenerationError::WholeTimesteps {
+                input: port.name.clone(),
+                description: port.description.clone(),
+                step,
+                timestep: *timestep,
+            }),
+        }
+    }
+
+    /// The names of the rules whose flags are set.
+    fn names(&self, flags: &[bool]) -> Vec<String> {
+        let rules = self.plan.iter().flat_map(|plan| &plan.rules);
+        let set = rules.zip(flags).filter(|(_, flag)| **flag);
+        set.map(|(rule, _)| rule.name.clone()).collect()
     }
 
     /// Which rules broadcast at which step of a run through `timesteps`; nothing is broadcast by a plain model.
@@ -247,6 +290,7 @@ impl Generator {
     ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
         self.check_run(&timesteps)?;
+        self.check_timesteps(&timesteps)?;
         let mut schedule = self.schedule(&timesteps);
         if conditioning.copies() == 1 {
             // The model runs for the prompt alone anyhow.
@@ -260,12 +304,21 @@ impl Generator {
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());
         self.form.begin(&schedule)?;
         for (index, timestep) in timesteps.iter().enumerate().take(limit) {
+            self.stop.check()?;
             let begun = Instant::now();
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
             let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(index))?;
             sample = scheduler.step(index, output.view(), sample.view(), step_noise)?;
-            if sample.iter().any(|value| !value.is_finite()) {
-                return Err(GenerationError::NotFinite { step: index });
+            let count = sample.iter().filter(|value| !value.is_finite()).count();
+            if count > 0 {
+                return Err(GenerationError::NotFinite {
+                    step: index,
+                    timestep: *timestep,
+                    count,
+                    by_model: output.iter().any(|value| !value.is_finite()),
+                    rules: self.names(schedule.flags(index)),
+                    patched: self.plan.is_some(),
+                });
             }
             let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
             step_milliseconds.push(milliseconds);

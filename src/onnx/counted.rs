@@ -36,7 +36,8 @@ impl<'a> Counted<'a> {
         Ok(self.done)
     }
 
-    fn show(&mut self) {
+    fn show(&mut self) -> io::Result<()> {
+        self.options.stop.check().map_err(io::Error::other)?;
         self.shown = self.done;
         if let Some(progress) = &self.options.progress {
             progress(Progress {
@@ -45,6 +46,7 @@ impl<'a> Counted<'a> {
                 total: self.total,
             });
         }
+        Ok(())
     }
 
     /// Brings everything to the disk; gives the bytes of the file.
@@ -52,7 +54,7 @@ impl<'a> Counted<'a> {
         self.out.flush()?;
         self.out.get_ref().sync_all()?;
         self.total = self.done;
-        self.show();
+        self.show()?;
         Ok(self.done)
     }
 }
@@ -62,7 +64,7 @@ impl Write for Counted<'_> {
         let count = self.out.write(bytes)?;
         self.done += count as u64;
         if self.done - self.shown >= PIECE as u64 {
-            self.show();
+            self.show()?;
         }
         Ok(count)
     }

@@ -1,7 +1,7 @@
 //! What can go wrong with model files: every error names the file, the place and the reason, and says what to do.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -9,6 +9,7 @@ use super::external::ExternalFault;
 use super::tensor::TensorFault;
 use super::validate::ValidationError;
 use super::wire::WireError;
+use crate::stop::Stopped;
 
 /// Why a model was not loaded, not saved, or a tensor not read.
 #[derive(Debug, Error)]
@@ -120,6 +121,14 @@ pub enum OnnxError {
         /// The system's reason.
         source: io::Error,
     },
+    /// Saving was given up because that was asked for; nothing of it was left behind.
+    #[error("{} was not written: {source}", path.display())]
+    Stopped {
+        /// The output file.
+        path: PathBuf,
+        /// That it was asked for.
+        source: Stopped,
+    },
     /// The output path has no file name, or its folder does not exist or leads elsewhere.
     #[error("cannot write to {}: {reason}", path.display())]
     Destination {
@@ -150,6 +159,17 @@ pub enum OnnxError {
         /// Which rule, where.
         error: Box<ValidationError>,
     },
+}
+
+impl OnnxError {
+    /// The error of a write that was refused, or stopped between two of its pieces.
+    pub(super) fn written(path: &Path, source: io::Error) -> OnnxError {
+        let path = path.to_owned();
+        match source.get_ref().and_then(|inner| inner.downcast_ref::<Stopped>()) {
+            Some(stopped) => OnnxError::Stopped { path, source: *stopped },
+            None => OnnxError::Write { path, source },
+        }
+    }
 }
 
 /// What a person can do about an I/O error.

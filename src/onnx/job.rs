@@ -162,14 +162,14 @@ impl<'a> Job<'a> {
                         &file.bytes,
                         &to,
                         place::ways(self.options.hard_links),
-                        self.options.progress.as_deref(),
+                        self.options,
                     ) {
                         Ok(how) => {
                             self.made.file(&to);
                             how
                         }
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                        Err(source) => return Err(OnnxError::Write { path: to, source }),
+                        Err(source) => return Err(OnnxError::written(&to, source)),
                     }
                 }
             };
@@ -207,7 +207,7 @@ impl<'a> Job<'a> {
         }
         self.made
             .folder(&parent)
-            .map_err(|source| OnnxError::Write { path: parent, source })
+            .map_err(|source| OnnxError::written(&parent, source))
     }
 
     /// Moves large initializers into a data file. Gives the file and the name that it is to have; it is complete on the
@@ -215,10 +215,7 @@ impl<'a> Job<'a> {
     pub fn move_out(&mut self, proto: &mut ModelProto) -> Result<Option<(NamedTempFile, PathBuf)>, OnnxError> {
         let first = self.data_name()?;
         let shown = self.folder.join(&first);
-        let write = |source| OnnxError::Write {
-            path: shown.clone(),
-            source,
-        };
+        let write = |source| OnnxError::written(&shown, source);
         let temporary = place::temporary(&self.folder).map_err(write)?;
         let threshold = self.options.external_threshold;
         let mut total = 0;
@@ -306,7 +303,7 @@ impl<'a> Job<'a> {
     pub fn finish(mut self, proto: &ModelProto, data: Option<(NamedTempFile, PathBuf)>) -> Result<Saved, OnnxError> {
         let write = |path: &Path| {
             let path = path.to_owned();
-            move |source| OnnxError::Write { path, source }
+            move |source| OnnxError::written(&path, source)
         };
         let temporary = place::temporary(&self.folder).map_err(write(self.path))?;
         let total = proto.encoded_len() as u64;

@@ -7,6 +7,7 @@
 mod counted;
 mod error;
 mod external;
+mod fingerprint;
 mod job;
 mod load;
 pub mod messages;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tempfile::{Builder, NamedTempFile};
 
 use super::external;
-use super::save::{How, Progress, ProgressFn};
+use super::save::{How, Progress, SaveOptions};
 use super::stream::PIECE;
 
 /// Files and folders that were made; they are removed again unless [`Made::keep`] is called.
@@ -114,20 +114,14 @@ pub(super) fn ways(hard_links: bool) -> &'static [How] {
 ///
 /// # Errors
 /// The error of the last way; [`io::ErrorKind::AlreadyExists`] where `to` exists.
-pub(super) fn put(
-    from: &Path,
-    bytes: &Bytes,
-    to: &Path,
-    ways: &[How],
-    progress: Option<&ProgressFn>,
-) -> io::Result<How> {
+pub(super) fn put(from: &Path, bytes: &Bytes, to: &Path, ways: &[How], options: &SaveOptions) -> io::Result<How> {
     let folder = to.parent().unwrap_or(Path::new("."));
     let mut result = Err(io::Error::from(io::ErrorKind::Unsupported));
     for way in ways {
         let attempt = match way {
             How::Linked => fs::hard_link(from, to),
             How::Cloned => clone(from, folder, to),
-            _ => copy(bytes, folder, to, progress),
+            _ => copy(bytes, folder, to, options),
         };
         match attempt {
             Ok(()) => return Ok(*way),
@@ -145,14 +139,15 @@ fn clone(from: &Path, folder: &Path, to: &Path) -> io::Result<()> {
     cloned.persist_noclobber(to).map(drop).map_err(|error| error.error)
 }
 
-fn copy(bytes: &Bytes, folder: &Path, to: &Path, progress: Option<&ProgressFn>) -> io::Result<()> {
+fn copy(bytes: &Bytes, folder: &Path, to: &Path, options: &SaveOptions) -> io::Result<()> {
     let mut file = temporary(folder)?;
     let total = bytes.len() as u64;
     let mut done = 0;
     for piece in bytes.chunks(PIECE) {
+        options.stop.check().map_err(io::Error::other)?;
         file.write_all(piece)?;
         done += piece.len() as u64;
-        if let Some(progress) = progress {
+        if let Some(progress) = &options.progress {
             progress(Progress { file: to, done, total });
         }
     }

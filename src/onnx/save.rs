@@ -28,6 +28,7 @@ use super::error::OnnxError;
 use super::job::{Job, rename_locations};
 use super::load::Model;
 use super::validate::validate;
+use crate::stop::Stop;
 
 /// How far writing a file has come.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +61,8 @@ pub struct SaveOptions {
     /// Whether data files may be hard links to the input's. Default: false, since the official `onnx` package refuses
     /// data files that have several links, and then neither the output nor the input could be loaded by it.
     pub hard_links: bool,
+    /// Looked at every few megabytes: saving is given up where that is asked for, and leaves nothing behind.
+    pub stop: Stop,
 }
 
 impl Default for SaveOptions {
@@ -71,6 +74,7 @@ impl Default for SaveOptions {
             external_threshold: 1024,
             validate: true,
             hard_links: false,
+            stop: Stop::default(),
         }
     }
 }
@@ -85,6 +89,7 @@ impl fmt::Debug for SaveOptions {
             .field("external_threshold", &self.external_threshold)
             .field("validate", &self.validate)
             .field("hard_links", &self.hard_links)
+            .field("stop", &self.stop)
             .finish()
     }
 }
@@ -133,7 +138,8 @@ impl Model {
     /// # Errors
     /// [`OnnxError::Invalid`] for models that [`validate`] refuses, [`OnnxError::WouldOverwrite`] where `path` is the
     /// file (also by a link) that the model or its data were loaded from, [`OnnxError::External`] where data files are
-    /// missing or unsafe, [`OnnxError::Destination`] and [`OnnxError::Write`] where the output cannot be written.
+    /// missing or unsafe, [`OnnxError::Destination`] and [`OnnxError::Write`] where the output cannot be written,
+    /// [`OnnxError::Stopped`] where that was asked for.
     pub fn save(&self, path: &Path, options: &SaveOptions) -> Result<Saved, OnnxError> {
         if options.validate {
             validate(&self.proto).map_err(|error| OnnxError::Invalid {

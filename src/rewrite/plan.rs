@@ -35,6 +35,9 @@ pub struct Plan {
     /// The original model, relative to the patched one: beside it stand scheduler and prompt table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<String>,
+    /// SHA-256 of the original's graph, without what its weights hold: see [`Model::graph_sha256`](crate::onnx::Model::graph_sha256).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_sha256: Option<String>,
     /// Whether the host feeds the flags or the number of the step.
     #[serde(default)]
     pub drive: Drive,

@@ -84,6 +84,7 @@ pub fn switch_wide(
         generator: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
         rules_from: rules.file.clone(),
         original: None,
+        original_sha256: None,
         drive: Drive::Flags,
         rules: Vec::new(),
         sites: Vec::new(),

@@ -1,6 +1,6 @@
 //! What can go wrong between "there is a model" and "it ran", each with what to do next.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::element::ElementType;
 
@@ -253,6 +253,19 @@ pub enum RuntimeError {
         reason: String,
     },
 
+    /// There is not enough memory for the model or a step of it.
+    #[error(
+        "running {} takes more memory than there is: {reason}; take a smaller size (--height, --width, --frames, --size) or \
+         --batch, patch again with narrower caches (--cache-dtype) or fewer (--memory), or use another --provider",
+        model.display()
+    )]
+    OutOfMemory {
+        /// The model file.
+        model: PathBuf,
+        /// What ONNX Runtime said.
+        reason: String,
+    },
+
     /// A tensor's data does not fit its shape.
     #[error("a tensor of shape {shape:?} takes {expected} elements, and {found} were given")]
     Shape {
@@ -286,6 +299,42 @@ pub enum RuntimeError {
     },
 }
 
+/// What ONNX Runtime, CUDA and the C++ library say where there is no memory left, in small letters.
+const OUT_OF_MEMORY: &[&str] = &[
+    "failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "out of memory",
+    "cannot allocate memory",
+    "alloc_failed",
+];
+
+impl RuntimeError {
+    /// The error of a step that ONNX Runtime refused.
+    pub(super) fn run(model: &Path, reason: String) -> RuntimeError {
+        let model = model.to_path_buf();
+        match is_out_of_memory(&reason) {
+            true => RuntimeError::OutOfMemory { model, reason },
+            false => RuntimeError::Run { model, reason },
+        }
+    }
+
+    /// The error of a model that ONNX Runtime did not open.
+    pub(super) fn open(model: &Path, reason: String) -> RuntimeError {
+        let model = model.to_path_buf();
+        match is_out_of_memory(&reason) {
+            true => RuntimeError::OutOfMemory { model, reason },
+            false => RuntimeError::Open { model, reason },
+        }
+    }
+}
+
+/// Whether a message says that there is no memory left.
+fn is_out_of_memory(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    OUT_OF_MEMORY.iter().any(|part| reason.contains(part))
+}
+
 fn joined(failures: &[RuntimeError]) -> String {
     failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -295,5 +344,29 @@ fn listed(skipped: &[String]) -> String {
         String::new()
     } else {
         format!(" ({})", skipped.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_memory_is_told_from_the_rest() {
+        for reason in [
+            "Non-zero status code returned while running MatMul node. Name:'node' Status Message: std::bad_alloc",
+            "/onnxruntime/core/framework/bfc_arena.cc:376 AllocateRawInternal Failed to allocate memory for requested buffer of \
+             size 2147483648",
+            "CUDA failure 2: out of memory ; GPU=0 ; hostname=host ; expr=cudaMalloc((void**)&p, size);",
+            "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+        ] {
+            let error = RuntimeError::run(Path::new("m.onnx"), reason.to_owned());
+            assert!(matches!(error, RuntimeError::OutOfMemory { .. }), "{error}");
+            let error = RuntimeError::open(Path::new("m.onnx"), reason.to_owned());
+            assert!(matches!(error, RuntimeError::OutOfMemory { .. }), "{error}");
+        }
+        let other = "indices element out of data bounds, idx=9 must be within the inclusive range [-9,8]".to_owned();
+        let error = RuntimeError::run(Path::new("m.onnx"), other);
+        assert!(matches!(error, RuntimeError::Run { .. }), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use half::{bf16, f16};
 use ort::{
     memory::{Allocator, MemoryInfo},
     session::IoBinding,
@@ -9,6 +10,7 @@ use ort::{
 };
 
 use super::{
+    element::ElementType,
     error::RuntimeError,
     extent::Extent,
     lifetime::Lifetimes,
@@ -33,6 +35,8 @@ pub(super) struct Held {
     states: Vec<DynValue>,
     /// The run whose schedule is known.
     run: Option<Run>,
+    /// Bytes of caches that were copied in the host's memory: see [`Held::copied`].
+    copied: u64,
     /// The shapes of the inputs of the last step that went well: for these the caches have the right memory.
     shapes: Vec<(String, Vec<usize>)>,
 }
@@ -102,6 +106,8 @@ pub(super) struct Coming<'s> {
     pub shapes: Vec<(String, Vec<usize>)>,
     /// The sizes of open dimensions by name.
     pub sizes: BTreeMap<String, i64>,
+    /// Whether the model runs on the host, whose memory is then the device's.
+    pub on_host: bool,
 }
 
 impl Held {
@@ -186,12 +192,14 @@ impl Held {
     /// Bytes of the caches that are held now. Placeholders are not counted, nor are the states, of some bytes each.
     pub fn bytes(&self, feedback: &Feedback) -> usize {
         let held = feedback.caches.iter().zip(&self.slots);
-        held.filter_map(|(cache, slot)| {
-            let shape = slot.value.as_ref()?.dtype().tensor_shape()?;
-            let elements: i64 = shape.iter().product();
-            Some(usize::try_from(elements).ok()? * cache.element_type.bytes())
-        })
-        .sum()
+        held.filter_map(|(cache, slot)| bytes_of(slot.value.as_ref()?, cache))
+            .sum()
+    }
+
+    /// Bytes of caches that steps copied in the host's memory, in all: what a broadcast step put out elsewhere than where it
+    /// stood, and what a step on another device gave into the host's memory. It is told from where the values lie.
+    pub fn copied(&self) -> u64 {
+        self.copied
     }
 
     /// The filled caches and the states, by the names of their inputs.
@@ -251,6 +259,9 @@ impl Held {
         for (name, value) in outputs {
             let cache = feedback.caches.iter().zip(&mut self.slots);
             if let Some((cache, slot)) = cache.into_iter().find(|(cache, _)| cache.output == name) {
+                let broadcast = coming.flags.get(cache.rule) == Some(&true);
+                let stood = slot.value.as_ref().filter(|_| broadcast);
+                self.copied += copied(stood, &value, cache, coming.on_host);
                 slot.value = Some(value);
                 slot.filled = slot.filled.behind(cache, coming.flags);
             } else if let Some(place) = feedback.states.iter().position(|state| state.output == name) {
@@ -288,7 +299,7 @@ impl Held {
     }
 
     fn zero_states(&mut self, feedback: &Feedback) -> Result<(), RuntimeError> {
-        let zeros = Tensor::zeros(super::element::ElementType::Float32, &[STATE]);
+        let zeros = Tensor::zeros(ElementType::Float32, &[STATE]);
         let states = feedback.states.iter().map(|state| zeros.owned_value(&state.input));
         self.states = states.collect::<Result<_, _>>()?;
         Ok(())
@@ -303,6 +314,43 @@ impl Held {
         };
         self.slots.iter().map(place).collect()
     }
+}
+
+/// Bytes of a cache that a step copied in the host's memory. `stood` is what it only passed on, where it did.
+fn copied(stood: Option<&DynValue>, given: &DynValue, cache: &CachePort, on_host: bool) -> u64 {
+    let place = host_place(given, cache.element_type);
+    // What was computed lies anywhere; what was passed on lies where it stood, unless it was copied.
+    let moved = stood.is_some_and(|stood| host_place(stood, cache.element_type) != place);
+    match place.is_some() && (moved || !on_host) {
+        true => bytes_of(given, cache).unwrap_or(0) as u64,
+        false => 0,
+    }
+}
+
+/// Where a tensor lies in the host's memory, if it lies there.
+fn host_place(value: &DynValue, element_type: ElementType) -> Option<usize> {
+    macro_rules! place {
+        ($rust:ty) => {
+            value
+                .try_extract_tensor::<$rust>()
+                .map(|(_, elements)| elements.as_ptr() as usize)
+        };
+    }
+    let place = match element_type {
+        ElementType::Float32 => place!(f32),
+        ElementType::Float16 => place!(f16),
+        ElementType::Bfloat16 => place!(bf16),
+        ElementType::Float64 => place!(f64),
+        ElementType::Int32 => place!(i32),
+        ElementType::Int64 => place!(i64),
+        ElementType::Bool => place!(bool),
+    };
+    place.ok()
+}
+
+fn bytes_of(value: &DynValue, cache: &CachePort) -> Option<usize> {
+    let elements: i64 = value.dtype().tensor_shape()?.iter().product();
+    Some(usize::try_from(elements).ok()? * cache.element_type.bytes())
 }
 
 /// Whether cache number `place` is held behind the coming step; always, where no schedule is known.

@@ -182,10 +182,7 @@ impl Session {
                 reason: error.to_string(),
             });
         }
-        let refused = |reason: String| RuntimeError::Open {
-            model: model.to_path_buf(),
-            reason,
-        };
+        let refused = |reason: String| RuntimeError::open(model, reason);
         let mut fallback = None;
         let (inner, provider) = match options.provider {
             Provider::Cpu => (

@@ -198,6 +198,14 @@ impl Denoiser {
         self.held.bytes(&self.feedback)
     }
 
+    /// Bytes of caches that steps copied in the host's memory since the model was opened: 0 where each cache stays on the
+    /// session's device and is passed on in its place. It is counted from where the values lie that ONNX Runtime gave, not
+    /// from what was asked of it.
+    #[must_use]
+    pub fn host_copies(&self) -> u64 {
+        self.held.copied()
+    }
+
     /// Copies of the filled caches and of the states by the names of their inputs, on the host.
     ///
     /// # Errors
@@ -264,6 +272,7 @@ impl Denoiser {
                 .map(|(name, tensor)| ((*name).to_owned(), tensor.shape().to_vec()))
                 .collect(),
             sizes: self.open_sizes(given),
+            on_host: device == AllocationDevice::CPU,
         };
         self.held.make_placeholders(&self.feedback, &coming)?;
         let mut values = Vec::with_capacity(given.len());
@@ -374,10 +383,7 @@ impl Denoiser {
 }
 
 fn failed(model: &Path) -> impl Fn(ort::Error) -> RuntimeError {
-    |error| RuntimeError::Run {
-        model: model.to_owned(),
-        reason: error.to_string(),
-    }
+    |error| RuntimeError::run(model, error.to_string())
 }
 
 fn inputs(session: &Session, reason: String) -> RuntimeError {

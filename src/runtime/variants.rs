@@ -229,10 +229,7 @@ impl VariantDenoiser {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect())
         };
-        run().map_err(|error| RuntimeError::Run {
-            model,
-            reason: error.to_string(),
-        })
+        run().map_err(|error| RuntimeError::run(&model, error.to_string()))
     }
 
     /// Keeps the caches among these outputs, and gives the others.

@@ -8,6 +8,7 @@ mod chained;
 mod checker;
 mod commands;
 mod equality;
+mod faults;
 mod forecast;
 mod forms;
 mod guided;

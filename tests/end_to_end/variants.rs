@@ -153,7 +153,15 @@ fn tied_blocks_are_cached_apart() {
         read(variant.path.to_str().unwrap()),
         read(written["model"].as_str().unwrap()),
     );
-    assert_eq!(before.graph.initializer.len(), after.graph.initializer.len());
+    let weights = |model: &ModelProto| {
+        model
+            .graph
+            .initializer
+            .iter()
+            .filter(|tensor| tensor.data_type == 1)
+            .count()
+    };
+    assert_eq!(weights(&before), weights(&after));
     let names: std::collections::BTreeSet<_> = written["plan"]["sites"]
         .as_array()
         .unwrap()

@@ -120,7 +120,7 @@ fn a_span_that_computes_equals_the_original_and_broadcasts_what_it_computed() {
     // The default needs three blocks.
     let inner = "{ version: 1, rules: [{ name: blocks, residual: { range: 2 } }] }";
     let deep = |path: &PathBuf| {
-        !["cogvideox", "dit.", "pixart", "sana"]
+        !["cogvideox", "dit.", "mochi", "pixart", "sana"]
             .iter()
             .any(|name| path.to_string_lossy().contains(name))
     };

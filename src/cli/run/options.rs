@@ -64,6 +64,10 @@ pub struct RunOptions {
     /// A file with a prompt in each line; every clip gets a folder of its own (clip_000, clip_001, …)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_embeds"])]
     pub prompts: Option<PathBuf>,
+    /// Go on from the clips that an earlier run of the same --prompts left in the folder, by its run.json: those that are
+    /// complete are kept, those without pictures are decoded, the others are made
+    #[arg(long, requires = "prompts")]
+    pub resume: bool,
     /// What guidance leads away from [default: the empty prompt]
     #[arg(long, value_name = "PROMPT", conflicts_with = "prompt_embeds")]
     pub negative_prompt: Option<String>,

@@ -1,12 +1,15 @@
 //! A clip as files: pictures, animations and arrays.
 
 use super::options::{AnimationChoice, ArraysChoice, RunOptions};
+use super::report::PictureFiles;
 use crate::cli::Failure;
 use crate::quality::to_unit_range;
 use crate::report::{
-    Elements, FramesPerSecond, write_animation, write_apng, write_arrays, write_frames, write_mp4, write_safetensors,
+    Elements, FramesPerSecond, read_named, write_animation, write_apng, write_arrays, write_frames, write_mp4,
+    write_safetensors,
 };
 use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The arrays of a clip.
@@ -43,26 +46,45 @@ impl Arrays {
         }
         Ok(path)
     }
-}
 
-/// The pictures of a clip that were written.
-#[derive(Clone, Debug, Default)]
-pub struct Pictures {
-    /// The animations, in the order of the options.
-    pub animations: Vec<PathBuf>,
-    /// The frames.
-    pub frames: Vec<PathBuf>,
+    /// Reads them back out of a clip's folder; what a decoder made is left out, since it is made again.
+    pub fn read(folder: &Path, format: ArraysChoice) -> Result<Arrays, Failure> {
+        let path = folder.join(format.file());
+        let mut arrays: BTreeMap<String, ArrayD<f64>> = read_named(&path)?.into_iter().collect();
+        let single = |array: ArrayD<f64>| array.mapv(|value| value as f32);
+        match (
+            arrays.remove("noise"),
+            arrays.remove("sample"),
+            arrays.remove("timesteps"),
+        ) {
+            (Some(noise), Some(sample), Some(timesteps)) => Ok(Arrays {
+                noise: single(noise),
+                sample: single(sample),
+                timesteps: timesteps.into_iter().collect(),
+                samples: arrays.remove("samples").map(single),
+                decoded: None,
+            }),
+            _ => Err(Failure::Usage(format!(
+                "{}: it lacks the noise, sample or timesteps of a clip",
+                path.display()
+            ))),
+        }
+    }
 }
 
 /// Writes the frames and animations of a sample in -1 to 1; nothing where it is no picture.
-pub fn write_pictures(folder: &Path, sample: &ArrayD<f32>, options: &RunOptions) -> Result<Option<Pictures>, Failure> {
+pub fn write_pictures(
+    folder: &Path,
+    sample: &ArrayD<f32>,
+    options: &RunOptions,
+) -> Result<Option<PictureFiles>, Failure> {
     let rate = FramesPerSecond::new(options.sampling.fps)?;
     let scale = options.sampling.scale;
     let shown = to_unit_range(sample.view());
     let Some(pictures) = picture(&shown) else {
         return Ok(None);
     };
-    let mut written = Pictures::default();
+    let mut written = PictureFiles::default();
     for format in AnimationChoice::ALL {
         if !options.animation.contains(&format) {
             continue;
@@ -73,9 +95,11 @@ pub fn write_pictures(folder: &Path, sample: &ArrayD<f32>, options: &RunOptions)
             AnimationChoice::Apng => write_apng(&path, pictures, rate, scale)?,
             AnimationChoice::Mp4 => write_mp4(&path, pictures, rate, scale)?,
         }
-        written.animations.push(path);
+        written.animations.push(format.file().to_owned());
     }
-    written.frames = write_frames(folder, pictures)?;
+    let frames = write_frames(folder, pictures)?;
+    let names = frames.iter().filter_map(|path| path.file_name());
+    written.frames = names.map(|name| name.to_string_lossy().into_owned()).collect();
     Ok(Some(written))
 }
 

@@ -108,23 +108,20 @@ fn every_way_gives_the_same_file() {
         assert!(progress.done <= progress.total && progress.total == 20 << 20);
         counter.fetch_add(1, Ordering::Relaxed);
     };
+    let told = SaveOptions {
+        progress: Some(Arc::new(progress)),
+        ..SaveOptions::default()
+    };
     let to = |name: &str| folder.path().join(name);
     assert_eq!(
-        put(&from, &bytes, &to("linked"), all_ways(true), Some(&progress)).unwrap(),
+        put(&from, &bytes, &to("linked"), all_ways(true), &told).unwrap(),
         How::Linked
     );
     // Most file systems cannot clone; then the next way is taken.
-    let how = put(
-        &from,
-        &bytes,
-        &to("cloned"),
-        &[How::Cloned, How::Copied],
-        Some(&progress),
-    )
-    .unwrap();
+    let how = put(&from, &bytes, &to("cloned"), &[How::Cloned, How::Copied], &told).unwrap();
     assert!(matches!(how, How::Cloned | How::Copied));
     assert_eq!(
-        put(&from, &bytes, &to("copied"), &[How::Copied], Some(&progress)).unwrap(),
+        put(&from, &bytes, &to("copied"), &[How::Copied], &told).unwrap(),
         How::Copied
     );
     assert!(calls.load(Ordering::Relaxed) >= 3);
@@ -132,7 +129,7 @@ fn every_way_gives_the_same_file() {
     assert_eq!(files.keys().collect::<Vec<_>>(), ["cloned", "copied", "from", "linked"]);
     assert!(files.values().all(|file| *file == bytes));
     // What exists is never overwritten.
-    let taken = put(&from, &bytes, &to("copied"), &[How::Copied], None).unwrap_err();
+    let taken = put(&from, &bytes, &to("copied"), &[How::Copied], &told).unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AlreadyExists);
 }
 

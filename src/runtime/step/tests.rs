@@ -147,6 +147,22 @@ fn in_a_window_a_cache_stays_where_it_is() {
     assert_eq!(places, [first, first, first, first, None, None]);
 }
 
+/// What is counted are copies that happened: a step whose inputs have other sizes than the one before puts its caches out
+/// elsewhere, and ONNX Runtime copies what it passes on.
+#[test]
+fn copies_of_caches_are_counted_where_they_happen() {
+    let mut denoiser = patched();
+    check_clip(&mut denoiser);
+    assert_eq!(denoiser.host_copies(), 0);
+    let (one, timestep) = (sample(1, 1.0), Tensor::scalar(100_i64));
+    let inputs = [("sample", &one), ("timestep", &timestep)];
+    denoiser.step(&inputs, &[true, true]).unwrap();
+    // Two caches of two rows of four floats.
+    assert_eq!(denoiser.host_copies(), 64);
+    denoiser.step(&inputs, &[true, true]).unwrap();
+    assert_eq!(denoiser.host_copies(), 64);
+}
+
 #[test]
 fn a_step_that_leaves_the_schedule_holds_everything() {
     let flags = vec![vec![false, false]; 6];

@@ -1,0 +1,50 @@
+//! Ctrl-C and the wish of the system to end (SIGINT, SIGTERM).
+
+use super::ExitStatus;
+use super::terminal::Terminal;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::io;
+
+/// From now on the first of these signals asks the terminal's [`Stop`](crate::stop::Stop), which is looked at between
+/// steps, and the second ends the process at once.
+pub fn watch(terminal: &Terminal) {
+    if let Err(error) = register(terminal) {
+        // Signals then end the process as they do of themselves.
+        terminal.detail(format!("Ctrl-C cannot be watched: {error}"));
+    }
+}
+
+fn register(terminal: &Terminal) -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        let flag = terminal.stop().flag();
+        // In this order: the first signal finds the flag down, the second up.
+        flag::register_conditional_shutdown(signal, ExitStatus::Interrupted as i32, flag.clone())?;
+        flag::register(signal, flag)?;
+    }
+    #[cfg(unix)]
+    announce(terminal)?;
+    Ok(())
+}
+
+/// Says at once that the signal has come: a step of a large model takes long.
+#[cfg(unix)]
+fn announce(terminal: &Terminal) -> io::Result<()> {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    if terminal.is_quiet() {
+        return Ok(());
+    }
+    let (mut read, write) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    std::thread::Builder::new()
+        .name("interrupt".to_owned())
+        .spawn(move || {
+            if read.read_exact(&mut [0]).is_ok() {
+                super::terminal::say("stopping after the step at hand; once more ends at once");
+            }
+        })?;
+    Ok(())
+}

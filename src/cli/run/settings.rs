@@ -1,0 +1,80 @@
+//! What the clips of a batch depend on, for telling whether an earlier run was the same.
+
+use super::Batch;
+use super::checkpoint::Settings;
+use crate::cli::Failure;
+use crate::cli::session::scheduler_beside;
+use crate::onnx::Model;
+use crate::report::ReportError;
+use crate::rewrite::PLAN_KEY;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// The settings of a batch. Files count by their contents, the model by its graph and a sample of each weight.
+pub fn of(batch: &Batch<'_>) -> Result<Settings, Failure> {
+    let (options, sampling) = (batch.options, &batch.options.sampling);
+    let model = Model::load(&batch.source.model)?;
+    let plan = model.proto.metadata_props.iter();
+    let plan = plan.filter(|entry| entry.key.as_deref() == Some(PLAN_KEY));
+    let plan = plan.filter_map(|entry| entry.value.as_deref()).next();
+    let scheduler = scheduler_beside(&batch.source.model, sampling.scheduler.as_deref());
+    let inputs = sampling.inputs.iter().map(|input| hash_of(&input.path));
+    let animations: Vec<String> = options.animation.iter().map(word).collect();
+    let settings = [
+        ("the model", json!(model.sampled_sha256()?)),
+        ("its plan", json!(plan.map(|plan| sha256(plan.as_bytes())))),
+        ("the scheduler", file(scheduler.as_deref())?),
+        ("--steps", json!(batch.settings.steps)),
+        ("--tokens", json!(batch.settings.tokens)),
+        (
+            "--video",
+            json!(batch.settings.video.map(|size| [size.frames, size.height, size.width])),
+        ),
+        ("--guidance", json!(batch.source.guidance)),
+        ("--seed", json!(options.seed)),
+        ("--batch", json!(options.batch)),
+        ("--prompts", json!(batch.prompts)),
+        ("--negative-prompt", json!(options.negative_prompt)),
+        ("the size", json!(batch.source.latent.noise())),
+        ("--noise", file(options.noise.as_deref())?),
+        ("--step-noise", file(options.step_noise.as_deref())?),
+        ("--input", json!(inputs.collect::<Result<Vec<String>, Failure>>()?)),
+        ("--every-step", json!(options.every_step)),
+        ("--arrays", json!(word(&options.arrays))),
+        ("--animation", json!(animations)),
+        ("--fps", json!(sampling.fps)),
+        ("--scale", json!(sampling.scale)),
+        ("--latents-only", json!(options.latents_only)),
+        ("--decoded", json!(options.decoded)),
+    ];
+    Ok(settings
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect())
+}
+
+/// The word of an option's value.
+fn word(choice: &impl ValueEnum) -> String {
+    let value = choice.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// What a file holds, where there is one.
+fn file(path: Option<&Path>) -> Result<Value, Failure> {
+    path.map_or(Ok(Value::Null), |path| hash_of(path).map(Value::String))
+}
+
+fn hash_of(path: &Path) -> Result<String, Failure> {
+    let bytes = std::fs::read(path).map_err(|source| ReportError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(sha256(&bytes))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
