@@ -113,8 +113,8 @@ mod tests {
         assert_eq!(moved.graph_sha256(), graph);
         assert_eq!(moved.sampled_sha256().unwrap(), sampled);
 
-        let weights = moved.proto.graph.as_mut().unwrap().initializer.iter_mut();
-        let weight = weights.filter(|tensor| is_weight(tensor)).next_back().unwrap();
+        let mut weights = moved.proto.graph.as_mut().unwrap().initializer.iter_mut();
+        let weight = weights.rfind(|tensor| is_weight(tensor)).unwrap();
         let length = tensor::byte_length(weight).unwrap() as usize;
         weight.data_location = None;
         weight.external_data.clear();

@@ -604,7 +604,7 @@ fn over_a_whole_loop_no_cache_is_copied() {
         empty: text(1),
         ..Conditioning::default()
     };
-    let (mut held, mut broadcast) = (0, 0);
+    let mut broadcast = 0;
     let start = noise(&[1, 3, 8, 32, 32], 0).unwrap();
     generator
         .generate(
@@ -617,7 +617,6 @@ fn over_a_whole_loop_no_cache_is_copied() {
             },
         )
         .unwrap();
-    held += generator.held_bytes();
-    assert!(broadcast > 5, "{broadcast} and {held} bytes");
+    assert!(broadcast > 5, "{broadcast}");
     assert_eq!(generator.host_copies(), Some(0));
 }
