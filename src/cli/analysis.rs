@@ -28,8 +28,23 @@ pub struct Analysis {
     pub preset: Option<Proposal>,
 }
 
+/// What a model is looked at for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be shown as it is in the file.
+    Show,
+    /// To be patched: sizes that are known are written before sites are looked for.
+    Patch,
+}
+
 /// Loads a model and finds its sites. Of the rules, what they say of the model's inputs is used.
-pub fn analyse(model: &Path, options: &RulesOptions, rules: &Rules, terminal: &Terminal) -> Result<Analysis, Failure> {
+pub fn analyse(
+    model: &Path,
+    options: &RulesOptions,
+    rules: &Rules,
+    purpose: Purpose,
+    terminal: &Terminal,
+) -> Result<Analysis, Failure> {
     let mut loaded = Model::load(model)?;
     let graph_sha256 = loaded.graph_sha256();
     let flattened = flatten(&mut loaded.proto).map_err(Failure::of(model, Failure::graph))?;
@@ -39,10 +54,13 @@ pub fn analyse(model: &Path, options: &RulesOptions, rules: &Rules, terminal: &T
             flattened.calls, flattened.branches
         ));
     }
-    let graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
+    let mut graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
     refuse_patched(&graph).map_err(Failure::of(model, Failure::rewrite))?;
     let labels = input_labels(&graph, options, rules)?;
     let axes = Axes::analyse(&graph, &labels).map_err(Failure::of(model, Failure::axes))?;
+    if purpose == Purpose::Patch {
+        write_known_sizes(&mut graph.graph, &axes).map_err(Failure::of(model, Failure::graph))?;
+    }
     let sites = Sites::find(&graph, &axes).map_err(Failure::of(model, Failure::graph))?;
     // A model with many blocks has the same to say of each.
     const SHOWN: usize = 6;
@@ -201,12 +219,8 @@ pub fn patched(
         }
     }
     let report = caches.fit(&mut choices, &wide, &analysis, rules, terminal)?;
-    let mut model = analysis.model;
     let graph_sha256 = analysis.graph_sha256;
-    if let Err(error) = write_known_sizes(&mut model.graph, &analysis.axes) {
-        return Err(refuse(error.into()));
-    }
-    let mut result = match switch_wide(model, &choices, &wide, rules, &caches.switch_options()) {
+    let mut result = match switch_wide(analysis.model, &choices, &wide, rules, &caches.switch_options()) {
         Ok(result) => result,
         Err(error) => return Err(Failure::of(path, Failure::rewrite)(error)),
     };

@@ -1,11 +1,11 @@
 //! The arguments of the command line.
 
 use super::run::RunOptions;
+use super::values::{assignment, bytes, finite, input, size, video};
 use crate::rewrite::{CacheType, Drive};
-use crate::rules::{Bytes, DEFAULT_PRESET, preset_names};
+use crate::rules::{DEFAULT_PRESET, preset_names};
 use crate::sampler::VideoSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
@@ -429,78 +429,6 @@ fn rules_help() -> String {
     )
 }
 
-/// `NAME=VALUE`.
-fn assignment<T: std::str::FromStr>(text: &str) -> Result<(String, T), String>
-where
-    T::Err: std::fmt::Display,
-{
-    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    if name.is_empty() {
-        return Err("the name before `=` is empty".to_owned());
-    }
-    let value = value.parse().map_err(|error: T::Err| format!("`{value}`: {error}"))?;
-    Ok((name.to_owned(), value))
-}
-
-/// `NAME=FILE`, or a file with several arrays alone.
-fn input(text: &str) -> Result<InputFile, String> {
-    let path = PathBuf::from(text);
-    let named = text
-        .split_once('=')
-        .filter(|(name, _)| !name.is_empty() && !name.contains(['/', '\\']));
-    match named {
-        Some((name, file)) if !file.is_empty() => Ok(InputFile {
-            name: Some(name.to_owned()),
-            path: file.into(),
-        }),
-        None if crate::report::is_named(&path) => Ok(InputFile { name: None, path }),
-        _ => Err("expected NAME=FILE, or a FILE.npz or FILE.safetensors with an array for each input".to_owned()),
-    }
-}
-
-/// `NAME=N` with a size that a tensor can have.
-fn size(text: &str) -> Result<(String, usize), String> {
-    const LARGEST: usize = 1 << 24;
-    match assignment::<usize>(text)? {
-        (name, size) if (1..=LARGEST).contains(&size) => Ok((name, size)),
-        (_, size) => Err(format!("{size} is no size; give 1 to {LARGEST}")),
-    }
-}
-
-/// The size of a video, `FRAMESxHEIGHTxWIDTH`.
-fn video(text: &str) -> Result<VideoSize, String> {
-    const LARGEST: usize = 1 << 24;
-    let sizes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
-    match sizes.as_deref() {
-        Ok(&[frames, height, width]) if [frames, height, width].iter().all(|size| (1..=LARGEST).contains(size)) => {
-            Ok(VideoSize { frames, height, width })
-        }
-        _ => Err("expected frames, height and width, such as `51x480x854`".to_owned()),
-    }
-}
-
-/// A number of bytes, as rules write it: `2GiB`, `512 MiB`, `1048576`.
-fn bytes(text: &str) -> Result<u64, String> {
-    match text.parse::<Bytes>() {
-        Ok(Bytes(bytes)) => Ok(bytes),
-        Err(()) => Err("expected a number and a unit, such as `512MiB` or `2GiB`".to_owned()),
-    }
-}
-
-/// A number that can be computed with.
-fn finite(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(number) if number.is_finite() => Ok(number),
-        Ok(_) => Err("expected a finite number".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Sizes by name.
-pub fn sizes(given: &[(String, usize)]) -> BTreeMap<String, usize> {
-    given.iter().cloned().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -519,36 +447,5 @@ mod tests {
         assert!(Arguments::try_parse_from(["pab-patch"]).is_err());
         let inspect = Arguments::try_parse_from(["pab-patch", "inspect", "m.onnx", "--json"]).unwrap();
         assert!(matches!(inspect.command, Some(Command::Inspect(_))) && inspect.output.json);
-    }
-
-    #[test]
-    fn inputs_are_files_with_a_name_or_with_several() {
-        let read =
-            |text: &str| input(text).map(|file| (file.name.unwrap_or_default(), file.path.display().to_string()));
-        assert_eq!(read("mask=m.npy"), Ok(("mask".to_owned(), "m.npy".to_owned())));
-        assert_eq!(read("a=b/c=d.npz"), Ok(("a".to_owned(), "b/c=d.npz".to_owned())));
-        assert_eq!(read("run=1/all.npz"), Ok(("run".to_owned(), "1/all.npz".to_owned())));
-        assert_eq!(
-            read("./run=1/all.npz"),
-            Ok((String::new(), "./run=1/all.npz".to_owned()))
-        );
-        for wrong in ["m.npy", "mask=", "=m.npy", ""] {
-            assert!(input(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn assignments_need_a_name_and_a_fitting_value() {
-        assert_eq!(assignment::<usize>("batch=2"), Ok(("batch".to_owned(), 2)));
-        for wrong in ["batch", "=2", "batch=two", "batch=0", "batch=99999999999"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(bytes("2GiB"), Ok(2 << 30));
-        assert_eq!(bytes("1.5 KiB"), Ok(1536));
-        assert_eq!(bytes("10"), Ok(10));
-        for wrong in ["", "GiB", "-1", "2 gib", "1e3", "99999999999GiB", "1..2"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
-        }
-        assert!(finite("nan").is_err() && finite("inf").is_err() && finite("-1.5") == Ok(-1.5));
     }
 }

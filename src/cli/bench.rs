@@ -1,12 +1,13 @@
 //! `pab-patch bench`: single steps of original and patched model, timed in turn.
 
 use super::Failure;
-use super::args::{BenchOptions, CourseOptions, sizes};
+use super::args::{BenchOptions, CourseOptions};
 use super::caches::{CacheReport, CacheSettings};
 use super::course::Course;
 use super::patch::{Order, Request, patch};
 use super::session::{inputs, library};
 use super::terminal::Terminal;
+use super::values::sizes;
 use super::variants::{Times, Values, Variants};
 use crate::report::{Alignment, Distribution, FilePath, Table, number};
 use crate::rewrite::Drive;

@@ -172,7 +172,7 @@ fn patched(
     timesteps: &[f64],
     terminal: &Terminal,
 ) -> Result<Written, Failure> {
-    let mut sizes = super::args::sizes(&options.sampling.sizes);
+    let mut sizes = super::values::sizes(&options.sampling.sizes);
     sizes
         .entry("batch".to_owned())
         .or_insert(if options.sampling.guidance() == 1.0 { 1 } else { 2 });
@@ -348,7 +348,7 @@ fn values(options: &CompareOptions, original: &Generator, prompts: &Prompts) -> 
         None,
         sampling,
     )?;
-    let mut sizes = super::args::sizes(&sampling.sizes);
+    let mut sizes = super::values::sizes(&sampling.sizes);
     sizes.entry("batch".to_owned()).or_insert(conditioning.copies());
     if let Some(tokens) = conditioning.prompt.as_ref().map(|prompt| prompt.embeddings.nrows())
         && let Some(port) = &original.roles().text

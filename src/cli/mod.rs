@@ -22,6 +22,7 @@ mod run;
 mod session;
 mod setup;
 mod terminal;
+mod values;
 mod variants;
 mod write_variants;
 

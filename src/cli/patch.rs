@@ -1,7 +1,7 @@
 //! `pab-patch MODEL.onnx`: writes the patched model and its plan.
 
 use super::Failure;
-use super::analysis::{analyse, patched, rules, suggest_preset};
+use super::analysis::{Purpose, analyse, patched, rules, suggest_preset};
 use super::args::{PatchOptions, RulesOptions};
 use super::caches::{CacheReport, CacheSettings};
 use super::course::Course;
@@ -143,7 +143,7 @@ pub fn patch(request: &Request<'_>, terminal: &Terminal) -> Result<Written, Fail
         model, output, order, ..
     } = *request;
     let rules = rules(request.rules, terminal)?;
-    let analysis = analyse(model, request.rules, &rules, terminal)?;
+    let analysis = analyse(model, request.rules, &rules, Purpose::Patch, terminal)?;
     suggest_preset(&analysis, request.rules, terminal);
     terminal.stop().check()?;
     let (mut result, caches) = patched(

@@ -4,13 +4,15 @@ use super::Failure;
 use super::args::SessionOptions;
 use super::patch::Written;
 use super::terminal::Terminal;
-use super::variants::{Values, Variants};
+use super::variants::{Times, Values, Variants};
 use crate::report::median_of_ratios;
 use crate::schedule::Schedule;
 use std::path::Path;
 
-/// Rounds in which each static graph is timed.
-const ROUNDS: usize = 16;
+/// How often the static graphs are opened: what memory an open model happens to get makes it some percent faster or slower.
+const OPENINGS: usize = 3;
+/// Rounds of an opening, in which each is timed once.
+const ROUNDS: usize = 6;
 /// Static graphs that are open at once: each may hold the weights.
 const OPEN_AT_ONCE: usize = 4;
 
@@ -45,8 +47,12 @@ impl RemovedWork {
         }
         let mut left = Vec::with_capacity(sets.len());
         for sets in sets.chunks(OPEN_AT_ONCE) {
-            let mut variants = Variants::open(original, written, options, sets, values, false, terminal)?;
-            let times = variants.time_removed(ROUNDS, "timing the removed work", terminal)?;
+            let mut times = Times::default();
+            for opening in 0..OPENINGS {
+                let backwards = opening % 2 == 1;
+                let mut variants = Variants::open(original, written, options, sets, values, backwards, terminal)?;
+                times.extend(variants.time_removed(ROUNDS, "timing the removed work", terminal)?);
+            }
             // Ratios within a round, where the machine was in one state, and their median: robust against what else it does.
             let ratio = |removed: &Vec<f64>| median_of_ratios(removed, &times.original);
             left.extend(times.removed.iter().map(ratio));

@@ -1,10 +1,11 @@
 //! Opening models for commands: ONNX Runtime, sessions, schedulers and prompts as the options want them.
 
 use super::Failure;
-use super::args::{ClipOptions, InputFile, ProviderChoice, SamplingOptions, SessionOptions, sizes};
+use super::args::{ClipOptions, InputFile, ProviderChoice, SamplingOptions, SessionOptions};
 use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
+use super::values::sizes;
 use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;

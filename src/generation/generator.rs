@@ -1,60 +1,18 @@
 //! The denoising loop over an open model.
 
+use super::conditioning::{Conditioning, Part, part_embeddings, part_mask, part_pooled, stacked};
 use super::form::Form;
 use super::roles::{known_sizes, sizes_of};
 use super::{GenerationError, Roles};
-use crate::rewrite::{CacheRole, Drive, PLAN_KEY, Plan, PlanSize, STEP_INPUT, SchedulePlan};
+use crate::rewrite::{Drive, PLAN_KEY, Plan, STEP_INPUT, SchedulePlan};
 use crate::rules::Strategy;
-use crate::runtime::{
-    CachePort, Denoiser, ElementType, Extent, Feedback, Port, Session, StatePort, StepTable, Tensor, VariantDenoiser,
-};
+use crate::runtime::{Denoiser, ElementType, Feedback, Port, Session, Tensor, VariantDenoiser};
 use crate::sampler::{CHANNEL_AXIS, NoiseSource, Scheduler, SeededNoise, first_channels, guide, repeat_batch};
 use crate::schedule::Schedule;
 use crate::stop::Stop;
-use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Axis};
+use ndarray::{ArrayD, ArrayViewD};
 use std::collections::BTreeMap;
 use std::time::Instant;
-
-/// A prompt as models take it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Text {
-    /// An embedding for each token, `[tokens, width]`.
-    pub embeddings: Array2<f32>,
-    /// For each token 1, or 0 where it is padding, `[tokens]`; without, all count.
-    pub mask: Option<Array1<f32>>,
-    /// One embedding of the whole prompt, `[width]`.
-    pub pooled: Option<Array1<f32>>,
-}
-
-impl From<Array2<f32>> for Text {
-    fn from(embeddings: Array2<f32>) -> Text {
-        Text {
-            embeddings,
-            mask: None,
-            pooled: None,
-        }
-    }
-}
-
-/// What a clip is made from besides its noise.
-#[derive(Clone, Debug, Default)]
-pub struct Conditioning {
-    /// Scale of classifier-free guidance; 1 is without, and the model is then run for the prompt alone.
-    pub guidance: f32,
-    /// The prompt.
-    pub prompt: Option<Text>,
-    /// What guidance leads away from: the empty or the negative prompt.
-    pub empty: Option<Text>,
-    /// Further inputs of the model by name.
-    pub inputs: BTreeMap<String, Tensor>,
-}
-
-impl Conditioning {
-    /// How often the sample stands in the model's batch: twice under guidance (empty prompt, prompt).
-    pub fn copies(&self) -> usize {
-        if self.guidance == 1.0 { 1 } else { 2 }
-    }
-}
 
 /// A step that was done, as it is told to who watches.
 #[derive(Clone, Debug)]
@@ -452,42 +410,6 @@ impl Generator {
     }
 }
 
-/// What an input takes of a prompt.
-type Part = fn(&Text) -> Option<ArrayD<f32>>;
-
-fn part_embeddings(text: &Text) -> Option<ArrayD<f32>> {
-    Some(text.embeddings.clone().into_dyn())
-}
-
-/// Where nobody says what is padding, nothing is.
-fn part_mask(text: &Text) -> Option<ArrayD<f32>> {
-    let all = || Array1::ones(text.embeddings.nrows());
-    Some(text.mask.clone().unwrap_or_else(all).into_dyn())
-}
-
-fn part_pooled(text: &Text) -> Option<ArrayD<f32>> {
-    text.pooled.clone().map(Array1::into_dyn)
-}
-
-/// One part of all texts along the batch, each `clips` times: `[texts * clips, ...]`.
-fn stacked(port: &Port, texts: &[&Option<Text>], part: Part, clips: usize) -> Result<ArrayD<f32>, GenerationError> {
-    let missing = || GenerationError::NoText {
-        input: port.name.clone(),
-    };
-    let parts: Vec<ArrayD<f32>> = texts
-        .iter()
-        .map(|text| text.as_ref().and_then(part).ok_or_else(missing))
-        .collect::<Result<_, _>>()?;
-    let views: Vec<_> = parts
-        .iter()
-        .flat_map(|part| std::iter::repeat_n(part.view(), clips))
-        .collect();
-    ndarray::stack(Axis(0), &views).map_err(|_| GenerationError::TextShape {
-        prompt: parts.last().map_or_else(Vec::new, |part| part.shape().to_vec()),
-        empty: parts.first().map_or_else(Vec::new, |part| part.shape().to_vec()),
-    })
-}
-
 /// The roles of a model's own inputs.
 fn roles(session: &Session, plan: Option<&Plan>, given: &[&str]) -> Result<Roles, GenerationError> {
     let mut without_role = given.to_vec();
@@ -527,62 +449,4 @@ fn described(steps: usize, timesteps: &[f64]) -> String {
 
 fn type_of(port: &Port) -> ElementType {
     port.element_type.unwrap_or(ElementType::Float32)
-}
-
-/// Flags and caches of a plan, as the runtime takes them.
-impl TryFrom<&Plan> for Feedback {
-    type Error = GenerationError;
-
-    fn try_from(plan: &Plan) -> Result<Feedback, GenerationError> {
-        let guidance = plan.rules.iter().position(|rule| rule.strategy == Strategy::Guidance);
-        let caches = plan.caches().map(|(site, cache)| {
-            let element_type =
-                ElementType::from_onnx(cache.element_type).ok_or_else(|| GenerationError::CacheType {
-                    cache: cache.input.clone(),
-                    element_type: format!("{:?}", cache.element_type),
-                })?;
-            let shape = cache.shape.iter().map(|size| match size {
-                PlanSize::Number(number) => Extent::Number(*number),
-                PlanSize::Symbol(symbol) => Extent::Formula(symbol.clone()),
-            });
-            let (input, output) = (cache.input.clone(), cache.output.clone());
-            Ok(CachePort {
-                input,
-                output,
-                rule: site.rule,
-                element_type,
-                shape: shape.collect(),
-                difference: match cache.role {
-                    CacheRole::Value | CacheRole::Residual | CacheRole::Guidance => 0,
-                    CacheRole::FirstDifference => 1,
-                    CacheRole::SecondDifference => 2,
-                },
-                in_place: cache.in_place,
-                // Beside guidance there are no forecasts, so nothing else keeps it from being written in place.
-                halved_by: guidance.filter(|_| !cache.in_place),
-            })
-        });
-        let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();
-        let steps = match (plan.drive, &plan.schedule) {
-            (Drive::Step, Some(schedule)) => Some(StepTable {
-                input: STEP_INPUT.to_owned(),
-                flags: (0..schedule.steps()).map(|step| schedule.flags(step)).collect(),
-            }),
-            _ => None,
-        };
-        Ok(Feedback {
-            flags,
-            steps,
-            caches: caches.collect::<Result<_, GenerationError>>()?,
-            states: plan
-                .rules
-                .iter()
-                .filter_map(|rule| rule.state.as_ref())
-                .map(|state| StatePort {
-                    input: state.input.clone(),
-                    output: state.output.clone(),
-                })
-                .collect(),
-        })
-    }
 }

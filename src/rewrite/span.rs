@@ -9,7 +9,7 @@ use super::halved::{Guided, Halved, of_value};
 use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
 use super::{RewriteError, SpanChoice, SwitchOptions, node};
 use crate::attention::{Part, SpanEntry, SpanStream};
-use crate::graph::{Graph, NewNode, NodeId, ValueId};
+use crate::graph::{Graph, NewNode, ValueId};
 use crate::onnx::messages::AttributeProto;
 use std::iter::zip;
 
@@ -54,15 +54,7 @@ pub(super) fn wrap(
 ) -> Result<(), RewriteError> {
     let name = &choice.name;
     let streams = &choice.span.streams;
-    // Nodes that computed known sizes are gone by now.
-    let nodes: Vec<NodeId> = choice
-        .span
-        .nodes
-        .iter()
-        .copied()
-        .filter(|node| graph.contains(*node))
-        .collect();
-    let after = nodes.last().map(|node| graph.position(*node));
+    let after = choice.span.nodes.last().map(|node| graph.position(*node));
     let value_names: Vec<String> = caches
         .iter()
         .map(|cache| cache.input.replacen("pab.cache.", "pab.value.", 1))
@@ -86,7 +78,7 @@ pub(super) fn wrap(
         .map(|(stream, halved)| (stream.exit.value, of_value(&stream.exit, *halved)))
         .collect();
     // An output stays one until the `If` takes its place.
-    let mut compute = graph.extract(&nodes, &exits, &format!("pab.compute.{name}"))?;
+    let mut compute = graph.extract(&choice.span.nodes, &exits, &format!("pab.compute.{name}"))?;
     let computed: Vec<ValueId> = compute.outputs().collect();
     let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
     let mut kept = Vec::with_capacity(streams.len());

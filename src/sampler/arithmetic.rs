@@ -43,6 +43,12 @@ pub(super) fn check_index(index: usize, steps: usize) -> Result<(), SamplerError
     }
 }
 
+/// What was computed for step `index`, out of one entry for each model call.
+pub(super) fn of_step<T>(entries: &[T], index: usize) -> Result<&T, SamplerError> {
+    let steps = entries.len();
+    entries.get(index).ok_or(SamplerError::NoSuchStep { index, steps })
+}
+
 /// What the model predicted in the last steps, the newest first.
 #[derive(Clone, Debug)]
 pub(super) struct History {

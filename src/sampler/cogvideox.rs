@@ -5,7 +5,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::arithmetic::{History, check_index, check_shapes, weighted_sum};
+use super::arithmetic::{History, check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::solver::check_numbers;
@@ -239,13 +239,9 @@ impl Scheduler for CogVideoX {
         sample: ArrayViewD<'_, f32>,
         noise: &mut dyn NoiseSource,
     ) -> Result<ArrayD<f32>, SamplerError> {
-        let steps = self.weights.len();
-        check_index(index, steps)?;
+        let at = *of_step(&self.weights, index)?;
         check_shapes(&model_output, &sample)?;
         self.history.enter(index)?;
-        let Some(&at) = self.weights.get(index) else {
-            return Err(SamplerError::NoSuchStep { index, steps });
-        };
         let clean = self
             .prediction
             .clean(Limit::None, &model_output, &sample, at.signal, at.noise);

@@ -4,7 +4,7 @@
 
 use ndarray::{ArrayD, ArrayViewD, Zip};
 
-use super::arithmetic::check_shapes;
+use super::arithmetic::{check_shapes, of_step};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::{BetaOptions, Trained};
@@ -141,11 +141,7 @@ impl Ddim {
     }
 
     fn coefficients(&self, index: usize) -> Result<Coefficients, SamplerError> {
-        let steps = self.coefficients.len();
-        self.coefficients
-            .get(index)
-            .copied()
-            .ok_or(SamplerError::NoSuchStep { index, steps })
+        of_step(&self.coefficients, index).copied()
     }
 }
 

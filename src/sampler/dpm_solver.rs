@@ -6,7 +6,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::arithmetic::{History, check_index, check_shapes, weighted_sum};
+use super::arithmetic::{History, check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::sigmas::FinalSigma;
@@ -202,13 +202,9 @@ impl Scheduler for DpmSolver {
         sample: ArrayViewD<'_, f32>,
         noise: &mut dyn NoiseSource,
     ) -> Result<ArrayD<f32>, SamplerError> {
-        let steps = self.updates.len();
-        check_index(index, steps)?;
+        let (update, level) = (*of_step(&self.updates, index)?, of_step(&self.levels, index)?);
         check_shapes(&model_output, &sample)?;
         self.history.enter(index)?;
-        let (Some(&update), Some(level)) = (self.updates.get(index), self.levels.get(index)) else {
-            return Err(SamplerError::NoSuchStep { index, steps });
-        };
         let clean = self
             .prediction
             .clean(self.limit, &model_output, &sample, level.signal, level.noise);

@@ -4,7 +4,7 @@
 
 use ndarray::{ArrayD, ArrayViewD, Zip};
 
-use super::arithmetic::check_shapes;
+use super::arithmetic::{check_shapes, of_step};
 use super::configuration::SchedulerOptions;
 use super::exploding::{ExplodingOptions, check_sigmas, scaled};
 use super::fields::Fields;
@@ -90,9 +90,7 @@ struct EulerAncestral {
 
 impl EulerAncestral {
     fn levels(&self, index: usize) -> Result<Levels, SamplerError> {
-        let steps = self.levels.len();
-        let levels = self.levels.get(index).copied();
-        levels.ok_or(SamplerError::NoSuchStep { index, steps })
+        of_step(&self.levels, index).copied()
     }
 }
 

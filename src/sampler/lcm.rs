@@ -4,7 +4,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::arithmetic::{check_shapes, weighted_sum};
+use super::arithmetic::{check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::{BetaOptions, Trained, ZeroSnr};
@@ -138,11 +138,7 @@ impl Scheduler for Lcm {
         sample: ArrayViewD<'_, f32>,
         noise: &mut dyn NoiseSource,
     ) -> Result<ArrayD<f32>, SamplerError> {
-        let steps = self.coefficients.len();
-        let at = *self
-            .coefficients
-            .get(index)
-            .ok_or(SamplerError::NoSuchStep { index, steps })?;
+        let at = *of_step(&self.coefficients, index)?;
         check_shapes(&model_output, &sample)?;
         let clean = self
             .prediction

@@ -6,7 +6,7 @@
 
 use ndarray::{ArrayD, ArrayViewD, Zip};
 
-use super::arithmetic::{History, check_index, check_shapes, weighted_sum};
+use super::arithmetic::{History, check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::{BetaOptions, Trained, ZeroSnr};
@@ -260,13 +260,9 @@ impl Scheduler for Pndm {
         sample: ArrayViewD<'_, f32>,
         _: &mut dyn NoiseSource,
     ) -> Result<ArrayD<f32>, SamplerError> {
-        let steps = self.calls.len();
-        check_index(index, steps)?;
+        let (kind, at) = *of_step(&self.calls, index)?;
         check_shapes(&model_output, &sample)?;
         self.history.enter(index)?;
-        let Some(&(kind, at)) = self.calls.get(index) else {
-            return Err(SamplerError::NoSuchStep { index, steps });
-        };
         let output = self.gather(kind, model_output)?;
         // A step of several calls is taken from its beginning again by each of them.
         let corrected_next = matches!(self.calls.get(index + 1), Some((Kind::Correction, _)));

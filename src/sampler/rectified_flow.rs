@@ -12,7 +12,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::arithmetic::{check_shapes, weighted_sum};
+use super::arithmetic::{check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::Trained;
@@ -131,11 +131,7 @@ impl Scheduler for RectifiedFlow {
         sample: ArrayViewD<'_, f32>,
         _: &mut dyn NoiseSource,
     ) -> Result<ArrayD<f32>, SamplerError> {
-        let steps = self.lengths.len();
-        let length = *self
-            .lengths
-            .get(index)
-            .ok_or(SamplerError::NoSuchStep { index, steps })?;
+        let length = *of_step(&self.lengths, index)?;
         check_shapes(&model_output, &sample)?;
         weighted_sum(&[(1.0, sample), (length, model_output)])
     }

@@ -6,7 +6,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::arithmetic::{History, check_index, check_shapes, weighted_sum};
+use super::arithmetic::{History, check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::sigmas::{FinalSigma, linspace, rounded};
@@ -197,13 +197,10 @@ impl Scheduler for UniPc {
         sample: ArrayViewD<'_, f32>,
         _: &mut dyn NoiseSource,
     ) -> Result<ArrayD<f32>, SamplerError> {
-        let steps = self.updates.len();
-        check_index(index, steps)?;
+        let (corrector, predictor) = of_step(&self.updates, index)?;
+        let level = of_step(&self.levels, index)?;
         check_shapes(&model_output, &sample)?;
         self.history.enter(index)?;
-        let (Some((corrector, predictor)), Some(level)) = (self.updates.get(index), self.levels.get(index)) else {
-            return Err(SamplerError::NoSuchStep { index, steps });
-        };
         let (signal, noise) = (level.signal, level.noise);
         let predicted = if self.clean {
             self.prediction.clean(self.limit, &model_output, &sample, signal, noise)

@@ -5,7 +5,7 @@ mod table;
 mod view;
 
 use super::Failure;
-use super::analysis::{Analysis, analyse, rules};
+use super::analysis::{Analysis, Purpose, analyse, rules};
 use super::args::InspectOptions;
 use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
@@ -96,7 +96,7 @@ struct Opaque {
 /// Prints the sites.
 pub fn run(options: &InspectOptions, terminal: &Terminal) -> Result<(), Failure> {
     let rules = rules(&options.rules, terminal)?;
-    let analysis = analyse(&options.model, &options.rules, &rules, terminal)?;
+    let analysis = analyse(&options.model, &options.rules, &rules, Purpose::Show, terminal)?;
     let open: Vec<&str> = analysis.axes.symbols().collect();
     if let Some((name, _)) = options.sizes.iter().find(|(name, _)| !open.contains(&name.as_str())) {
         let open = if open.is_empty() {

@@ -85,7 +85,7 @@ impl Source {
                 names.join(", ")
             )));
         }
-        let named = crate::cli::args::sizes(&options.sampling.sizes);
+        let named = crate::cli::values::sizes(&options.sampling.sizes);
         let mut open = vec![roles.latent.clone()];
         if let Some(batch) = open.first_mut().and_then(|latent| latent.shape.first_mut()) {
             *batch = Some(1);
