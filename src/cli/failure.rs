@@ -5,7 +5,7 @@ use crate::generation::GenerationError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::pipeline::PipelineError;
-use crate::quality::QualityError;
+use crate::quality::{LpipsError, QualityError};
 use crate::report::ReportError;
 use crate::rewrite::{PlanError, RewriteError};
 use crate::rules::RulesError;
@@ -216,6 +216,11 @@ impl Failure {
             Failure::NothingFits { .. } => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Stopped(_) => ExitStatus::Interrupted,
+            Failure::Quality(QualityError::Lpips(error)) => match error {
+                LpipsError::Network { .. } => ExitStatus::Model,
+                LpipsError::Heads { .. } | LpipsError::Small { .. } => ExitStatus::Usage,
+                LpipsError::Runtime(error) => runtime_status(error),
+            },
             Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
         }
     }

@@ -240,7 +240,7 @@ pub(super) mod tests {
             psnr,
             mean_squared_error: psnr.map_or(0.0, |psnr| 10.0_f64.powf(-psnr / 10.0)),
             ssim,
-            frames: Vec::new(),
+            ..ClipQuality::default()
         }
     }
 
