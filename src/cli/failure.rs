@@ -212,7 +212,9 @@ impl Failure {
                 | ReportError::NoFfmpeg { .. },
             )
             | Failure::Stdout(_) => ExitStatus::Output,
-            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
+            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. } | ReportError::ClipFile { .. }) => {
+                ExitStatus::Usage
+            }
             Failure::NothingFits { .. } => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Stopped(_) => ExitStatus::Interrupted,

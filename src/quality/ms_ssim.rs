@@ -76,7 +76,8 @@ mod tests {
             assert_eq!(frames.len(), expected.len());
             for ((reference, other), expected) in frames.zip(expected) {
                 let ours = ms_ssim_of_frame(reference, other).unwrap();
-                assert!((ours - expected.as_f64().unwrap()).abs() < 1e-6, "{ours} {expected}");
+                // The package has the window in float32.
+                assert!((ours - expected.as_f64().unwrap()).abs() < 1e-5, "{ours} {expected}");
             }
         }
     }

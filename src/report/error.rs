@@ -62,6 +62,16 @@ pub enum ReportError {
         /// What to do.
         advice: String,
     },
+    /// A file or folder is no clip that can be read.
+    #[error("{}: not a usable clip: {reason}; {advice}", path.display())]
+    ClipFile {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        advice: String,
+    },
     /// `ffmpeg` cannot be started.
     #[error(
         "{}: an MP4 needs the program ffmpeg, which cannot be started ({reason}); install it, or choose gif or apng with \

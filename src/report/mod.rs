@@ -5,6 +5,8 @@
 mod animation;
 mod arrays;
 mod atomic;
+mod clip_file;
+mod clip_folder;
 mod comparison;
 mod comparison_table;
 mod error;
@@ -23,6 +25,8 @@ mod video;
 pub use animation::{FramesPerSecond, Pair, write_animation, write_apng, write_pairs};
 pub use arrays::{Elements, read_array, read_matrix, write_arrays};
 pub use atomic::{Pending, write_atomically, write_json};
+pub use clip_file::{ValueRange, read_clip};
+pub use clip_folder::{ClipPair, ClipPairs, ClipPaths};
 pub use comparison::{
     ClipFigures, Comparison, Facts, Measured, MeasuredClip, RuleFigures, RunFacts, RuntimeFacts, SpeedUp,
     VariantFigures,
