@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageReader, Limits, Rgb32FImage};
-use ndarray::{Array4, ArrayD, Axis, Ix4, IxDyn};
+use ndarray::{Array4, ArrayD, Axis, Ix4};
 
 use super::ReportError;
 use super::arrays::{ReadArray, parse_npy};
@@ -355,7 +355,7 @@ fn axes_of(mut array: ArrayD<f64>) -> Option<Array4<f64>> {
 #[cfg(test)]
 mod tests {
     use image::{Rgb, RgbImage};
-    use ndarray::Array5;
+    use ndarray::{Array5, IxDyn};
 
     use super::*;
     use crate::report::{

@@ -104,6 +104,17 @@ pub enum ReportError {
         /// The encoder's reason.
         reason: String,
     },
+    /// There is no result where one was looked for.
+    #[error(
+        "{}: no result for a page: {reason}; give what `pab-patch compare` wrote, or the JSON of inspect, quality or bench, or a plan",
+        path.display()
+    )]
+    NoResult {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it is none.
+        reason: String,
+    },
     /// There is nothing to report.
     #[error("there is nothing to compare: {reason}; run at least one clip with both models and one step")]
     NothingMeasured {
