@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on has failed.
 
 mod broken_files;
+#[cfg(unix)]
+mod browser;
 mod caches;
 mod chained;
 mod checker;
@@ -15,6 +17,7 @@ mod guided;
 mod hosts;
 mod inspect;
 mod pab_loops;
+mod page;
 mod patch;
 mod pipeline;
 mod program;

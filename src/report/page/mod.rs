@@ -15,8 +15,6 @@ mod rules;
 mod schedule;
 mod speed;
 mod strip;
-#[cfg(test)]
-mod tests;
 
 use super::FramesPerSecond;
 use super::html::{escaped, page};

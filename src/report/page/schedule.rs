@@ -146,14 +146,14 @@ fn picture(plan: &Plan, schedule: &SchedulePlan) -> String {
     let _ = write!(
         html,
         "<text class=\"tick\" x=\"{0}\" y=\"{1}\" text-anchor=\"end\">step</text>",
-        LABELS - 8,
+        LABELS - 16,
         base + 13
     );
     if !schedule.timesteps.is_empty() {
         let _ = write!(
             html,
             "<text class=\"tick\" x=\"{0}\" y=\"{1}\" text-anchor=\"end\">timestep</text>",
-            LABELS - 8,
+            LABELS - 16,
             base + 27
         );
     }
