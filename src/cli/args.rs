@@ -423,7 +423,7 @@ pub struct QualityOptions {
 #[derive(Debug, Args)]
 pub struct ReportOptions {
     /// Results: the folder that `compare` wrote, or any folder or file with its figures, with plans, or with the JSON of `inspect`,
-    /// `quality` or `bench` [default: comparison]
+    /// `quality`, `bench` or `calibrate` [default: comparison]
     #[arg(value_name = "FOLDER|FILE.json")]
     pub results: Vec<PathBuf>,
     /// The page

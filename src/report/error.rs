@@ -106,7 +106,7 @@ pub enum ReportError {
     },
     /// There is no result where one was looked for.
     #[error(
-        "{}: no result for a page: {reason}; give what `pab-patch compare` wrote, or the JSON of inspect, quality or bench, or a plan",
+        "{}: no result for a page: {reason}; give what `pab-patch compare` wrote, or the JSON of inspect, quality, bench or calibrate, or a plan",
         path.display()
     )]
     NoResult {

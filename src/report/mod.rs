@@ -42,7 +42,7 @@ pub use file_path::FilePath;
 pub use frames::write_frames;
 pub use judgement::{JudgedClip, Judgement, LpipsFiles};
 pub use named_arrays::{is_named, read_array_named, read_named, write_safetensors};
-pub use page::{Inspection, Named, Page, PageSettings, Results};
+pub use page::{Drift, Inspection, Named, Page, PageSettings, Results};
 pub use picture::frame_pictures;
 pub use provenance::Provenance;
 pub use stack::{Branch, BranchCut, BranchNode, Stack, StackBlock, StackNote};

@@ -37,24 +37,23 @@ impl Provenance {
             cores: cpu.physical_cores,
         }
     }
+}
 
-    /// The command as a line for a shell.
-    #[must_use]
-    pub fn command_line(&self) -> String {
-        let mut line = String::new();
-        for argument in &self.command {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            let plain = |character: char| character.is_ascii_alphanumeric() || "-_./=,:+@%".contains(character);
-            if !argument.is_empty() && argument.chars().all(plain) {
-                line.push_str(argument);
-            } else {
-                let _ = write!(line, "'{}'", argument.replace('\'', "'\\''"));
-            }
+/// A command as a line for a shell.
+pub(super) fn command_line(words: &[String]) -> String {
+    let mut line = String::new();
+    for word in words {
+        if !line.is_empty() {
+            line.push(' ');
         }
-        line
+        let plain = |character: char| character.is_ascii_alphanumeric() || "-_./=,:+@%".contains(character);
+        if !word.is_empty() && word.chars().all(plain) {
+            line.push_str(word);
+        } else {
+            let _ = write!(line, "'{}'", word.replace('\'', "'\\''"));
+        }
     }
+    line
 }
 
 #[cfg(test)]
@@ -77,7 +76,7 @@ mod tests {
         ];
         made.command = words.map(str::to_owned).to_vec();
         assert_eq!(
-            made.command_line(),
+            command_line(&made.command),
             r"pab-patch run m.onnx --prompt 'it'\''s a $HOME' '' -o a/b"
         );
         let json = serde_json::to_string(&made).unwrap();

@@ -82,6 +82,44 @@ fn compared(folder: &Path, rules_from: &str, faster: f64, clips: usize) {
     write_json(&folder.join("figures.json"), &comparison).unwrap();
 }
 
+/// What `calibrate` writes: changes that fall and rise again.
+fn calibration() -> serde_json::Value {
+    let changes = |least: f64| -> Vec<f64> {
+        (1..30)
+            .map(|step| least + 0.004 * f64::from(step - 15).powi(2) / 10.0)
+            .collect()
+    };
+    let kinds = [("spatial", 0.09), ("temporal", 0.05), ("cross", 0.02)];
+    let quality = |ssim: f64| {
+        let spread = |mean: f64| serde_json::json!({"mean": mean, "min": mean * 0.98, "median": mean});
+        serde_json::json!({"clips": 8, "equal": 0, "psnr": spread(33.0), "ssim": spread(ssim)})
+    };
+    let rules = [
+        ("rules.yaml", true, 1.9, 0.962),
+        ("2/4/6", false, 1.3, 0.97),
+        ("5/7/9", false, 1.6, 0.94),
+    ];
+    serde_json::json!({
+        "format": 1,
+        "generator": "pab-patch 0.1.0",
+        "command": ["pab-patch", "calibrate", HOSTILE],
+        "run": {"scheduler": "DDIMScheduler", "steps": 30, "timesteps": [], "guidance": 2.0},
+        "stable_below": 0.1,
+        "kinds": kinds.map(|(kind, least)| serde_json::json!({"kind": kind, "relative_l2": changes(least), "stable_share": 0.6})),
+        "drift": kinds.map(|(kind, least)| {
+            let steps: Vec<_> = changes(least).into_iter().map(|change| serde_json::json!({"relative_l2": change})).collect();
+            serde_json::json!({"site": format!("{kind}.0"), "kind": kind, "block": 0, "steps": steps})
+        }),
+        "judged": [{
+            "run": {"scheduler": "DDIMScheduler", "steps": 30},
+            "rules": rules.map(|(rules, fitted, speed_up, ssim)| serde_json::json!({
+                "rules": rules, "fitted": fitted, "speed_up": speed_up, "quartiles": [speed_up - 0.1, speed_up + 0.1],
+                "quality": quality(ssim),
+            })),
+        }],
+    })
+}
+
 /// A folder with results of every kind, and the page of them.
 fn page(folder: &Path) -> PathBuf {
     compared(&folder.join("a"), "preset latte", 1.25, 4);
@@ -114,6 +152,7 @@ fn page(folder: &Path) -> PathBuf {
         "-o".as_ref(),
         quality.as_os_str(),
     ]);
+    std::fs::write(folder.join("calibration.json"), calibration().to_string()).unwrap();
     std::fs::write(folder.join("other.json"), "{\"something\": 1}").unwrap();
     let page = folder.join("report.html");
     let written = json(["report".as_ref(), folder.as_os_str(), "-o".as_ref(), page.as_os_str()]);
@@ -144,15 +183,9 @@ fn a_page_is_one_file_of_texts() {
     let page = page(folder.path());
     let html = std::fs::read_to_string(page).unwrap();
     assert_eq!(html.matches("<script").count(), 1, "a name has become a script");
-    assert!(
-        !html.contains("src=http") && !html.contains("onerror='"),
-        "a name has become an element"
-    );
-    let addresses = html.matches("http://").count() + html.matches("https://").count();
-    assert_eq!(
-        addresses,
-        html.matches("src=http://example.org").count() + html.matches("example.org/x onerror=&#39;").count()
-    );
+    assert!(!html.contains("<img src=http"), "a name has become an element");
+    let addresses = html.matches("http").count() - html.matches("http-equiv").count();
+    assert_eq!(addresses, html.matches("&lt;img src=http").count());
     // Six pairs of clips, each with its difference; the judgement is about clips that are there already.
     assert_eq!(html.matches("<img ").count(), 6 * 3);
     assert!(html.contains("3rd step while the timestep is between 800 and 100"));
@@ -360,16 +393,29 @@ fn a_page_in_a_browser() {
     keep(&mut browser, "phone.png");
     browser.evaluate("for (const part of document.querySelectorAll('details')) part.open = false");
 
-    // Clips play, all at once.
-    let running = "[...document.querySelectorAll('.frame img')].map((image) => image.getAnimations()[0].playState)";
+    // Clips play, the panes of each together.
+    let running = "[...document.querySelectorAll('.clip')].map((clip) => clip.getAnimations()[0].playState)";
     let states = browser.evaluate(running);
+    let states = states.as_array().unwrap();
     assert!(
-        states.as_array().unwrap().len() == 18 && states.as_array().unwrap().iter().all(|state| state == "running"),
-        "{states}"
+        states.len() == 6 && states.iter().all(|state| state == "running"),
+        "{states:?}"
     );
-    let times =
-        "new Set([...document.querySelectorAll('.frame img')].map((image) => image.getAnimations()[0].startTime)).size";
-    assert_eq!(browser.evaluate(times), 1, "the clips do not run together");
+    let frames = "JSON.stringify([...document.querySelectorAll('.clip')].map((clip) => \
+                  [...new Set([...clip.querySelectorAll('img')].map((image) => \
+                  getComputedStyle(image).getPropertyValue('--step')))]))";
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let shown = browser.evaluate(frames);
+        let clips: Vec<Vec<String>> = serde_json::from_str(shown.as_str().unwrap()).unwrap();
+        assert!(
+            clips.iter().all(|panes| panes.len() == 1),
+            "panes of a clip show different frames: {shown}"
+        );
+        seen.insert(clips[0][0].clone());
+        std::thread::sleep(std::time::Duration::from_millis(120));
+    }
+    assert!(seen.len() > 2, "nothing moves: {seen:?}");
 
     // With the keyboard alone: everything is reached, in the order in which it stands.
     browser.resize(1000, 800);
@@ -442,7 +488,7 @@ fn a_page_in_a_browser() {
         browser.evaluate("document.querySelectorAll('.needs-script[hidden]').length"),
         2
     );
-    let paused = "getComputedStyle(document.querySelector('.frame img')).animationPlayState";
+    let paused = "getComputedStyle(document.querySelector('.clip')).animationPlayState";
     assert_eq!(browser.evaluate(paused), "running");
     browser.evaluate("document.getElementById('play').click()");
     assert_eq!(browser.evaluate(paused), "paused");

@@ -5,6 +5,7 @@
 
 mod chart;
 mod clips;
+mod drift;
 mod found;
 mod inspection;
 mod markup;
@@ -21,6 +22,7 @@ use super::html::{escaped, page};
 use super::number;
 use std::fmt::Write as _;
 
+pub use drift::Drift;
 pub use inspection::Inspection;
 pub use results::{ClipFolders, Named, Results};
 
@@ -88,6 +90,7 @@ impl Results {
             rules::part(self),
             schedule::part(self),
             speed::part(self),
+            drift::part(self),
             quality::part(self),
             clips::part(self, settings, &mut warnings),
             reproduce::part(self),

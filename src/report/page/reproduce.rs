@@ -2,9 +2,9 @@
 
 use super::markup::table;
 use super::{Part, Results};
-use crate::report::Provenance;
 use crate::report::comparison::Comparison;
 use crate::report::html::escaped;
+use crate::report::provenance::{Provenance, command_line};
 use crate::report::table::Alignment;
 use std::fmt::Write as _;
 
@@ -31,7 +31,11 @@ pub fn part(results: &Results) -> Part {
         add("program", made.program.clone());
     }
     let mut commands: Vec<String> = Vec::new();
-    for line in made.iter().map(|made| made.command_line()) {
+    let calibrated = results
+        .calibrations
+        .iter()
+        .map(|result| command_line(&result.value.command));
+    for line in made.iter().map(|made| command_line(&made.command)).chain(calibrated) {
         if !commands.contains(&line) {
             commands.push(line);
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::comparison::{CLIPS, Comparison, ORIGINAL, PATCHED};
 use super::super::judgement::Judgement;
 use super::super::step_times::StepTimes;
-use super::Inspection;
+use super::{Drift, Inspection};
 use crate::report::ReportError;
 use crate::rewrite::Plan;
 
@@ -50,6 +50,8 @@ pub struct Results {
     pub comparisons: Vec<Named<Comparison>>,
     /// From `pab-patch bench --json`.
     pub step_times: Vec<Named<StepTimes>>,
+    /// From `pab-patch calibrate`.
+    pub calibrations: Vec<Named<Drift>>,
     /// From `pab-patch quality`.
     pub judgements: Vec<Named<Judgement>>,
     /// Clips that belong to these.
@@ -107,6 +109,7 @@ impl Results {
             + self.plans.len()
             + self.comparisons.len()
             + self.step_times.len()
+            + self.calibrations.len()
             + self.judgements.len()
     }
 
@@ -170,6 +173,8 @@ impl Results {
             kind
         } else if has(&["computing", "broadcasting", "ratios"]) {
             keep(&mut self.step_times, path, value)
+        } else if has(&["drift", "kinds", "stable_below"]) {
+            keep(&mut self.calibrations, path, value)
         } else if has(&["reference", "other", "summary", "clips"]) {
             keep(&mut self.judgements, path, value)
         } else if has(&["sites", "rules", "generator"]) {

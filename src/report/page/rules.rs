@@ -120,14 +120,17 @@ fn list(rows: &[RuleRow]) -> String {
 fn words(action: &Action) -> String {
     let instead = match action.strategy {
         Strategy::Reuse => "what was computed last is used again".to_owned(),
-        Strategy::Forecast { order } => {
-            let along = match order {
-                ForecastOrder::First => "a line",
-                ForecastOrder::Second => "a parabola",
-            };
-            format!("the value is forecast along {along} through those computed last")
-        }
+        Strategy::Forecast { order } => format!(
+            "the value is forecast along {} through those computed last",
+            along(order)
+        ),
         Strategy::Residual => "the blocks are left out, and what they added last is added again".to_owned(),
+        Strategy::ResidualForecast { order } => {
+            format!(
+                "the blocks are left out, and what they add is forecast along {} through what they added last",
+                along(order)
+            )
+        }
         Strategy::Guidance => {
             "the half with the prompt is computed, and the difference that guidance made last is used again".to_owned()
         }
@@ -139,6 +142,13 @@ fn words(action: &Action) -> String {
         }
         Timing::Steps(steps) => format!("at {steps}, {instead}"),
         Timing::After(table) => format!("{table}, {instead}"),
+    }
+}
+
+fn along(order: ForecastOrder) -> &'static str {
+    match order {
+        ForecastOrder::First => "a line",
+        ForecastOrder::Second => "a parabola",
     }
 }
 
