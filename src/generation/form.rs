@@ -47,6 +47,14 @@ impl Form {
         }
     }
 
+    /// What the last step broadcast, where the model may decide that itself.
+    pub fn broadcast(&self) -> Option<&[bool]> {
+        match self {
+            Form::Switch(denoiser) => Some(denoiser.broadcast()),
+            Form::Variants(_) => None,
+        }
+    }
+
     /// One step; gives the model's own outputs.
     pub fn step(
         &mut self,

@@ -10,6 +10,7 @@ mod build;
 mod cache_type;
 mod ceiling;
 mod choice;
+mod drift;
 mod drive;
 mod error;
 mod forecast;

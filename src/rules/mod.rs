@@ -4,6 +4,7 @@
 //! places (`tree`) → rules (`check`, and `reach` for rules that can never apply) → [`Rules`]. All errors of a file
 //! are reported at once ([`Report`]).
 
+mod adaptive;
 mod after;
 mod assign;
 mod blocks;
@@ -32,6 +33,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use adaptive::{Adaptive, AdaptiveError};
 pub use after::{AfterError, AfterTable};
 pub use assign::NamedSite;
 pub use blocks::{BlockEnd, BlockRange, Blocks};
@@ -132,7 +134,11 @@ impl Serialize for Rule {
         }
         match &self.action {
             None => rule.serialize_entry("broadcast", "never")?,
-            Some(Action { strategy, timing }) => {
+            Some(Action {
+                strategy,
+                timing,
+                adaptive,
+            }) => {
                 if strategy.is_by_site() {
                     rule.serialize_entry("cut", &self.cut)?;
                 }
@@ -140,7 +146,7 @@ impl Serialize for Rule {
                     Strategy::Forecast { order } | Strategy::ResidualForecast { order } => Some(*order),
                     _ => None,
                 };
-                rule.serialize_entry(strategy.key(), &ActionForm { order, timing })?;
+                rule.serialize_entry(strategy.key(), &ActionForm { order, timing, adaptive })?;
             }
         }
         rule.end()
@@ -154,6 +160,8 @@ struct ActionForm<'a> {
     order: Option<ForecastOrder>,
     #[serde(flatten)]
     timing: &'a Timing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adaptive: &'a Option<Adaptive>,
 }
 
 /// Which value of a residual branch is cached.

@@ -30,7 +30,7 @@ pub struct Feedback {
     pub steps: Option<StepTable>,
     /// The caches, one for each site.
     pub caches: Vec<CachePort>,
-    /// The states of rules that forecast.
+    /// The states of rules that forecast, and of adaptive ones.
     #[serde(default)]
     pub states: Vec<StatePort>,
 }
@@ -49,13 +49,16 @@ impl Feedback {
     }
 }
 
-/// The state of a rule that forecasts: three float32 numbers, zeros before the first step.
+/// The state of a rule that forecasts, or of one that is adaptive: three float32 numbers, zeros before the first step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatePort {
     /// The name of the input that takes it.
     pub input: String,
     /// The name of the output that gives it for the next step.
     pub output: String,
+    /// The index of the adaptive rule that it belongs to: its last number is then 1 behind a step that broadcast.
+    #[serde(default)]
+    pub decides: Option<usize>,
 }
 
 /// A cache: the output of one step that is an input of the next.
@@ -80,6 +83,9 @@ pub struct CachePort {
     /// rule reads the second half alone, or computes it alone and reads the first.
     #[serde(default)]
     pub halved_by: Option<usize>,
+    /// Whether the model itself decides at the steps that the flag allows, so that such a step may compute it.
+    #[serde(default)]
+    pub adaptive: bool,
 }
 
 /// A model that denoises a clip step by step.
@@ -206,6 +212,12 @@ impl Denoiser {
         self.held.copied()
     }
 
+    /// What the last step really broadcast, a flag for each rule: what the flags said, but for rules that are adaptive.
+    #[must_use]
+    pub fn broadcast(&self) -> &[bool] {
+        self.held.broadcast()
+    }
+
     /// Copies of the filled caches and of the states by the names of their inputs, on the host.
     ///
     /// # Errors
@@ -292,7 +304,7 @@ impl Denoiser {
             for port in own {
                 binding.bind_output_to_device(port.name.as_str(), &on_host)?;
             }
-            held.bind(&mut binding, feedback, &coming, &on_device)?;
+            held.bind(&mut binding, feedback, &coming, &on_device, &on_host)?;
             let outputs = session.inner.run_binding(&binding)?;
             Ok(owned(outputs.into_iter()))
         };
