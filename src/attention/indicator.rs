@@ -19,9 +19,7 @@ impl Sites {
     pub fn indicator(&self, graph: &Graph, axes: &Axes, site: usize) -> Option<Cut> {
         let site = self.sites.get(site)?;
         let value = first_projected(graph, axes, site)?;
-        let shape = axes
-            .sizes(value)
-            .filter(|sizes| !sizes.iter().any(Size::has_unknown))?;
+        let shape = axes.sizes(value).filter(|sizes| !sizes.iter().any(Size::has_unknown))?;
         Some(Cut {
             value,
             element_type: axes.element_type(value).filter(|found| is_float(*found))?,

@@ -124,7 +124,11 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     for candidate in &mut candidates {
         let facts = facts(options, candidate, &library, &original, &config)?;
         let clips = std::mem::take(&mut candidate.clips);
-        comparisons.push(Comparison::new(facts, clips, candidate.work.allowed(&candidate.broadcast))?);
+        comparisons.push(Comparison::new(
+            facts,
+            clips,
+            candidate.work.allowed(&candidate.broadcast),
+        )?);
     }
     let mut reports = Vec::with_capacity(candidates.len());
     for (candidate, comparison) in candidates.iter().zip(&comparisons) {
@@ -325,9 +329,15 @@ fn generate(
     done: &mut dyn FnMut(&[bool]),
 ) -> Result<Clip, Failure> {
     generator
-        .generate(scheduler, noise, &mut SeededNoise::new(seed), conditioning, &mut |step| {
-            done(step.flags);
-        })
+        .generate(
+            scheduler,
+            noise,
+            &mut SeededNoise::new(seed),
+            conditioning,
+            &mut |step| {
+                done(step.flags);
+            },
+        )
         .map_err(Failure::of(&options.model, Failure::generation))
 }
 

@@ -10,9 +10,9 @@
 //! 1 if this step broadcast]` is fed back like that of a forecast, zeros before the first step, and the indicator like a
 //! cache. A comparison with what is no number is false, so that such a step computes.
 
+use super::PlanSize;
 use super::build::{Build, described};
 use super::plan::{CachePlan, CacheRole, StatePlan};
-use super::PlanSize;
 use crate::attention::Cut;
 use crate::graph::{Graph, GraphError, ValueId};
 use crate::onnx::messages::DataType;

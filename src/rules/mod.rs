@@ -146,7 +146,14 @@ impl Serialize for Rule {
                     Strategy::Forecast { order } | Strategy::ResidualForecast { order } => Some(*order),
                     _ => None,
                 };
-                rule.serialize_entry(strategy.key(), &ActionForm { order, timing, adaptive })?;
+                rule.serialize_entry(
+                    strategy.key(),
+                    &ActionForm {
+                        order,
+                        timing,
+                        adaptive,
+                    },
+                )?;
             }
         }
         rule.end()

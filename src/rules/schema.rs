@@ -174,7 +174,10 @@ fn timing(shape: &'static Shape) -> Value {
     let forms: Vec<Value> = forms.iter().map(|keys| json!({ "required": keys })).collect();
     let mut dependencies = json!({ "window": ["range"], "skip": ["after"] });
     if shape.keys.contains(&"order") && shape.keys.contains(&"adaptive") {
-        extend(&mut dependencies, json!({ "adaptive": { "not": { "required": ["order"] } } }));
+        extend(
+            &mut dependencies,
+            json!({ "adaptive": { "not": { "required": ["order"] } } }),
+        );
     }
     extend(&mut timing, json!({ "oneOf": forms, "dependencies": dependencies }));
     timing

@@ -18,7 +18,11 @@ const RANGE: usize = 4;
 
 fn models() -> Vec<PathBuf> {
     let corpus = root().join("tests/data/corpus");
-    let names = ["latte.ts17.static.onnx", "latte.dyn18.dynamic.onnx", "latte_fp16.ts17.static.onnx"];
+    let names = [
+        "latte.ts17.static.onnx",
+        "latte.dyn18.dynamic.onnx",
+        "latte_fp16.ts17.static.onnx",
+    ];
     let mut models = vec![shipped_model()];
     models.extend(names.map(|name| corpus.join(name)));
     models
@@ -28,8 +32,12 @@ fn models() -> Vec<PathBuf> {
 fn rules(adaptive: &str) -> [String; 2] {
     let rule = |rest: &str| format!("version: 1\nrules:\n  - name: all\n    {rest}\n");
     [
-        rule(&format!("match: {{ kind: [spatial, temporal, cross, mlp] }}\n    broadcast: {{ range: {RANGE}{adaptive} }}")),
-        rule(&format!("match: {{ blocks: 1.. }}\n    residual: {{ range: {RANGE}{adaptive} }}")),
+        rule(&format!(
+            "match: {{ kind: [spatial, temporal, cross, mlp] }}\n    broadcast: {{ range: {RANGE}{adaptive} }}"
+        )),
+        rule(&format!(
+            "match: {{ blocks: 1.. }}\n    residual: {{ range: {RANGE}{adaptive} }}"
+        )),
     ]
 }
 
@@ -140,7 +148,12 @@ fn in_between_the_drift_decides_as_a_host_would() {
         for (place, change) in changes.iter().enumerate() {
             let repeated = SEEDS[place] == SEEDS[place + 1];
             // The indicator of a first site is not what other sites broadcast.
-            assert_eq!(*change == 0.0, repeated, "{what}: step {} changes by {change}", place + 1);
+            assert_eq!(
+                *change == 0.0,
+                repeated,
+                "{what}: step {} changes by {change}",
+                place + 1
+            );
         }
         let largest = changes.iter().copied().fold(0.0, f64::max);
         for (threshold, rescale, polynomial) in [
@@ -191,13 +204,26 @@ fn the_indicator_is_what_the_first_site_projects() {
         let sites = Sites::find(&model, &axes).unwrap();
         let place = sites.sites.iter().position(|site| site.name == "spatial.0").unwrap();
         let indicator = sites.indicator(&model.graph, &axes, place).unwrap();
-        assert!(!sites.sites[place].streams.contains(&indicator.value), "{}", path.display());
+        assert!(
+            !sites.sites[place].streams.contains(&indicator.value),
+            "{}",
+            path.display()
+        );
         let readers = model.graph.value(indicator.value).uses().iter();
-        let projections = readers.filter(|usage| model.graph.node(usage.node).is("MatMul")).count();
+        let projections = readers
+            .filter(|usage| model.graph.node(usage.node).is("MatMul"))
+            .count();
         assert_eq!(projections, 3, "{}: queries, keys and values", path.display());
         let plan = patch_with(path, &rules(&adaptive(0.1, ""))[0]).plan;
-        let kept: Vec<_> = plan.caches().filter(|(_, cache)| cache.role == CacheRole::Indicator).collect();
-        assert!(matches!(kept[..], [(site, _)] if site.name == plan.sites[0].name), "{}", path.display());
+        let kept: Vec<_> = plan
+            .caches()
+            .filter(|(_, cache)| cache.role == CacheRole::Indicator)
+            .collect();
+        assert!(
+            matches!(kept[..], [(site, _)] if site.name == plan.sites[0].name),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -209,8 +235,14 @@ fn static_graphs_and_guidance_are_refused() {
     let steps: Vec<f64> = (0..SEEDS.len()).map(|step| step as f64).collect();
     let schedule = pab_patch::rewrite::SchedulePlan::new(&patched.plan, &steps);
     let error = variants(&model, &patched.plan, &schedule).unwrap_err();
-    assert!(matches!(&error, RewriteError::Undecided { rule } if rule == "all"), "{error}");
-    let both = format!("{}  - {{ name: cfg, guidance: {{ range: 2 }} }}\n", rules(&adaptive(0.1, ""))[1]);
+    assert!(
+        matches!(&error, RewriteError::Undecided { rule } if rule == "all"),
+        "{error}"
+    );
+    let both = format!(
+        "{}  - {{ name: cfg, guidance: {{ range: 2 }} }}\n",
+        rules(&adaptive(0.1, ""))[1]
+    );
     let model = load(path);
     let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
     let sites = Sites::find(&model, &axes).unwrap();

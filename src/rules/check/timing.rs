@@ -22,7 +22,9 @@ pub(in crate::rules) const FORECAST: Shape = Shape {
 };
 pub(in crate::rules) const RESIDUAL: Shape = Shape {
     what: "`residual`",
-    keys: &["order", "range", "window", "windows", "steps", "after", "skip", "adaptive"],
+    keys: &[
+        "order", "range", "window", "windows", "steps", "after", "skip", "adaptive",
+    ],
 };
 pub(in crate::rules) const GUIDANCE: Shape = Shape {
     what: "`guidance`",
@@ -95,7 +97,8 @@ impl Reader<'_> {
         let adaptive = match (fields.get("adaptive"), strategy) {
             (None, _) => Some(None),
             (Some(node), Some(Strategy::ResidualForecast { .. })) => {
-                let message = "`order` and `adaptive` do not go together: a forecast goes by steps that are known beforehand";
+                let message =
+                    "`order` and `adaptive` do not go together: a forecast goes by steps that are known beforehand";
                 self.findings.add(node.place, message, "keep one of the two");
                 None
             }

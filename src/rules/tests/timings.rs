@@ -1,7 +1,8 @@
 //! Any timing is read as it is written, and decides without panics.
 
 use crate::rules::{
-    Action, Adaptive, AfterTable, Broadcast, ForecastOrder, IndexRange, Rules, StepSet, Strategy as Does, Timing, Window,
+    Action, Adaptive, AfterTable, Broadcast, ForecastOrder, IndexRange, Rules, StepSet, Strategy as Does, Timing,
+    Window,
 };
 use proptest::prelude::*;
 
