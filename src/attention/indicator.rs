@@ -1,9 +1,9 @@
 //! Indicators: cheap values that tell how much the work of a site changes from step to step.
 
-use super::cut::{Cut, Part};
-use super::site::{Site, Sites};
+use super::cut::{Cut, Part, tokens};
+use super::site::{Addition, Site, Sites};
 use super::spelling::{Step, branch_step, is_fused_attention, is_mixer};
-use crate::axes::{Axes, Size};
+use crate::axes::{Axes, Label, Size};
 use crate::graph::{Graph, Node, ValueId};
 use crate::onnx::messages::DataType;
 use std::collections::HashMap;
@@ -34,7 +34,15 @@ fn first_projected(graph: &Graph, axes: &Axes, site: &Site) -> Option<ValueId> {
     let float = |value: ValueId| axes.element_type(value).is_some_and(is_float);
     // What each value says of the stream: itself, or, of what was quantized, what it was made from.
     let mut reached: HashMap<ValueId, ValueId> = HashMap::new();
-    for addition in &site.additions {
+    let is_text = |addition: &&Addition| tokens(axes, addition.before).contains(Label::Text);
+    let text_alone = site.additions.iter().all(|addition| is_text(&addition));
+    // The latent is what is denoised: where text and latent are joint, the text tells less.
+    let followed: Vec<&Addition> = site
+        .additions
+        .iter()
+        .filter(|addition| text_alone || !is_text(addition))
+        .collect();
+    for addition in &followed {
         for layout in layouts(graph, addition.before) {
             reached.insert(layout, layout);
         }
@@ -51,7 +59,7 @@ fn first_projected(graph: &Graph, axes: &Axes, site: &Site) -> Option<ValueId> {
             reached.insert(*output, if float(*output) { *output } else { source });
         }
     }
-    site.additions.first().map(|addition| addition.before)
+    followed.first().map(|addition| addition.before)
 }
 
 /// The stream as it is added to, and the layouts that it had before, the nearest first.
