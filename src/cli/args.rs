@@ -1,7 +1,8 @@
 //! The arguments of the command line.
 
 use super::run::RunOptions;
-use super::values::{assignment, bytes, finite, input, size, video};
+use super::values::{assignment, bytes, finite, input, range, size, video};
+use crate::report::ValueRange;
 use crate::rewrite::{CacheType, Drive};
 use crate::rules::{DEFAULT_PRESET, preset_names};
 use crate::sampler::VideoSize;
@@ -15,10 +16,11 @@ Exit codes:
   2  wrong arguments
   3  a model file is missing, damaged, unsafe or not understood
   4  the rules are wrong
-  5  nothing to do: no attention was found, or no rule matches any
+  5  nothing to do: no attention was found, no rule matches any, or there is no result for a page
   6  the output cannot be written
   7  ONNX Runtime is missing, too old or unusable
   8  running the model failed
+  9  clips are further apart than was asked for
 130  interrupted by Ctrl-C or SIGTERM; what was finished is kept
 
 Examples:
@@ -28,6 +30,7 @@ Examples:
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
   pab-patch compare model.onnx --rules latte -o comparison
   pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32
+  pab-patch quality comparison/clips/original comparison/clips/patched --min-ssim 0.95
   pab-patch run PIPELINE_DIR --prompt 'a ship on the sea' --steps 30 --animation mp4 -o clip";
 
 /// Makes exported diffusion transformers (.onnx) faster by Pyramid Attention Broadcast.
@@ -56,6 +59,10 @@ pub enum Command {
     Run(RunOptions),
     /// Patch a model, generate the same clips with original and patched, and compare speed and quality
     Compare(CompareOptions),
+    /// Tell how close clips are to their references: PSNR, SSIM, MS-SSIM, LPIPS, flicker
+    Quality(QualityOptions),
+    /// Put results on one page: what was found, rules, schedule, speed, quality, clips, and how to make it again
+    Report(ReportOptions),
     /// Time single steps of original and patched model in alternating order
     Bench(BenchOptions),
     /// Fetch ONNX Runtime into the cache, so that all else works offline
@@ -373,6 +380,64 @@ pub struct CompareOptions {
     /// Folder for the patched model, the animation and the figures; with several rules, for a folder of each
     #[arg(short, long, value_name = "DIR", default_value = "comparison")]
     pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct QualityOptions {
+    /// The reference: a folder of PNG frames, a GIF, an (animated) PNG, an .npz, .npy or .safetensors, a film that ffmpeg plays; or
+    /// a folder of such clips
+    pub reference: PathBuf,
+    /// What is compared with it; clips of two folders are matched by their names
+    pub other: PathBuf,
+    /// Network for LPIPS, which puts out its feature maps in order (docs/lpips/export.py writes those of the package lpips)
+    #[arg(long, value_name = "NETWORK.onnx")]
+    pub lpips: Option<PathBuf>,
+    /// Its linear heads, arrays `lin0`, `lin1`, … in a .safetensors or .npz [default: the file beside the network]
+    #[arg(long, value_name = "FILE", requires = "lpips")]
+    pub lpips_heads: Option<PathBuf>,
+    /// What is black and what is white in arrays of floats [default: -1,1 in those that `run` writes, else 0,1]
+    #[arg(long, value_name = "LOW,HIGH", value_parser = range, allow_hyphen_values = true)]
+    pub range: Option<ValueRange>,
+    /// Show a line for each frame
+    #[arg(long)]
+    pub frames: bool,
+    /// Exit with 9 where a clip's PSNR is below
+    #[arg(long, value_name = "DB")]
+    pub min_psnr: Option<f64>,
+    /// Exit with 9 where a clip's SSIM is below
+    #[arg(long, value_name = "SSIM")]
+    pub min_ssim: Option<f64>,
+    /// Exit with 9 where a clip's MS-SSIM is below
+    #[arg(long, value_name = "MS-SSIM")]
+    pub min_ms_ssim: Option<f64>,
+    /// Exit with 9 where a clip's LPIPS is above
+    #[arg(long, value_name = "LPIPS", requires = "lpips")]
+    pub max_lpips: Option<f64>,
+    /// Write the figures as JSON, for `pab-patch report`
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub session: SessionOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Results: the folder that `compare` wrote, or any folder or file with its figures, with plans, or with the JSON of `inspect`,
+    /// `quality`, `bench` or `calibrate` [default: comparison]
+    #[arg(value_name = "FOLDER|FILE.json")]
+    pub results: Vec<PathBuf>,
+    /// The page
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+    /// Its title [default: the model's name]
+    #[arg(long)]
+    pub title: Option<String>,
+    /// Clips of each comparison that are shown, at most
+    #[arg(long, default_value_t = 6, value_name = "N")]
+    pub clips: usize,
+    /// Frames a second
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub fps: u32,
 }
 
 #[derive(Debug, Args)]

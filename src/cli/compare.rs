@@ -16,8 +16,8 @@ use super::variants::Values;
 use crate::generation::{Clip, Conditioning, Generator};
 use crate::quality::{compare, to_unit_range};
 use crate::report::{
-    Comparison, Facts, FilePath, FramesPerSecond, Measured, MeasuredClip, Pair, RuleFigures, RunFacts, RuntimeFacts,
-    side_by_side, write_json, write_pairs,
+    CLIPS, Comparison, Facts, FilePath, FramesPerSecond, Measured, MeasuredClip, ORIGINAL, PATCHED, Pair, Provenance,
+    ReportError, RuleFigures, RunFacts, RuntimeFacts, side_by_side, write_apng, write_json, write_pairs,
 };
 use crate::rules::DEFAULT_PRESET;
 use crate::runtime::{Library, Provider};
@@ -38,6 +38,8 @@ struct Report<'a> {
     patched_file: FilePath,
     /// Original beside patched, where clips are pictures.
     animation: Option<FilePath>,
+    /// The clips themselves, where they are pictures.
+    clips: Option<ClipFolders>,
     /// The same figures as a file.
     figures: FilePath,
 }
@@ -46,6 +48,13 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Reports<'a> {
     comparisons: &'a [Report<'a>],
+}
+
+/// Folders with a file for each clip, of the same names.
+#[derive(Clone, Serialize)]
+struct ClipFolders {
+    original: FilePath,
+    patched: FilePath,
 }
 
 /// A model that was patched by one set of rules, and its clips.
@@ -124,15 +133,18 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     for candidate in &mut candidates {
         let facts = facts(options, candidate, &library, &original, &config)?;
         let clips = std::mem::take(&mut candidate.clips);
-        comparisons.push(Comparison::new(
-            facts,
-            clips,
-            candidate.work.allowed(&candidate.broadcast),
-        )?);
+        let allowed = candidate.work.allowed(&candidate.broadcast);
+        let mut comparison = Comparison::new(facts, clips, allowed)?;
+        comparison.provenance = Some(Provenance::of_process());
+        comparisons.push(comparison);
     }
     let mut reports = Vec::with_capacity(candidates.len());
+    let originals = match candidates.first() {
+        Some(candidate) => write_clips(options, ORIGINAL, candidate, |both| &both.original, rate)?,
+        None => None,
+    };
     for (candidate, comparison) in candidates.iter().zip(&comparisons) {
-        reports.push(report(options, candidate, comparison, rate)?);
+        reports.push(report(options, candidate, comparison, originals.as_deref(), rate)?);
     }
     if let [report] = reports.as_slice() {
         return terminal.result(report, || text(report, terminal));
@@ -202,16 +214,28 @@ fn report<'a>(
     options: &CompareOptions,
     candidate: &'a Candidate,
     comparison: &'a Comparison,
+    originals: Option<&Path>,
     rate: FramesPerSecond,
 ) -> Result<Report<'a>, Failure> {
     let figures = candidate.folder.join("figures.json");
     write_json(&figures, comparison)?;
     let animation = animation(&candidate.folder, &candidate.pictures, rate, options.sampling.scale)?;
+    // By the name of the rules where there are several.
+    let below = candidate.folder.strip_prefix(&options.output).ok();
+    let name = below
+        .filter(|name| !name.as_os_str().is_empty())
+        .unwrap_or(Path::new(PATCHED));
+    let patched = write_clips(options, name, candidate, |both| &both.patched, rate)?;
+    let clips = originals.zip(patched).map(|(original, patched)| ClipFolders {
+        original: original.into(),
+        patched: patched.into(),
+    });
     Ok(Report {
         comparison,
         caches: &candidate.written.caches,
         patched_file: candidate.written.model.as_path().into(),
         animation: animation.map(FilePath::from),
+        clips,
         figures: figures.into(),
     })
 }
@@ -221,6 +245,13 @@ fn text(report: &Report<'_>, terminal: &Terminal) -> String {
     text.push_str(&format!("\nPatched model  {}\n", report.patched_file.display()));
     if let Some(animation) = &report.animation {
         text.push_str(&format!("Animation      {}\n", animation.display()));
+    }
+    if let Some(clips) = &report.clips {
+        text.push_str(&format!(
+            "Clips          {}\n               {}\n",
+            clips.original.display(),
+            clips.patched.display()
+        ));
     }
     text.push_str(&format!("Figures        {}\n", report.figures.display()));
     text
@@ -437,6 +468,36 @@ fn facts(
         },
         rules: rules.collect(),
     })
+}
+
+/// Writes every clip by one of the models into a folder of its own below `clips`, exactly as it is; `None` where clips are no
+/// pictures.
+fn write_clips(
+    options: &CompareOptions,
+    name: impl AsRef<Path>,
+    candidate: &Candidate,
+    which: fn(&Both) -> &ArrayD<f32>,
+    rate: FramesPerSecond,
+) -> Result<Option<PathBuf>, Failure> {
+    let folder = options.output.join(CLIPS).join(name);
+    let file = |number: usize| folder.join(format!("clip_{number:03}.apng"));
+    for (number, both) in candidate.pictures.iter().enumerate() {
+        let Some(clip) = picture(which(both)) else {
+            return Ok(None);
+        };
+        std::fs::create_dir_all(&folder).map_err(|source| ReportError::Write {
+            path: folder.clone(),
+            source,
+        })?;
+        write_apng(&file(number), clip, rate, 1)?;
+    }
+    // Those of an earlier comparison, which may have had more.
+    for number in candidate.pictures.len().. {
+        if std::fs::remove_file(file(number)).is_err() {
+            break;
+        }
+    }
+    Ok(Some(folder))
 }
 
 fn animation(folder: &Path, pictures: &[Both], rate: FramesPerSecond, scale: u32) -> Result<Option<PathBuf>, Failure> {

@@ -5,7 +5,7 @@ use crate::generation::GenerationError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::pipeline::PipelineError;
-use crate::quality::QualityError;
+use crate::quality::{LpipsError, QualityError};
 use crate::report::ReportError;
 use crate::rewrite::{PlanError, RewriteError};
 use crate::rules::RulesError;
@@ -27,7 +27,7 @@ pub enum ExitStatus {
     Model = 3,
     /// The rules are wrong.
     Rules = 4,
-    /// No attention was found, or no rule matches any.
+    /// No attention was found, no rule matches any, or there is no result for a page.
     Nothing = 5,
     /// The output cannot be written.
     Output = 6,
@@ -35,6 +35,8 @@ pub enum ExitStatus {
     Runtime = 7,
     /// Running the model failed.
     Execution = 8,
+    /// Clips are further apart than was asked for.
+    FurtherApart = 9,
     /// Ended by Ctrl-C or SIGTERM: 128 and the number of the first, as shells have it.
     Interrupted = 130,
 }
@@ -71,6 +73,15 @@ pub enum Failure {
     Sampler(#[from] SamplerError),
     #[error(transparent)]
     Quality(#[from] QualityError),
+    #[error("{} and {}: {error}", reference.display(), other.display())]
+    Judging {
+        reference: PathBuf,
+        other: PathBuf,
+        error: QualityError,
+    },
+    /// Clips are further apart than was asked for: a line for each measure of each clip.
+    #[error("clips are further apart than was asked for: {}", .0.join("; "))]
+    FurtherApart(Vec<String>),
     #[error(transparent)]
     Report(#[from] ReportError),
     #[error(transparent)]
@@ -212,12 +223,28 @@ impl Failure {
                 | ReportError::NoFfmpeg { .. },
             )
             | Failure::Stdout(_) => ExitStatus::Output,
-            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
-            Failure::NothingFits { .. } => ExitStatus::Nothing,
+            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. } | ReportError::ClipFile { .. }) => {
+                ExitStatus::Usage
+            }
+            Failure::NothingFits { .. } | Failure::Report(ReportError::NoResult { .. }) => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Stopped(_) => ExitStatus::Interrupted,
+            Failure::Judging { error, .. } => match error {
+                QualityError::Lpips(error) => lpips_status(error),
+                _ => ExitStatus::Usage,
+            },
+            Failure::FurtherApart(_) => ExitStatus::FurtherApart,
+            Failure::Quality(QualityError::Lpips(error)) => lpips_status(error),
             Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
         }
+    }
+}
+
+fn lpips_status(error: &LpipsError) -> ExitStatus {
+    match error {
+        LpipsError::Network { .. } => ExitStatus::Model,
+        LpipsError::Heads { .. } | LpipsError::Small { .. } => ExitStatus::Usage,
+        LpipsError::Runtime(error) => runtime_status(error),
     }
 }
 

@@ -17,7 +17,9 @@ mod inspect;
 mod interrupt;
 mod patch;
 mod plan_beside;
+mod quality;
 mod removed_work;
+mod report;
 mod run;
 mod session;
 mod setup;
@@ -73,6 +75,8 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
         Some(Command::Variants(options)) => write_variants::run(&options, terminal),
         Some(Command::Run(options)) => run::run(&options, terminal),
         Some(Command::Compare(options)) => compare::run(&options, terminal),
+        Some(Command::Quality(options)) => quality::run(&options, terminal),
+        Some(Command::Report(options)) => report::run(&options, terminal),
         Some(Command::Bench(options)) => bench::run(&options, terminal),
         Some(Command::Setup(options)) => setup::run(&options, terminal),
         Some(Command::Doctor(options)) => doctor::run(&options, terminal),
@@ -84,6 +88,13 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
 fn writes_or_waits(command: Option<&Command>) -> bool {
     match command {
         None | Some(Command::Variants(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => true,
-        Some(Command::Inspect(_) | Command::Setup(_) | Command::Doctor(_) | Command::Completions(_)) => false,
+        Some(
+            Command::Inspect(_)
+            | Command::Quality(_)
+            | Command::Report(_)
+            | Command::Setup(_)
+            | Command::Doctor(_)
+            | Command::Completions(_),
+        ) => false,
     }
 }

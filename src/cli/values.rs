@@ -1,6 +1,7 @@
 //! Values of arguments, from their text.
 
 use super::args::InputFile;
+use crate::report::ValueRange;
 use crate::rules::Bytes;
 use crate::sampler::VideoSize;
 use std::collections::BTreeMap;
@@ -73,6 +74,16 @@ pub fn finite(text: &str) -> Result<f32, String> {
     }
 }
 
+/// What is black and what is white, `LOW,HIGH`.
+pub fn range(text: &str) -> Result<ValueRange, String> {
+    let (low, high) = text.split_once(',').ok_or("expected LOW,HIGH, such as -1,1")?;
+    let (low, high) = (finite(low.trim())?, finite(high.trim())?);
+    match low < high {
+        true => Ok(ValueRange { low, high }),
+        false => Err(format!("{low} is not below {high}")),
+    }
+}
+
 /// Sizes by name.
 pub fn sizes(given: &[(String, usize)]) -> BTreeMap<String, usize> {
     given.iter().cloned().collect()
@@ -109,6 +120,10 @@ mod tests {
         assert_eq!(bytes("10"), Ok(10));
         for wrong in ["", "GiB", "-1", "2 gib", "1e3", "99999999999GiB", "1..2"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(range("-1, 1"), Ok(ValueRange { low: -1.0, high: 1.0 }));
+        for wrong in ["1", "1,0", "0,0", "0,inf", ","] {
+            assert!(range(wrong).is_err(), "{wrong}");
         }
         assert!(finite("nan").is_err() && finite("inf").is_err() && finite("-1.5") == Ok(-1.5));
     }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ReportError;
+use super::provenance::Provenance;
 use super::statistics::{Distribution, mean, median_of_ratios, quantile, ratio_of_medians};
 use crate::quality::{ClipQuality, QualitySummary};
 use crate::rules::{Adaptive, Strategy, Timing};
@@ -18,6 +19,9 @@ const FORMAT: u32 = 2;
 pub struct Comparison {
     /// The version of this format.
     pub format: u32,
+    /// How it was made; older files do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     /// What was compared, and how.
     #[serde(flatten)]
     pub facts: Facts,
@@ -127,6 +131,13 @@ pub struct SpeedUp {
     pub allowed: Option<f64>,
 }
 
+/// Where `pab-patch compare` writes clips, below its output folder.
+pub const CLIPS: &str = "clips";
+/// The folder of the original model's clips in [`CLIPS`].
+pub const ORIGINAL: &str = "original";
+/// The folder of the patched model's clips in [`CLIPS`]; of several sets of rules each has one of its own name.
+pub const PATCHED: &str = "patched";
+
 /// One clip.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipFigures {
@@ -205,6 +216,7 @@ impl Comparison {
         let clips = clips.collect();
         Ok(Comparison {
             format: FORMAT,
+            provenance: None,
             facts,
             original,
             patched,
@@ -243,7 +255,7 @@ pub(super) mod tests {
             psnr,
             mean_squared_error: psnr.map_or(0.0, |psnr| 10.0_f64.powf(-psnr / 10.0)),
             ssim,
-            frames: Vec::new(),
+            ..ClipQuality::default()
         }
     }
 

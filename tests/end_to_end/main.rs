@@ -4,6 +4,8 @@
 
 mod adaptive;
 mod broken_files;
+#[cfg(unix)]
+mod browser;
 mod caches;
 mod chained;
 mod checker;
@@ -16,6 +18,7 @@ mod guided;
 mod hosts;
 mod inspect;
 mod pab_loops;
+mod page;
 mod patch;
 mod pipeline;
 mod program;
