@@ -392,6 +392,7 @@ fn facts(
     }
     let provider = match original.session().provider() {
         Provider::Cuda => "CUDAExecutionProvider",
+        Provider::WebGpu => "WebGpuExecutionProvider",
         _ => "CPUExecutionProvider",
     };
     Ok(Facts {
