@@ -298,6 +298,8 @@ pub enum ProviderChoice {
     Cpu,
     /// An NVIDIA GPU, or an error
     Cuda,
+    /// A GPU by way of WebGPU and `onnxruntime-ep-webgpu`, or an error
+    Webgpu,
 }
 
 #[derive(Debug, Args)]

@@ -446,6 +446,7 @@ fn facts(
     }
     let provider = match original.session().provider() {
         Provider::Cuda => "CUDAExecutionProvider",
+        Provider::WebGpu => "WebGpuExecutionProvider",
         _ => "CPUExecutionProvider",
     };
     Ok(Facts {

@@ -11,7 +11,7 @@ use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::report::{read_array_named, read_matrix, read_named};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
-use crate::runtime::{self, Library, Options, Places, Provider, Session, Tensor};
+use crate::runtime::{self, Library, Options, Places, Provider, Session, SharedWeights, Tensor};
 use crate::sampler::{RunSettings, SchedulerConfig};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -43,6 +43,7 @@ pub fn runtime_options(options: &SessionOptions) -> Options {
         ProviderChoice::Auto => Provider::Auto,
         ProviderChoice::Cpu => Provider::Cpu,
         ProviderChoice::Cuda => Provider::Cuda,
+        ProviderChoice::Webgpu => Provider::WebGpu,
     };
     Options {
         threads: options.threads,
@@ -105,15 +106,14 @@ pub fn variant_generator(
         }
     };
     let made = variants(&graph, &plan, &schedule).map_err(Failure::of(model, Failure::rewrite))?;
+    drop(graph);
     let mut sessions = Vec::with_capacity(made.len());
+    let mut weights = SharedWeights::default();
     for variant in made {
-        let bytes = variant
-            .model
-            .into_model()
-            .map_err(Failure::of(model, Failure::graph))?
-            .to_bytes();
+        let variant_model = variant.model.into_model();
+        let variant_model = variant_model.map_err(Failure::of(model, Failure::graph))?;
         terminal.stop().check()?;
-        let session = Session::open_bytes(model, &bytes, &runtime_options(options))?;
+        let session = weights.open(model, variant_model, &runtime_options(options))?;
         sessions.push((variant.flags, session));
     }
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));

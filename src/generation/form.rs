@@ -39,11 +39,11 @@ impl Form {
         }
     }
 
-    /// Bytes of caches that were copied in the host's memory; of variants nobody counts.
-    pub fn host_copies(&self) -> Option<u64> {
+    /// Bytes of caches that were copied in the host's memory.
+    pub fn host_copies(&self) -> u64 {
         match self {
-            Form::Switch(denoiser) => Some(denoiser.host_copies()),
-            Form::Variants(_) => None,
+            Form::Switch(denoiser) => denoiser.host_copies(),
+            Form::Variants(denoiser) => denoiser.host_copies(),
         }
     }
 

@@ -127,9 +127,9 @@ impl Generator {
         self.form.held_bytes()
     }
 
-    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`]; `None` for variants, which do not
-    /// count them.
-    pub fn host_copies(&self) -> Option<u64> {
+    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`] and
+    /// [`VariantDenoiser::host_copies`].
+    pub fn host_copies(&self) -> u64 {
         self.form.host_copies()
     }
 

@@ -197,6 +197,17 @@ pub enum RuntimeError {
         advice: String,
     },
 
+    /// WebGPU was asked for and cannot be used.
+    #[error("{} cannot run on WebGPU: {reason}; {advice}", model.display())]
+    WebGpuUnusable {
+        /// The model file.
+        model: PathBuf,
+        /// What went wrong.
+        reason: String,
+        /// What to install or change.
+        advice: &'static str,
+    },
+
     /// An option has a value that ONNX Runtime cannot take.
     #[error("{option} cannot be {value}: {reason}")]
     Option {

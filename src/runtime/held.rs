@@ -357,7 +357,7 @@ fn copied(stood: Option<&DynValue>, given: &DynValue, cache: &CachePort, on_host
 }
 
 /// Where a tensor lies in the host's memory, if it lies there.
-fn host_place(value: &DynValue, element_type: ElementType) -> Option<usize> {
+pub(super) fn host_place(value: &DynValue, element_type: ElementType) -> Option<usize> {
     macro_rules! place {
         ($rust:ty) => {
             value

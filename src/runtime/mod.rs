@@ -22,9 +22,11 @@ mod lifetime;
 mod load;
 mod python;
 mod session;
+mod shared_weights;
 mod step;
 mod tensor;
 mod variants;
+mod webgpu;
 mod wheels;
 
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +41,7 @@ pub use self::{
     library::{Discovery, Library, MINIMUM_VERSION, Origin, Places, Skipped, discover},
     load::{load, loaded},
     session::{Optimization, Options, Port, Provider, Session},
+    shared_weights::SharedWeights,
     step::{CachePort, Denoiser, Feedback, StatePort},
     tensor::Tensor,
     variants::VariantDenoiser,

@@ -7,12 +7,14 @@ use std::{
 
 use ort::{
     ep::CUDA,
+    memory::AllocationDevice,
     session::builder::GraphOptimizationLevel,
     value::{Outlet, ValueType},
 };
+use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
-use super::{devices, element::ElementType, error::RuntimeError, load};
+use super::{devices, element::ElementType, error::RuntimeError, load, shared_weights::Given, webgpu};
 use crate::collective::{Communicator, Operators};
 
 /// What runs the model.
@@ -26,6 +28,20 @@ pub enum Provider {
     Cpu,
     /// An NVIDIA GPU; an error where that cannot be used.
     Cuda,
+    /// A GPU by way of WebGPU, which is a library of its own (`onnxruntime-ep-webgpu`); an error where that cannot be
+    /// used.
+    WebGpu,
+}
+
+impl Provider {
+    /// The memory in which values of the device lie.
+    pub(super) fn memory(self) -> AllocationDevice<'static> {
+        match self {
+            Provider::Auto | Provider::Cpu => AllocationDevice::CPU,
+            Provider::Cuda => AllocationDevice::CUDA,
+            Provider::WebGpu => webgpu::memory(),
+        }
+    }
 }
 
 /// How far ONNX Runtime rewrites the graph when it opens it.
@@ -101,6 +117,15 @@ pub struct Session {
     fallback: Option<String>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    /// The memory under weights that were given to it. It goes after the session, which stands above.
+    _weights: Vec<Arc<Mmap>>,
+}
+
+/// What a session is given besides its model.
+#[derive(Clone, Copy, Default)]
+struct Besides<'a> {
+    communicator: Option<&'a Arc<dyn Communicator>>,
+    weights: Option<&'a Given>,
 }
 
 /// Where a model's graph comes from.
@@ -158,7 +183,7 @@ impl Session {
     /// [`RuntimeError::Open`] when ONNX Runtime refuses the model, [`RuntimeError::CudaUnusable`] when CUDA was asked
     /// for and cannot be used, [`RuntimeError::Option`] for a thread count it cannot take.
     pub fn open(model: &Path, options: &Options) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::File, options, None)
+        Self::open_source(model, Source::File, options, Besides::default())
     }
 
     /// Opens a split model for one rank of its mesh: its collective operators meet those of the other ranks by way of
@@ -171,7 +196,12 @@ impl Session {
         options: &Options,
         communicator: &Arc<dyn Communicator>,
     ) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::File, options, Some(communicator))
+        let communicator = Some(communicator);
+        let besides = Besides {
+            communicator,
+            ..Besides::default()
+        };
+        Self::open_source(model, Source::File, options, besides)
     }
 
     /// Opens a split model that was made in memory from the file `model`, for one rank.
@@ -184,7 +214,12 @@ impl Session {
         options: &Options,
         communicator: &Arc<dyn Communicator>,
     ) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::Bytes(bytes), options, Some(communicator))
+        let communicator = Some(communicator);
+        let besides = Besides {
+            communicator,
+            ..Besides::default()
+        };
+        Self::open_source(model, Source::Bytes(bytes), options, besides)
     }
 
     /// Opens a model that was made in memory from the file `model`: external data is looked for beside that file, and
@@ -193,17 +228,35 @@ impl Session {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_bytes(model: &Path, bytes: &[u8], options: &Options) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::Bytes(bytes), options, None)
+        Self::open_source(model, Source::Bytes(bytes), options, Besides::default())
+    }
+
+    /// Opens a graph with weights that it shares with other sessions.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn open_given(
+        model: &Path,
+        bytes: &[u8],
+        options: &Options,
+        weights: &Given,
+    ) -> Result<Self, RuntimeError> {
+        let besides = Besides {
+            weights: Some(weights),
+            ..Besides::default()
+        };
+        Self::open_source(model, Source::Bytes(bytes), options, besides)
     }
 
     fn open_source(
         model: &Path,
         source: Source<'_>,
         options: &Options,
-        communicator: Option<&Arc<dyn Communicator>>,
+        besides: Besides<'_>,
     ) -> Result<Self, RuntimeError> {
         load::environment()?;
-        let operators = communicator
+        let operators = besides
+            .communicator
             .map(|communicator| Operators::new(communicator.clone()))
             .transpose()?;
         let operators = operators.as_ref();
@@ -222,20 +275,21 @@ impl Session {
             });
         }
         let refused = |reason: String| RuntimeError::open(model, reason);
+        let commit = |provider| Self::commit(model, source, options, operators, besides.weights, provider);
         let mut fallback = None;
         let (inner, provider) = match options.provider {
-            Provider::Cpu => (
-                Self::commit(model, source, options, operators, false)?.map_err(refused)?,
-                Provider::Cpu,
-            ),
+            Provider::Cpu => (commit(Provider::Cpu)?.map_err(refused)?, Provider::Cpu),
             Provider::Cuda => {
-                let inner = Self::commit(model, source, options, operators, true)?
-                    .map_err(|reason| cuda_error(model, reason))?;
+                let inner = commit(Provider::Cuda)?.map_err(|reason| cuda_error(model, reason))?;
                 (inner, Provider::Cuda)
+            }
+            Provider::WebGpu => {
+                let inner = commit(Provider::WebGpu)?.map_err(|reason| webgpu::error(model, reason))?;
+                (inner, Provider::WebGpu)
             }
             Provider::Auto => {
                 let cuda = if devices::cuda_is_promising() {
-                    Some(Self::commit(model, source, options, operators, true)?)
+                    Some(commit(Provider::Cuda)?)
                 } else {
                     None
                 };
@@ -243,10 +297,7 @@ impl Session {
                     Some(Ok(inner)) => (inner, Provider::Cuda),
                     failed => {
                         fallback = failed.and_then(Result::err);
-                        (
-                            Self::commit(model, source, options, operators, false)?.map_err(refused)?,
-                            Provider::Cpu,
-                        )
+                        (commit(Provider::Cpu)?.map_err(refused)?, Provider::Cpu)
                     }
                 }
             }
@@ -260,6 +311,7 @@ impl Session {
             fallback,
             inputs,
             outputs,
+            _weights: besides.weights.map_or_else(Vec::new, |weights| weights.maps.clone()),
         })
     }
 
@@ -269,12 +321,21 @@ impl Session {
         source: Source<'_>,
         options: &Options,
         operators: Option<&Operators>,
-        cuda: bool,
+        weights: Option<&Given>,
+        provider: Provider,
     ) -> Result<Result<ort::session::Session, String>, RuntimeError> {
         let environment = load::environment()?;
-        if cuda {
-            devices::preload_cuda();
-        }
+        let webgpu = match provider {
+            Provider::Cuda => {
+                devices::preload_cuda();
+                None
+            }
+            Provider::WebGpu => match webgpu::device(environment) {
+                Ok(device) => Some(device),
+                Err(reason) => return Ok(Err(reason)),
+            },
+            Provider::Auto | Provider::Cpu => None,
+        };
         let level = match options.optimization {
             Optimization::All => GraphOptimizationLevel::All,
             Optimization::Basic => GraphOptimizationLevel::Level1,
@@ -290,8 +351,18 @@ impl Session {
             if let Some(operators) = operators {
                 builder = builder.with_operators(operators.domain())?;
             }
-            if cuda {
+            if provider == Provider::Cuda {
                 builder = builder.with_execution_providers([CUDA::default().build().error_on_failure()])?;
+            }
+            if let Some(device) = webgpu {
+                builder = builder.with_devices([device], None)?;
+            }
+            // Another device copies what it is given on the host.
+            if let Some(weights) = weights.filter(|_| provider == Provider::Cpu) {
+                for (name, value) in &weights.values {
+                    builder = builder.with_initializer(name, value.clone())?;
+                }
+                builder = builder.with_prepacked_weights(&weights.prepacked)?;
             }
             match source {
                 Source::File => builder.commit_from_file(model),
@@ -312,7 +383,7 @@ impl Session {
         &self.model
     }
 
-    /// What runs the model: [`Provider::Cpu`] or [`Provider::Cuda`].
+    /// What runs the model; never [`Provider::Auto`].
     #[must_use]
     pub fn provider(&self) -> Provider {
         self.provider

@@ -15,7 +15,7 @@ use super::{
     error::RuntimeError,
     extent::Extent,
     held::{Coming, Held},
-    session::{Port, Provider, Session},
+    session::{Port, Session},
     tensor::Tensor,
 };
 use crate::schedule::Schedule;
@@ -116,10 +116,7 @@ impl Denoiser {
     /// [`RuntimeError::Mismatch`] when the model lacks a flag or cache of the description,
     /// [`RuntimeError::Inputs`] when one of them has another type or rank.
     pub fn patched(session: Session, feedback: Feedback) -> Result<Self, RuntimeError> {
-        let device = match session.provider() {
-            Provider::Cuda => AllocationDevice::CUDA,
-            Provider::Cpu | Provider::Auto => AllocationDevice::CPU,
-        };
+        let device = session.provider().memory();
         for (name, element_type) in feedback.driving_inputs() {
             let port = find(&session, "input", session.inputs(), name)?;
             if port.element_type != Some(element_type) {

@@ -28,4 +28,5 @@ mod rounded;
 mod schedulers;
 mod schema;
 mod variants;
+mod webgpu;
 mod wide;
