@@ -18,6 +18,7 @@ mod pab_loops;
 mod patch;
 mod pipeline;
 mod program;
+mod providers;
 mod readme;
 mod reference;
 mod rounded;
