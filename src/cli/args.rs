@@ -5,6 +5,7 @@ use super::values::{assignment, bytes, finite, input, range, size, video};
 use crate::report::ValueRange;
 use crate::rewrite::{CacheType, Drive};
 use crate::rules::{DEFAULT_PRESET, preset_names};
+use crate::runtime::Provider;
 use crate::sampler::VideoSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -282,24 +283,13 @@ pub struct SessionOptions {
     /// ONNX Runtime's library, or the folder that holds it [default: found, else fetched]
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
-    /// What runs the model
-    #[arg(long, value_enum, default_value_t = ProviderChoice::Auto)]
-    pub provider: ProviderChoice,
+    /// What runs the model: an execution provider and the number of its device, such as `cpu`, `cuda`, `cuda:1`, `tensorrt` or
+    /// `webgpu`, or an error where that cannot be used; `auto` is CUDA where it can be used, and the processor otherwise
+    #[arg(long, alias = "provider", value_name = "NAME[:N]", default_value = "auto", value_parser = crate::runtime::provider::parse)]
+    pub device: (Provider, u32),
     /// Threads within an operator [default: the number of cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProviderChoice {
-    /// CUDA where it can be used, the processor otherwise
-    Auto,
-    /// The processor
-    Cpu,
-    /// An NVIDIA GPU, or an error
-    Cuda,
-    /// A GPU by way of WebGPU and `onnxruntime-ep-webgpu`, or an error
-    Webgpu,
 }
 
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ use crate::report::{
     ReportError, RuleFigures, RunFacts, RuntimeFacts, side_by_side, write_apng, write_json, write_pairs,
 };
 use crate::rules::DEFAULT_PRESET;
-use crate::runtime::{Library, Provider};
+use crate::runtime::Library;
 use crate::sampler::{RunSettings, SchedulerConfig, SeededNoise, noise};
 use ndarray::ArrayD;
 use serde::Serialize;
@@ -444,11 +444,7 @@ fn facts(
     for (size, given) in clip_shape.iter_mut().rev().zip(shape.iter().rev()) {
         *size = *given;
     }
-    let provider = match original.session().provider() {
-        Provider::Cuda => "CUDAExecutionProvider",
-        Provider::WebGpu => "WebGpuExecutionProvider",
-        _ => "CPUExecutionProvider",
-    };
+    let provider = original.session().provider().identifier();
     Ok(Facts {
         model: options.model.display().to_string(),
         patched_model: written.model.display().to_string(),

@@ -291,7 +291,12 @@ impl Denoiser {
         let model = self.session.model().to_path_buf();
         let (feedback, held, session) = (&self.feedback, &mut self.held, &mut self.session);
         let run = || -> Result<Vec<(String, DynValue)>, ort::Error> {
-            let on_device = MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)?;
+            let on_device = MemoryInfo::new(
+                device,
+                session.memory_index(),
+                AllocatorType::Device,
+                MemoryType::Default,
+            )?;
             let on_host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
             let mut binding = session.inner.create_binding()?;
             for (name, value) in &values {

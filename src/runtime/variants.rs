@@ -210,7 +210,12 @@ impl VariantDenoiser {
             session, takes, gives, ..
         } = variant;
         let run = || -> Result<Vec<(String, DynValue)>, ort::Error> {
-            let on_device = MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)?;
+            let on_device = MemoryInfo::new(
+                device,
+                session.memory_index(),
+                AllocatorType::Device,
+                MemoryType::Default,
+            )?;
             let on_host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
             let mut binding = session.inner.create_binding()?;
             for (name, value) in &values {

@@ -45,7 +45,7 @@ const ADVICE: &[(&str, &str)] = &[
         "the Vulkan driver lacks what WebGPU needs: update it, or name another one in VK_ICD_FILENAMES",
     ),
 ];
-const ADVICE_ELSE: &str = "use --provider cpu";
+const ADVICE_ELSE: &str = "use --device cpu";
 
 /// The memory in which its values lie.
 pub(super) fn memory() -> AllocationDevice<'static> {
@@ -57,7 +57,11 @@ pub(super) fn device(environment: &Environment) -> Result<Device<'_>, String> {
     // A library is registered once in a process.
     static TURN: Mutex<()> = Mutex::new(());
     let _guard = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let find = || environment.devices().find(|device| device.ep().is_ok_and(|name| name == NAME));
+    let find = || {
+        environment
+            .devices()
+            .find(|device| device.ep().is_ok_and(|name| name == NAME))
+    };
     if let Some(device) = find() {
         return Ok(device);
     }

@@ -22,6 +22,7 @@ mod page;
 mod patch;
 mod pipeline;
 mod program;
+mod providers;
 mod readme;
 mod reference;
 mod rounded;
