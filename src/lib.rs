@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order of the data's way, and a module imports only what stands before it:
 //! file → [`onnx`] → [`graph`] → [`axes`] → [`attention`] → [`rules`] + [`schedule`] → [`rewrite`] → file →
-//! [`runtime`] → [`sampler`] → [`generation`] → [`pipeline`] → [`quality`] → [`report`]. The command line ([`cli`]) stands last.
+//! [`predict`], [`runtime`] → [`sampler`] → [`generation`] → [`pipeline`] → [`quality`] → [`report`]. The command line ([`cli`]) stands last.
 //! [`stop`], which says that the work at hand is no longer wanted, stands before all.
 //! `ARCHITECTURE.md` is the map.
 
@@ -13,6 +13,7 @@ pub mod generation;
 pub mod graph;
 pub mod onnx;
 pub mod pipeline;
+pub mod predict;
 pub mod quality;
 pub mod report;
 pub mod rewrite;
