@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use super::plan::PlanOptions;
 use super::run::RunOptions;
 use super::values::{assignment, bytes, finite, input, size, video};
 use crate::rewrite::{CacheType, Drive};
@@ -58,6 +59,8 @@ pub enum Command {
     Compare(CompareOptions),
     /// Time single steps of original and patched model in alternating order
     Bench(BenchOptions),
+    /// Predict time, communication and memory on 1 to 64 ranks of a device that need not be here, from the graph alone
+    Plan(PlanOptions),
     /// Fetch ONNX Runtime into the cache, so that all else works offline
     Setup(SetupOptions),
     /// Show which ONNX Runtime, execution providers, devices and threads are used

@@ -16,6 +16,7 @@ mod folder;
 mod inspect;
 mod interrupt;
 mod patch;
+mod plan;
 mod plan_beside;
 mod removed_work;
 mod run;
@@ -74,6 +75,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
         Some(Command::Run(options)) => run::run(&options, terminal),
         Some(Command::Compare(options)) => compare::run(&options, terminal),
         Some(Command::Bench(options)) => bench::run(&options, terminal),
+        Some(Command::Plan(options)) => plan::run(&options, terminal),
         Some(Command::Setup(options)) => setup::run(&options, terminal),
         Some(Command::Doctor(options)) => doctor::run(&options, terminal),
         Some(Command::Completions(options)) => completions::run(&options),
@@ -84,6 +86,6 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
 fn writes_or_waits(command: Option<&Command>) -> bool {
     match command {
         None | Some(Command::Variants(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => true,
-        Some(Command::Inspect(_) | Command::Setup(_) | Command::Doctor(_) | Command::Completions(_)) => false,
+        Some(Command::Inspect(_) | Command::Plan(_) | Command::Setup(_) | Command::Doctor(_) | Command::Completions(_)) => false,
     }
 }

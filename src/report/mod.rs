@@ -7,6 +7,7 @@ mod arrays;
 mod atomic;
 mod comparison;
 mod comparison_table;
+mod curves;
 mod error;
 mod file_path;
 mod font;
@@ -28,6 +29,7 @@ pub use comparison::{
     VariantFigures,
 };
 pub use comparison_table::side_by_side;
+pub use curves::{Curve, seconds_over_ranks};
 pub use error::ReportError;
 pub use file_path::FilePath;
 pub use frames::write_frames;
