@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use super::plan::PlanOptions;
 use super::run::RunOptions;
 use super::values::{assignment, bytes, finite, input, range, size, video};
 use crate::report::ValueRange;
@@ -66,6 +67,8 @@ pub enum Command {
     Report(ReportOptions),
     /// Time single steps of original and patched model in alternating order
     Bench(BenchOptions),
+    /// Predict time, communication and memory on 1 to 64 ranks of a device that need not be here, from the graph alone
+    Plan(PlanOptions),
     /// Fetch ONNX Runtime into the cache, so that all else works offline
     Setup(SetupOptions),
     /// Show which ONNX Runtime, execution providers, devices and threads are used

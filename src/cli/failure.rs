@@ -5,6 +5,7 @@ use crate::generation::GenerationError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::pipeline::PipelineError;
+use crate::predict::{DeviceError, PredictError};
 use crate::quality::{LpipsError, QualityError};
 use crate::report::ReportError;
 use crate::rewrite::{PlanError, RewriteError};
@@ -59,6 +60,10 @@ pub enum Failure {
     Axes { model: PathBuf, error: AxesError },
     #[error("{}: {error}", model.display())]
     Rewrite { model: PathBuf, error: Box<RewriteError> },
+    #[error("{}: {error}", model.display())]
+    Predict { model: PathBuf, error: PredictError },
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Rules(#[from] RulesError),
     #[error(transparent)]
@@ -199,6 +204,7 @@ impl Failure {
                 _ => ExitStatus::Model,
             },
             Failure::Rules(_) => ExitStatus::Rules,
+            Failure::Predict { .. } | Failure::Device(_) => ExitStatus::Usage,
             Failure::Plan(_) | Failure::OtherPlan { .. } => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
             Failure::Generation { error, .. } => match error {

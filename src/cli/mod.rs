@@ -16,6 +16,7 @@ mod folder;
 mod inspect;
 mod interrupt;
 mod patch;
+mod plan;
 mod plan_beside;
 mod quality;
 mod removed_work;
@@ -78,6 +79,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
         Some(Command::Quality(options)) => quality::run(&options, terminal),
         Some(Command::Report(options)) => report::run(&options, terminal),
         Some(Command::Bench(options)) => bench::run(&options, terminal),
+        Some(Command::Plan(options)) => plan::run(&options, terminal),
         Some(Command::Setup(options)) => setup::run(&options, terminal),
         Some(Command::Doctor(options)) => doctor::run(&options, terminal),
         Some(Command::Completions(options)) => completions::run(&options),
@@ -90,6 +92,7 @@ fn writes_or_waits(command: Option<&Command>) -> bool {
         None | Some(Command::Variants(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => true,
         Some(
             Command::Inspect(_)
+            | Command::Plan(_)
             | Command::Quality(_)
             | Command::Report(_)
             | Command::Setup(_)
