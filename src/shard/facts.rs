@@ -3,6 +3,10 @@
 use crate::axes::{Axes, Dimension, Size};
 use crate::graph::{ModelGraph, Node, ValueId};
 use crate::onnx::messages::DataType;
+use std::collections::HashMap;
+
+/// Longer lists hold no sizes.
+const MOST_ELEMENTS: i64 = 64;
 
 /// Sizes of every value, whole or as one rank has them, and what is known of the original's values besides.
 ///
@@ -14,6 +18,8 @@ pub struct Facts<'a> {
     opset: i64,
     sizes: Vec<Option<Vec<Size>>>,
     elements: Vec<Option<DataType>>,
+    /// Elements of lists that the analysis has not seen: sizes that were written since.
+    lists: HashMap<ValueId, Vec<Size>>,
 }
 
 impl<'a> Facts<'a> {
@@ -28,6 +34,64 @@ impl<'a> Facts<'a> {
             opset: model.opset("").unwrap_or(1),
             sizes,
             elements,
+            lists: HashMap::new(),
+        }
+        .with_lists(model)
+    }
+
+    /// Follows the lists of sizes that were written after the axes were analysed.
+    fn with_lists(mut self, model: &ModelGraph) -> Facts<'a> {
+        let graph = &model.graph;
+        for (value, _) in graph.values() {
+            if self.axes.integers(value).is_some() || self.axes.dimensions(value).is_some() {
+                continue;
+            }
+            if let Some(tensor) = graph.constant(value).filter(|tensor| tensor.dims.len() < 2)
+                && tensor.dims.first().is_none_or(|length| *length <= MOST_ELEMENTS)
+                && let Ok(numbers) = model.weights().integers(tensor)
+            {
+                self.lists.insert(value, numbers.into_iter().map(Size::number).collect());
+            }
+        }
+        for id in graph.topological_order().unwrap_or_default() {
+            let node = graph.node(id);
+            let Some(output) = node.output(0).filter(|output| self.integers(*output).is_none()) else {
+                continue;
+            };
+            if self.axes.dimensions(output).is_none()
+                && let Some(list) = self.list(node)
+            {
+                self.lists.insert(output, list);
+            }
+        }
+        self
+    }
+
+    /// The list that a node computes from sizes.
+    fn list(&self, node: &Node) -> Option<Vec<Size>> {
+        let input = |slot: usize| self.integers(node.input(slot)?);
+        let joined = |operation: fn(&Size, &Size) -> Size| {
+            let (left, right) = (input(0)?, input(1)?);
+            let (Some(one), Some(other), 1, 1) = (left.first(), right.first(), left.len(), right.len()) else {
+                return None;
+            };
+            Some(vec![operation(one, other)])
+        };
+        match node.operator() {
+            "Shape" => self.sizes(node.input(0)?).map(<[Size]>::to_vec),
+            "Gather" => {
+                let list = input(0)?;
+                let places = input(1)?.into_iter().map(|place| usize::try_from(place.as_number()?).ok());
+                places.map(|place| list.get(place?).cloned()).collect()
+            }
+            "Concat" => {
+                let parts = (0..node.inputs().len()).map(input);
+                Some(parts.collect::<Option<Vec<_>>>()?.concat())
+            }
+            "Cast" | "Reshape" => input(0),
+            "Add" => joined(|one, other| one + other),
+            "Mul" => joined(|one, other| one * other),
+            _ => None,
         }
     }
 
@@ -64,7 +128,10 @@ impl<'a> Facts<'a> {
 
     /// The elements of a small tensor of integers.
     pub fn integers(&self, value: ValueId) -> Option<Vec<Size>> {
-        self.axes.integers(value)?.elements().iter().cloned().collect()
+        match self.axes.integers(value) {
+            Some(integers) => integers.elements().iter().cloned().collect(),
+            None => self.lists.get(&value).cloned(),
+        }
     }
 }
 

@@ -216,7 +216,11 @@ impl Follower<'_> {
                 continue;
             }
             let size = sizes.get(*dim)?;
-            let shards = [without_batch(*dim, dims.get(*dim)?, size), Some(Shard::of(*dim, size.clone()))];
+            let shards = [
+                in_dimension(*dim, dims.get(*dim)?, size, latent()),
+                without_batch(*dim, dims.get(*dim)?, size),
+                Some(Shard::of(*dim, size.clone())),
+            ];
             let fits = |shard: &Shard| match shard.total().as_number() {
                 Some(total) => usize::try_from(total).is_ok_and(|total| total >= self.wanted.ranks),
                 None => true,
@@ -269,7 +273,13 @@ impl Follower<'_> {
             Some(output) => self.needs(*output, flow).iter().all(|need| *need == new.gives[slot]),
             None => true,
         });
-        if !agrees {
+        // What would have to be gathered instead is as good as not divided.
+        let gathers = node.inputs().enumerate().any(|(slot, input)| {
+            let is_divided = input.is_some_and(|input| flow.held[input.index()].is_some());
+            let asks = input.is_some_and(|_| !asks_for_sizes(node));
+            is_divided && asks && new.needs[slot].is_none() && old.needs[slot].is_some()
+        });
+        if !agrees || gathers {
             return;
         }
         let before = self.local_cost(id, flow);
