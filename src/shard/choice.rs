@@ -4,7 +4,7 @@ use super::error::ShardError;
 use super::facts::Facts;
 use super::flow::{Alternative, Flow, Follower, Wanted, along, latent};
 use super::mesh::Group;
-use super::placement::Shard;
+use super::placement::Placement;
 use crate::attention::{Kind, Site, Sites};
 use crate::axes::{Label, Labels};
 use crate::graph::{Graph, NodeId, ValueId};
@@ -56,7 +56,8 @@ impl fmt::Display for Factor {
 /// A flow that was chosen, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
-    pub factor: Factor,
+    /// What the residual streams are divided along.
+    pub factor: Option<Factor>,
     pub alternatives: Vec<Alternative>,
     pub wanted: Wanted,
     pub flow: Flow,
@@ -116,7 +117,7 @@ pub(super) fn choose(
             };
             if best.as_ref().is_none_or(|(other, _)| score.is_better_than(other)) {
                 let alternatives = order.to_vec();
-                let (factor, wanted) = (*factor, wanted);
+                let (factor, wanted) = (Some(*factor), wanted);
                 let chosen = Chosen {
                     factor,
                     alternatives,
@@ -132,6 +133,64 @@ pub(super) fn choose(
         (None, Some(error)) => Err(error),
         (None, None) => Err(ShardError::NoStreams),
     }
+}
+
+/// The flow that divides weights: heads of attentions and hidden channels of feed-forwards. Streams are whole.
+pub(super) fn divide_weights(
+    graph: &Graph,
+    facts: &Facts<'_>,
+    sites: &Sites,
+    ranks: usize,
+) -> Result<Chosen, ShardError> {
+    let mut wanted = Wanted {
+        ranks,
+        pins: HashMap::new(),
+        ambient: Vec::new(),
+        cores: HashSet::new(),
+        alternatives: Vec::new(),
+        demands: HashMap::new(),
+        may_add_up: true,
+    };
+    let order = graph.topological_order()?;
+    let mut place = vec![0; graph.node_bound()];
+    for (index, id) in order.iter().enumerate() {
+        place[id.index()] = index;
+    }
+    for site in &sites.sites {
+        wanted.pins.extend(pinned(site).map(|value| (value, None)));
+        let mut core = site.core.clone();
+        core.sort_by_key(|id| place[id.index()]);
+        let demand = {
+            let follower = Follower {
+                graph,
+                facts,
+                wanted: &wanted,
+            };
+            match site.kind {
+                Kind::Mlp => core.iter().rev().find_map(|id| follower.hidden(*id)),
+                _ => core.iter().find_map(|id| {
+                    let step = follower.core(&follower.operation(*id), Alternative::Heads)?;
+                    Some((*id, step.needs))
+                }),
+            }
+        };
+        wanted.demands.extend(demand);
+    }
+    if wanted.demands.is_empty() {
+        return Err(ShardError::Weights { ranks });
+    }
+    let follower = Follower {
+        graph,
+        facts,
+        wanted: &wanted,
+    };
+    let flow = follower.follow()?;
+    Ok(Chosen {
+        factor: None,
+        alternatives: Vec::new(),
+        wanted,
+        flow,
+    })
 }
 
 /// What a flow costs.
@@ -156,7 +215,7 @@ impl Score {
 /// How much more the rank with most has than the mean, at the worst pin.
 fn unevenness(wanted: &Wanted) -> f64 {
     let ranks = wanted.ranks as f64;
-    let worst = wanted.pins.values().filter_map(|shard| {
+    let worst = wanted.pins.values().flatten().filter_map(|shard| {
         let total = shard.total().as_number()? as f64;
         Some((total / ranks).ceil() * ranks / total)
     });
@@ -176,7 +235,7 @@ fn pins(
     sites: &Sites,
     factor: Factor,
     ranks: usize,
-) -> Result<HashMap<ValueId, Shard>, ShardError> {
+) -> Result<HashMap<ValueId, Placement>, ShardError> {
     let mut pins = HashMap::new();
     let has_latent = |value: &ValueId| {
         let dims = facts.dimensions(*value).unwrap_or_default();
@@ -203,7 +262,7 @@ fn pins(
                     ranks,
                 });
             }
-            pins.insert(value, shard);
+            pins.insert(value, Some(shard));
         }
     }
     match pins.is_empty() {

@@ -17,8 +17,8 @@ pub struct Division {
     pub group: Group,
     /// How many ranks divide.
     pub ranks: usize,
-    /// What the residual streams are divided along.
-    pub factor: Factor,
+    /// What the residual streams are divided along; none where weights are.
+    pub factor: Option<Factor>,
     /// What was tried for attentions that mix it.
     pub alternatives: Vec<Alternative>,
     flow: Flow,
@@ -37,7 +37,10 @@ impl Division {
         ranks: usize,
         factor: Option<Factor>,
     ) -> Result<Division, ShardError> {
-        let chosen = choice::choose(graph, facts, sites, group, ranks, factor)?;
+        let chosen = match group {
+            Group::Tensor => choice::divide_weights(graph, facts, sites, ranks)?,
+            Group::Guidance | Group::Sequence => choice::choose(graph, facts, sites, group, ranks, factor)?,
+        };
         Ok(Division {
             group,
             ranks,

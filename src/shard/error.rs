@@ -47,12 +47,11 @@ pub enum ShardError {
         factor: Factor,
     },
     /// Weights cannot be divided.
-    #[error("{node}: {reason}, so its weights cannot be divided over {ranks} ranks; use fewer ranks along `tensor`")]
+    #[error(
+        "no attention has {ranks} heads and no feed-forward {ranks} hidden channels whose weights could be divided; use fewer \
+         ranks along `tensor`"
+    )]
     Weights {
-        /// The node or site.
-        node: String,
-        /// Why.
-        reason: String,
         /// The ranks.
         ranks: usize,
     },

@@ -32,7 +32,7 @@ pub(super) struct Wanted {
     /// How many ranks divide.
     pub ranks: usize,
     /// Where values have to lie.
-    pub pins: HashMap<ValueId, Shard>,
+    pub pins: HashMap<ValueId, Placement>,
     /// The labels of the ambient factor, tried in order.
     pub ambient: Vec<Labels>,
     /// The nodes of attention cores.
@@ -84,7 +84,7 @@ impl Follower<'_> {
         Ok(flow)
     }
 
-    fn operation(&self, id: NodeId) -> Operation<'_> {
+    pub fn operation(&self, id: NodeId) -> Operation<'_> {
         Operation {
             node: self.graph.node(id),
             facts: self.facts,
@@ -99,8 +99,8 @@ impl Follower<'_> {
             held: vec![None; values],
             stuck: Vec::new(),
         };
-        for (value, shard) in &self.wanted.pins {
-            flow.held[value.index()] = Some(shard.clone());
+        for (value, placement) in &self.wanted.pins {
+            flow.held[value.index()].clone_from(placement);
         }
         // Values that lie along another factor than the ambient one.
         let mut foreign = vec![false; values];
@@ -185,9 +185,35 @@ impl Follower<'_> {
         (operation.whole(), false)
     }
 
+    /// A projection by a stored weight, divided along what it sums over: what it needs.
+    pub fn hidden(&self, id: NodeId) -> Option<(NodeId, Vec<Placement>)> {
+        let operation = self.operation(id);
+        let is_stored = |slot: usize| {
+            let value = operation.node.input(slot)?;
+            let mut value = Some(value);
+            // A weight may be turned first.
+            if let Some((_, node)) = self.graph.producer(value?).filter(|(_, node)| node.is("Transpose")) {
+                value = node.input(0);
+            }
+            self.graph.value(value?).initializer()
+        };
+        is_stored(1)?;
+        let links = operation.links()?;
+        let link = links.iter().find(|link| link.adds_up)?;
+        let (_, dim) = link.inputs.iter().find(|(slot, _)| *slot == 0)?;
+        let size = operation.input(0)?.get(*dim)?;
+        let ranks = self.wanted.ranks;
+        let enough = size.as_number().is_none_or(|size| usize::try_from(size).is_ok_and(|size| size >= ranks));
+        let mut current: Vec<Placement> = vec![None; operation.node.inputs().len()];
+        *current.first_mut()? = Some(Shard::of(*dim, size.clone()));
+        let step = operation.summed(&current).filter(|_| enough)?;
+        Some((id, step.needs))
+    }
+
     fn demanded(&self, operation: &Operation<'_>, id: NodeId) -> Option<Step> {
         let demand = self.wanted.demands.get(&id)?;
-        operation.forward(demand).or_else(|| operation.summed(demand))
+        let forward = operation.forward(demand);
+        forward.or_else(|| operation.summed(demand).filter(|_| self.wanted.may_add_up))
     }
 
     /// The ambient placement of a value, from what its dimensions count.
@@ -197,7 +223,7 @@ impl Follower<'_> {
     }
 
     /// The step of a core along another factor than the ambient one.
-    fn core(&self, operation: &Operation<'_>, alternative: Alternative) -> Option<Step> {
+    pub fn core(&self, operation: &Operation<'_>, alternative: Alternative) -> Option<Step> {
         let output = operation.node.output(0)?;
         let (dims, sizes) = (self.facts.dimensions(output)?, self.facts.sizes(output)?);
         for link in operation.links()? {
@@ -206,21 +232,20 @@ impl Follower<'_> {
             let Some((_, dim)) = link.outputs.first().filter(|_| slots.len() > 1) else {
                 continue;
             };
-            let labels = dims.get(*dim)?.labels();
-            let kind = match labels.intersection(latent()).is_empty() {
-                false => Alternative::Tokens,
-                true if labels.without(Labels::of([Label::Channels])).is_empty() => Alternative::Heads,
-                true => continue,
+            let (counts, size) = (dims.get(*dim)?, sizes.get(*dim)?);
+            let channels = Labels::of([Label::Channels]);
+            let has_tokens = !counts.labels().intersection(latent()).is_empty();
+            let whole = Some(Shard::of(*dim, size.clone()));
+            let shards = match alternative {
+                Alternative::Tokens if has_tokens => [
+                    in_dimension(*dim, counts, size, latent()),
+                    without_batch(*dim, counts, size),
+                    whole,
+                ],
+                Alternative::Heads if counts.labels().without(channels).is_empty() => [None, None, whole],
+                Alternative::Heads => [in_dimension(*dim, counts, size, channels), None, None],
+                _ => continue,
             };
-            if kind != alternative {
-                continue;
-            }
-            let size = sizes.get(*dim)?;
-            let shards = [
-                in_dimension(*dim, dims.get(*dim)?, size, latent()),
-                without_batch(*dim, dims.get(*dim)?, size),
-                Some(Shard::of(*dim, size.clone())),
-            ];
             let fits = |shard: &Shard| match shard.total().as_number() {
                 Some(total) => usize::try_from(total).is_ok_and(|total| total >= self.wanted.ranks),
                 None => true,
@@ -235,39 +260,80 @@ impl Follower<'_> {
 
     /// Moves the exchanges behind a node before it, where it can work on what comes out of them.
     fn move_before(&self, id: NodeId, flow: &mut Flow) {
-        let Some(old) = flow.steps[id.index()].clone().filter(|step| !step.is_partial) else {
+        // Readers of one value may have to move together: three projections of one stream, or the parts of one projection.
+        let mut readers: Vec<NodeId> = self.graph.users(id).collect();
+        readers.sort_unstable();
+        readers.dedup();
+        if readers.len() > 1 {
+            self.move_all(&readers, flow);
+        }
+        self.move_all(&[id], flow);
+    }
+
+    /// Moves the exchanges behind `nodes` before them, those that can, if that costs no more.
+    fn move_all(&self, nodes: &[NodeId], flow: &mut Flow) {
+        let moves: Vec<(NodeId, Step)> = nodes
+            .iter()
+            .filter_map(|id| Some((*id, self.moved(*id, flow)?)))
+            .collect();
+        if moves.is_empty() {
             return;
-        };
+        }
+        let touched: Vec<NodeId> = moves.iter().map(|(id, _)| *id).collect();
+        let before = self.local_cost(&touched, flow);
+        let (mut undo, mut undone) = (Vec::new(), Vec::new());
+        for (id, step) in moves {
+            for (slot, output) in self.graph.node(id).outputs().iter().enumerate() {
+                let Some(output) = output else { continue };
+                let place = output.index();
+                undo.push((*output, flow.gives[place].clone(), flow.held[place].clone()));
+                flow.gives[place].clone_from(&step.gives[slot]);
+                flow.held[place].clone_from(&step.gives[slot]);
+            }
+            let old = flow.steps[id.index()].replace(step);
+            undone.push((id, old));
+        }
+        if self.local_cost(&touched, flow) > before {
+            for (value, gives, held) in undo {
+                flow.gives[value.index()] = gives;
+                flow.held[value.index()] = held;
+            }
+            for (id, step) in undone {
+                flow.steps[id.index()] = step;
+            }
+        } else {
+            flow.stuck.retain(|other| !touched.contains(other));
+        }
+    }
+
+    /// The step of a node that gives what its readers need, where it gives another placement and can do so.
+    fn moved(&self, id: NodeId, flow: &Flow) -> Option<Step> {
+        let old = flow.steps[id.index()].as_ref().filter(|step| !step.is_partial)?;
         let node = self.graph.node(id);
         let mut wanted: Option<(usize, Placement)> = None;
         for (slot, output) in node.outputs().iter().enumerate() {
             let Some(output) = *output else { continue };
-            let entry = self.graph.value(output);
             if self.wanted.pins.contains_key(&output) {
                 if flow.gives[output.index()] == flow.held[output.index()] {
-                    return;
+                    return None;
                 }
                 wanted.get_or_insert((slot, flow.held[output.index()].clone()));
                 continue;
             }
-            if entry.is_output() {
-                return;
+            if self.graph.value(output).is_output() {
+                return None;
             }
             for need in self.needs(output, flow) {
                 match &wanted {
                     None => wanted = Some((slot, need)),
-                    Some((other, placement)) if *other == slot && *placement != need => return,
+                    Some((other, placement)) if *other == slot && *placement != need => return None,
                     _ => {}
                 }
             }
         }
-        let Some((slot, Some(shard))) = wanted else { return };
-        if old.gives.get(slot) == Some(&Some(shard.clone())) {
-            return;
-        }
-        let Some(new) = self.operation(id).backward(slot, &shard) else {
-            return;
-        };
+        let (slot, shard) = wanted?;
+        let shard = shard.filter(|shard| old.gives.get(slot) != Some(&Some(shard.clone())))?;
+        let new = self.operation(id).backward(slot, &shard)?;
         let agrees = node.outputs().iter().enumerate().all(|(slot, output)| match output {
             Some(output) if self.wanted.pins.contains_key(output) => new.gives[slot] == flow.held[output.index()],
             Some(output) => self.needs(*output, flow).iter().all(|need| *need == new.gives[slot]),
@@ -276,34 +342,9 @@ impl Follower<'_> {
         // What would have to be gathered instead is as good as not divided.
         let gathers = node.inputs().enumerate().any(|(slot, input)| {
             let is_divided = input.is_some_and(|input| flow.held[input.index()].is_some());
-            let asks = input.is_some_and(|_| !asks_for_sizes(node));
-            is_divided && asks && new.needs[slot].is_none() && old.needs[slot].is_some()
+            is_divided && new.needs[slot].is_none() && old.needs[slot].is_some()
         });
-        if !agrees || gathers {
-            return;
-        }
-        let before = self.local_cost(id, flow);
-        let held: Vec<(ValueId, Placement, Placement)> = node
-            .outputs()
-            .iter()
-            .flatten()
-            .map(|output| (*output, flow.gives[output.index()].clone(), flow.held[output.index()].clone()))
-            .collect();
-        for (slot, output) in node.outputs().iter().enumerate() {
-            let Some(output) = output else { continue };
-            flow.gives[output.index()] = new.gives[slot].clone();
-            flow.held[output.index()] = new.gives[slot].clone();
-        }
-        flow.steps[id.index()] = Some(new);
-        if self.local_cost(id, flow) > before {
-            for (value, gives, kept) in held {
-                flow.gives[value.index()] = gives;
-                flow.held[value.index()] = kept;
-            }
-            flow.steps[id.index()] = Some(old);
-        } else {
-            flow.stuck.retain(|other| *other != id);
-        }
+        (agrees && !gathers).then_some(new)
     }
 
     /// What the readers of a value need, each once. Those that only ask for its shape need nothing.
@@ -327,11 +368,14 @@ impl Follower<'_> {
         needs
     }
 
-    /// Bytes that a rank sends for what a node reads and gives.
-    fn local_cost(&self, id: NodeId, flow: &Flow) -> f64 {
-        let node = self.graph.node(id);
-        let mut values: Vec<ValueId> = node.inputs().flatten().collect();
-        values.extend(node.outputs().iter().flatten());
+    /// Bytes that a rank sends for what nodes read and give.
+    fn local_cost(&self, nodes: &[NodeId], flow: &Flow) -> f64 {
+        let mut values: Vec<ValueId> = Vec::new();
+        for id in nodes {
+            let node = self.graph.node(*id);
+            values.extend(node.inputs().flatten());
+            values.extend(node.outputs().iter().flatten());
+        }
         values.sort_unstable();
         values.dedup();
         let conversions = values.into_iter().flat_map(|value| self.conversions_of(value, flow));

@@ -256,7 +256,8 @@ fn product(operation: &Operation<'_>, left_turned: bool, right_turned: bool) -> 
     links.push(Link {
         inputs: vec![(0, summed), (1, summed_too)],
         outputs: Vec::new(),
-        adds_up: bias.is_none(),
+        // A bias is added once, behind the sum: see `rewrite::split`.
+        adds_up: bias.is_none() || operation.node.attribute("beta").is_none_or(|beta| beta.f == Some(1.0)),
     });
     links.retain(|link| match link.inputs.first() {
         Some((slot, dim)) => operation

@@ -45,8 +45,8 @@ impl Operation<'_> {
         let seam = match spelling? {
             Spelling::Regroup => return self.regrouped(slot, shard),
             Spelling::Concat => self.joined(current),
-            Spelling::Slice => self.sliced(current),
-            Spelling::Split => self.taken_apart(current),
+            Spelling::Slice => self.sliced(current).or_else(|| self.chunked(current.first()?.clone()?)),
+            Spelling::Split => self.taken_apart(current).or_else(|| self.chunked(current.first()?.clone()?)),
             Spelling::Linked(_) | Spelling::Sizes => None,
         };
         if seam.is_some() {
@@ -73,6 +73,14 @@ impl Operation<'_> {
             }
             Spelling::Concat if self.axis(0, self.output(0)?.len()) == Some(wanted.dim) => {
                 return self.joined_backward(wanted);
+            }
+            Spelling::Slice | Spelling::Split => {
+                if let Some(count) = self.chunks(slot, wanted.dim) {
+                    return self.chunked(Shard {
+                        outer: &count * &wanted.outer,
+                        ..wanted.clone()
+                    });
+                }
             }
             Spelling::Sizes => return None,
             _ => {}
@@ -261,6 +269,39 @@ impl Operation<'_> {
             _ => start,
         };
         Some((start, place))
+    }
+
+    /// How many chunks like output `slot` the first input has along dimension `along`, where the output is one of them.
+    pub fn chunks(&self, slot: usize, along: usize) -> Option<Size> {
+        let (from, to) = (self.input(0)?.get(along)?, self.output(slot)?.get(along)?);
+        let count = from.divide_exactly(to).filter(|count| !count.is_one())?;
+        let is_chunk = match self.node.is("Slice") {
+            true => {
+                let (start, _) = self.sliced_from(along)?;
+                start.as_number() == Some(0) || start.divide_exactly(to).is_some()
+            }
+            false => {
+                self.node.input(1).is_some()
+                    && self.axis(0, self.input(0)?.len()) == Some(along)
+                    && (0..self.node.outputs().len()).all(|slot| self.output(slot).and_then(|shape| shape.get(along)) == Some(to))
+            }
+        };
+        is_chunk.then_some(count)
+    }
+
+    /// Chunks of an input that is divided within each of them.
+    fn chunked(&self, shard: Shard) -> Option<Step> {
+        let count = self.chunks(0, shard.dim)?;
+        let outer = shard.outer.divide_exactly(&count)?;
+        let mut step = self.whole();
+        for give in &mut step.gives {
+            *give = Some(Shard {
+                outer: outer.clone(),
+                ..shard.clone()
+            });
+        }
+        *step.needs.first_mut()? = Some(shard);
+        Some(step)
     }
 
     /// Parts that end at seams of the divided dimension.

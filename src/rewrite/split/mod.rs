@@ -96,7 +96,7 @@ pub fn split(
     };
     let mut facts = Facts::of(&split.model, axes);
     let mut sizes = Sizes::of(&split.model.graph, axes);
-    for group in [Group::Guidance, Group::Sequence] {
+    for group in [Group::Guidance, Group::Tensor, Group::Sequence] {
         let ranks = mesh.along(group);
         if ranks < 2 {
             continue;
@@ -110,7 +110,7 @@ pub fn split(
         split.axes.push(DividedAxis {
             group,
             ranks,
-            factor: Some(division.factor),
+            factor: division.factor,
         });
     }
     split.locals = sizes.into_locals();

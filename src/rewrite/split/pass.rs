@@ -4,6 +4,8 @@ use super::exchange::{Exchange, Exchanges};
 use super::sizes::{Sizes, int};
 use crate::axes::Size;
 use crate::graph::{Graph, NodeId, Position, Slot, ValueId};
+use crate::onnx::messages::DataType;
+use crate::rewrite::build::Build;
 use crate::shard::{Division, Facts, Operation, Placement, ShardError, Step};
 use std::collections::HashMap;
 
@@ -127,11 +129,30 @@ impl Pass<'_, '_> {
             }
         }
         self.write_sizes(graph, id, step)?;
+        let bias = match step.is_partial && graph.node(id).is("Gemm") {
+            true => self.without_bias(graph, id)?,
+            false => None,
+        };
         for (output, gives) in outputs.into_iter().zip(&step.gives) {
             let Some(output) = output else { continue };
-            self.output(graph, facts, output, gives, step.is_partial)?;
+            self.output(graph, facts, output, gives, step.is_partial, bias)?;
         }
         Ok(())
+    }
+
+    /// Takes the bias off a `Gemm` whose results are added over ranks: it is to be added once.
+    fn without_bias(&mut self, graph: &mut Graph, id: NodeId) -> Result<Option<ValueId>, ShardError> {
+        let Some(bias) = graph.node(id).input(2) else {
+            return Ok(None);
+        };
+        let (zero, name) = (self.exchanges.sizes.name(graph), self.exchanges.sizes.name(graph));
+        let mut build = Build::new(graph);
+        let mut value = build.floats(&zero, &[1], &[0.0])?;
+        if let Some(element_type) = self.whole.element_type(bias).filter(|of| *of != DataType::Float) {
+            value = build.cast(value, element_type, &name)?;
+        }
+        graph.set_input(id, 2, value);
+        Ok(Some(bias))
     }
 
     /// The value of the original that was moved to `value`.
@@ -146,6 +167,7 @@ impl Pass<'_, '_> {
         output: ValueId,
         gives: &Placement,
         is_partial: bool,
+        bias: Option<ValueId>,
     ) -> Result<(), ShardError> {
         let gives = if is_partial { &None } else { gives };
         let Some(whole) = self.whole.sizes(output).map(<[Size]>::to_vec) else {
@@ -165,6 +187,12 @@ impl Pass<'_, '_> {
         let mut result = output;
         if is_partial {
             result = self.exchanges.reduce(graph, facts, result, after)?;
+            if let Some(bias) = bias {
+                let name = self.exchanges.sizes.name(graph);
+                let mut build = Build { graph, after };
+                result = build.node("Add", &[result, bias], Vec::new(), &name)?;
+                facts.set(result, whole.clone(), self.whole.element_type(output));
+            }
         }
         if *gives != held {
             result = self.exchanges.convert(graph, facts, result, &whole, gives, &held, after)?;
@@ -257,12 +285,11 @@ impl Pass<'_, '_> {
         let (Some(Some(before)), Some(Some(behind))) = (step.needs.first(), step.gives.first()) else {
             return Ok(());
         };
-        if before.parts == behind.parts {
+        if before.parts == behind.parts && before.outer == behind.outer {
             return Ok(());
         }
-        let unknown = || ShardError::UnknownSize {
-            value: graph.value(output).name().to_owned(),
-        };
+        let name = graph.value(output).name().to_owned();
+        let unknown = || ShardError::UnknownSize { value: name.clone() };
         let operation = Operation {
             node: graph.node(id),
             facts: &self.whole,
@@ -270,6 +297,21 @@ impl Pass<'_, '_> {
         let (start, place) = operation.sliced_from(before.dim).ok_or_else(unknown)?;
         let mut starts = operation.numbers("starts", 1).ok_or_else(unknown)?;
         let mut ends = operation.numbers("ends", 2).ok_or_else(unknown)?;
+        if before.parts == behind.parts {
+            // A chunk of several: as many chunks stand before it as ever.
+            let chunk = behind.size();
+            let local = &(&behind.outer * &self.exchanges.local_total(graph, behind)?) * &behind.inner;
+            let number = match start.as_number() {
+                Some(0) => Size::number(0),
+                _ => start.divide_exactly(&chunk).ok_or_else(unknown)?,
+            };
+            let local_start = &number * &local;
+            if let (Some(first), Some(last)) = (starts.get_mut(place), ends.get_mut(place)) {
+                *last = &local_start + &local;
+                *first = local_start;
+            }
+            return self.bounds(graph, id, starts, ends);
+        }
         // The parts before the one that is taken.
         let (mut seam, mut count) = (Size::number(0), 0);
         while seam != start {
@@ -285,6 +327,10 @@ impl Pass<'_, '_> {
             *last = &local_start + &length;
             *first = local_start;
         }
+        self.bounds(graph, id, starts, ends)
+    }
+
+    fn bounds(&mut self, graph: &mut Graph, id: NodeId, starts: Vec<Size>, ends: Vec<Size>) -> Result<(), ShardError> {
         for (slot, numbers) in [(1, starts), (2, ends)] {
             let list = self.exchanges.sizes.list(graph, &numbers)?;
             graph.set_input(id, slot, list);
@@ -297,13 +343,18 @@ impl Pass<'_, '_> {
         let Some(Some(before)) = step.needs.first() else {
             return Ok(());
         };
-        let changes = step.gives.iter().flatten().any(|gives| gives.parts != before.parts);
+        let changes = step
+            .gives
+            .iter()
+            .flatten()
+            .any(|gives| gives.parts != before.parts || gives.outer != before.outer);
         if !changes {
             return Ok(());
         }
         let mut lengths = Vec::with_capacity(step.gives.len());
         for gives in step.gives.iter().flatten() {
-            lengths.push(self.exchanges.local_total(graph, gives)?);
+            let total = self.exchanges.local_total(graph, gives)?;
+            lengths.push(&(&gives.outer * &total) * &gives.inner);
         }
         let list = self.exchanges.sizes.list(graph, &lengths)?;
         graph.set_input(id, 1, list);
