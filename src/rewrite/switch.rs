@@ -100,7 +100,8 @@ pub fn switch_wide(
         }
         None => None,
     };
-    wide.wrap(&mut model.graph, &flags, guided.as_ref(), options, &mut plan)?;
+    let shared: Vec<Option<&Shared>> = driven.iter().map(|driven| driven.shared.as_ref()).collect();
+    wide.wrap(&mut model.graph, &flags, &shared, guided.as_ref(), options, &mut plan)?;
     let mut inputs = Vec::with_capacity(choices.len());
     for choice in choices {
         let refuse = || RewriteError::NoSuchRule {
@@ -253,14 +254,16 @@ fn add_rules(
 pub(super) fn differences(strategy: Strategy) -> usize {
     match strategy {
         Strategy::Reuse | Strategy::Residual | Strategy::Guidance => 0,
-        Strategy::Forecast {
-            order: ForecastOrder::First,
-        } => 1,
-        Strategy::Forecast {
-            order: ForecastOrder::Second,
-        } => 2,
+        Strategy::Forecast { order } | Strategy::ResidualForecast { order } => match order {
+            ForecastOrder::First => 1,
+            ForecastOrder::Second => 2,
+        },
     }
 }
+
+/// Caches of finite differences by their order, with the endings of their names.
+pub(super) const DIFFERENCES: [(CacheRole, &str); 2] =
+    [(CacheRole::FirstDifference, ".d1"), (CacheRole::SecondDifference, ".d2")];
 
 /// The caches for each cut: the value, named by the site, and by the part of its result where there are several; and
 /// its finite differences where it is forecast.
@@ -270,11 +273,6 @@ fn caches_of(
     guided: Option<&Guided>,
     options: &SwitchOptions,
 ) -> Result<Vec<CachePlan>, RewriteError> {
-    const ROLES: [(CacheRole, &str); 3] = [
-        (CacheRole::Value, ""),
-        (CacheRole::FirstDifference, ".d1"),
-        (CacheRole::SecondDifference, ".d2"),
-    ];
     let mut caches = Vec::new();
     for cut in choice.cuts.iter() {
         if !can_be_cached(cut.element_type) {
@@ -288,14 +286,15 @@ fn caches_of(
             part => format!("pab.cache.{}.{part}", choice.site.name),
         };
         let halved = Halved::of(guided, &choice.site.name, cut)?;
-        for (role, ending) in ROLES.iter().take(1 + differences(strategy)) {
+        let differences_of = DIFFERENCES.into_iter().take(differences(strategy));
+        for (role, ending) in std::iter::once((CacheRole::Value, "")).chain(differences_of) {
             let input = format!("{name}{ending}");
             caches.push(CachePlan {
                 output: format!("{input}.next"),
                 input,
                 element_type: options.element_type(cut.element_type),
                 shape: cut.shape.iter().map(PlanSize::from).collect(),
-                role: *role,
+                role,
                 // A step that computes differences, or one half of the batch, reads what was there.
                 in_place: differences(strategy) == 0 && halved.is_none(),
             });

@@ -1,8 +1,10 @@
 //! Rules that are wider than a site: for spans of blocks, and for guidance.
 
 use super::build::of_cache;
+use super::forecast::Shared;
 use super::halved::{BatchAxes, Guided};
 use super::plan::{Plan, SiteKind, SitePlan, WideKind};
+use super::switch::differences;
 use super::{Halves, RewriteError, SwitchOptions, facts, guidance, span};
 use crate::attention::{Cut, Sites, Span};
 use crate::axes::{Axes, Size};
@@ -21,6 +23,8 @@ pub struct SpanChoice {
     pub rule: usize,
     /// The span.
     pub span: Span,
+    /// How many finite differences are cached beside what it adds to each stream.
+    pub differences: usize,
 }
 
 /// The rule that leaves out half of the batch.
@@ -60,7 +64,7 @@ impl Wide {
         let mut wide = Wide::default();
         for (index, rule) in rules.rules.iter().enumerate() {
             match rule.strategy() {
-                Some(Strategy::Residual) => wide.add_spans(model, axes, sites, rules, index, rule)?,
+                Some(Strategy::Residual | Strategy::ResidualForecast { .. }) => wide.add_spans(model, axes, sites, rules, index, rule)?,
                 Some(Strategy::Guidance) => wide.add_guidance(model, axes, rules, index, rule)?,
                 _ => {}
             }
@@ -97,7 +101,8 @@ impl Wide {
     pub(super) fn cached(&self) -> impl Iterator<Item = (usize, DataType, &[Size])> + '_ {
         let of_spans = self.spans.iter().flat_map(|choice| {
             let exits = choice.span.streams.iter().map(|stream| &stream.exit);
-            exits.map(|exit| (choice.rule, exit.element_type, exit.shape.as_slice()))
+            let caches = exits.flat_map(|exit| std::iter::repeat_n(exit, 1 + choice.differences));
+            caches.map(|exit| (choice.rule, exit.element_type, exit.shape.as_slice()))
         });
         let of_guidance = self.guidance.iter().flat_map(|choice| {
             let outputs = choice.halves.outputs.iter();
@@ -161,6 +166,7 @@ impl Wide {
                 name,
                 rule: index,
                 span,
+                differences: rule.strategy().map_or(0, differences),
             });
         }
         Ok(())
@@ -192,7 +198,13 @@ impl Wide {
         index: usize,
         rule: &Rule,
     ) -> Result<(), RewriteError> {
-        let forecasts = |other: &&Rule| matches!(other.strategy(), Some(Strategy::Forecast { .. }));
+        let forecasts = |other: &&Rule| {
+            let strategy = other.strategy();
+            matches!(
+                strategy,
+                Some(Strategy::Forecast { .. } | Strategy::ResidualForecast { .. })
+            )
+        };
         if let Some(other) = rules.rules.iter().find(forecasts) {
             return Err(RewriteError::GuidanceBeside {
                 guidance: rule.name.clone(),
@@ -232,11 +244,13 @@ impl Wide {
     }
 
     /// Wraps all of them, each by the flag of its rule, and adds them to the plan. `flags` are those of the plan's rules,
-    /// each with the index of its rule in the file; `guided` is that of [`Wide::guided`].
+    /// each with the index of its rule in the file, `shared` what their values share where they forecast; `guided` is that of
+    /// [`Wide::guided`].
     pub(super) fn wrap(
         &self,
         graph: &mut Graph,
         flags: &[(usize, ValueId)],
+        shared: &[Option<&Shared>],
         guided: Option<&Guided>,
         options: &SwitchOptions,
         plan: &mut Plan,
@@ -245,7 +259,8 @@ impl Wide {
             let caches = span::caches_of(choice, guided, options)?;
             let (place, flag) = flag_of(flags, &choice.name, choice.rule)?;
             let inputs = add_inputs(graph, &caches)?;
-            span::wrap(graph, choice, flag, &caches, &inputs, guided)?;
+            let shared = shared.get(place).copied().flatten();
+            span::wrap(graph, choice, flag, &caches, &inputs, guided, shared)?;
             plan.sites.push(SitePlan {
                 name: choice.name.clone(),
                 kind: SiteKind::Wide(WideKind::Span),

@@ -88,7 +88,7 @@ pub struct Rule {
     pub name: String,
     /// What the rule is for, in the author's words.
     pub description: Option<String>,
-    /// What the rule is for: sites, or for [`Strategy::Residual`] spans of blocks.
+    /// What the rule is for: sites, or spans of blocks ([`Strategy::is_by_span`]).
     pub select: Match,
     /// Which value is cached.
     pub cut: CutPoint,
@@ -127,7 +127,7 @@ impl Serialize for Rule {
         }
         match self.strategy() {
             Some(Strategy::Guidance) => {}
-            Some(Strategy::Residual) => rule.serialize_entry("match", &self.select.of_spans())?,
+            Some(strategy) if strategy.is_by_span() => rule.serialize_entry("match", &self.select.of_spans())?,
             _ => rule.serialize_entry("match", &self.select)?,
         }
         match &self.action {
@@ -137,7 +137,7 @@ impl Serialize for Rule {
                     rule.serialize_entry("cut", &self.cut)?;
                 }
                 let order = match strategy {
-                    Strategy::Forecast { order } => Some(*order),
+                    Strategy::Forecast { order } | Strategy::ResidualForecast { order } => Some(*order),
                     _ => None,
                 };
                 rule.serialize_entry(strategy.key(), &ActionForm { order, timing })?;

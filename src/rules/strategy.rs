@@ -27,6 +27,11 @@ pub enum Strategy {
     },
     /// The change that a span of blocks made to the residual stream when it was computed last.
     Residual,
+    /// A forecast of that change from how it changed when it was computed last.
+    ResidualForecast {
+        /// How many differences it goes by.
+        order: ForecastOrder,
+    },
     /// The difference that guidance makes, as it was computed last.
     Guidance,
 }
@@ -48,9 +53,14 @@ impl Strategy {
         match self {
             Strategy::Reuse => "broadcast",
             Strategy::Forecast { .. } => "forecast",
-            Strategy::Residual => "residual",
+            Strategy::Residual | Strategy::ResidualForecast { .. } => "residual",
             Strategy::Guidance => "guidance",
         }
+    }
+
+    /// Whether it is for spans of blocks.
+    pub fn is_by_span(self) -> bool {
+        matches!(self, Strategy::Residual | Strategy::ResidualForecast { .. })
     }
 
     /// Whether each site of a rule has caches of its own. Otherwise the rule is for whole spans of blocks, or for the
@@ -66,6 +76,7 @@ impl fmt::Display for Strategy {
             Strategy::Reuse => f.write_str("reuse"),
             Strategy::Forecast { order } => write!(f, "forecast of order {}", i64::from(*order)),
             Strategy::Residual => f.write_str("residual"),
+            Strategy::ResidualForecast { order } => write!(f, "residual, forecast of order {}", i64::from(*order)),
             Strategy::Guidance => f.write_str("guidance"),
         }
     }

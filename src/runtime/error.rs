@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::element::ElementType;
+use crate::collective::CollectiveError;
 
 /// Advice for every case where no ONNX Runtime could be obtained over the network.
 const OFFLINE_ADVICE: &str = "no network? `pip install onnxruntime` (1.31 or later) into the active Python \
@@ -288,6 +289,10 @@ pub enum RuntimeError {
         /// The element type.
         found: String,
     },
+
+    /// The ranks of a split run do not come together.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
 
     /// ONNX Runtime refused to make or read a value.
     #[error("ONNX Runtime could not make or read the tensor `{name}`: {reason}")]

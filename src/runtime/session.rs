@@ -1,6 +1,9 @@
 //! A model opened by ONNX Runtime.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ort::{
     ep::CUDA,
@@ -10,6 +13,7 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{devices, element::ElementType, error::RuntimeError, load};
+use crate::collective::{Communicator, Operators};
 
 /// What runs the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +158,33 @@ impl Session {
     /// [`RuntimeError::Open`] when ONNX Runtime refuses the model, [`RuntimeError::CudaUnusable`] when CUDA was asked
     /// for and cannot be used, [`RuntimeError::Option`] for a thread count it cannot take.
     pub fn open(model: &Path, options: &Options) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::File, options)
+        Self::open_source(model, Source::File, options, None)
+    }
+
+    /// Opens a split model for one rank of its mesh: its collective operators meet those of the other ranks by way of
+    /// `communicator`.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`RuntimeError::Collective`] where ONNX Runtime does not take the operators.
+    pub fn open_rank(
+        model: &Path,
+        options: &Options,
+        communicator: &Arc<dyn Communicator>,
+    ) -> Result<Self, RuntimeError> {
+        Self::open_source(model, Source::File, options, Some(communicator))
+    }
+
+    /// Opens a split model that was made in memory from the file `model`, for one rank.
+    ///
+    /// # Errors
+    /// As [`Self::open_rank`].
+    pub fn open_rank_bytes(
+        model: &Path,
+        bytes: &[u8],
+        options: &Options,
+        communicator: &Arc<dyn Communicator>,
+    ) -> Result<Self, RuntimeError> {
+        Self::open_source(model, Source::Bytes(bytes), options, Some(communicator))
     }
 
     /// Opens a model that was made in memory from the file `model`: external data is looked for beside that file, and
@@ -163,11 +193,20 @@ impl Session {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_bytes(model: &Path, bytes: &[u8], options: &Options) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::Bytes(bytes), options)
+        Self::open_source(model, Source::Bytes(bytes), options, None)
     }
 
-    fn open_source(model: &Path, source: Source<'_>, options: &Options) -> Result<Self, RuntimeError> {
+    fn open_source(
+        model: &Path,
+        source: Source<'_>,
+        options: &Options,
+        communicator: Option<&Arc<dyn Communicator>>,
+    ) -> Result<Self, RuntimeError> {
         load::environment()?;
+        let operators = communicator
+            .map(|communicator| Operators::new(communicator.clone()))
+            .transpose()?;
+        let operators = operators.as_ref();
         if let Some(threads) = options.threads.filter(|threads| !(1..=1024).contains(threads)) {
             let reason = "a number from 1 to 1024 is";
             return Err(RuntimeError::Option {
@@ -186,16 +225,17 @@ impl Session {
         let mut fallback = None;
         let (inner, provider) = match options.provider {
             Provider::Cpu => (
-                Self::commit(model, source, options, false)?.map_err(refused)?,
+                Self::commit(model, source, options, operators, false)?.map_err(refused)?,
                 Provider::Cpu,
             ),
             Provider::Cuda => {
-                let inner = Self::commit(model, source, options, true)?.map_err(|reason| cuda_error(model, reason))?;
+                let inner = Self::commit(model, source, options, operators, true)?
+                    .map_err(|reason| cuda_error(model, reason))?;
                 (inner, Provider::Cuda)
             }
             Provider::Auto => {
                 let cuda = if devices::cuda_is_promising() {
-                    Some(Self::commit(model, source, options, true)?)
+                    Some(Self::commit(model, source, options, operators, true)?)
                 } else {
                     None
                 };
@@ -204,7 +244,7 @@ impl Session {
                     failed => {
                         fallback = failed.and_then(Result::err);
                         (
-                            Self::commit(model, source, options, false)?.map_err(refused)?,
+                            Self::commit(model, source, options, operators, false)?.map_err(refused)?,
                             Provider::Cpu,
                         )
                     }
@@ -228,6 +268,7 @@ impl Session {
         model: &Path,
         source: Source<'_>,
         options: &Options,
+        operators: Option<&Operators>,
         cuda: bool,
     ) -> Result<Result<ort::session::Session, String>, RuntimeError> {
         let environment = load::environment()?;
@@ -245,6 +286,9 @@ impl Session {
                 .with_parallel_execution(false)?;
             if let Some(threads) = options.threads {
                 builder = builder.with_intra_threads(threads)?;
+            }
+            if let Some(operators) = operators {
+                builder = builder.with_operators(operators.domain())?;
             }
             if cuda {
                 builder = builder.with_execution_providers([CUDA::default().build().error_on_failure()])?;

@@ -22,7 +22,7 @@ pub(in crate::rules) const FORECAST: Shape = Shape {
 };
 pub(in crate::rules) const RESIDUAL: Shape = Shape {
     what: "`residual`",
-    keys: BROADCAST.keys,
+    keys: FORECAST.keys,
 };
 pub(in crate::rules) const GUIDANCE: Shape = Shape {
     what: "`guidance`",
@@ -80,7 +80,10 @@ impl Reader<'_> {
                 let order = order.map_or(Some(ForecastOrder::default()), |node| self.order(&node));
                 order.map(|order| Strategy::Forecast { order })
             }
-            "residual" => Some(Strategy::Residual),
+            "residual" => match fields.get("order") {
+                None => Some(Strategy::Residual),
+                Some(node) => self.order(&node).map(|order| Strategy::ResidualForecast { order }),
+            },
             "guidance" => Some(Strategy::Guidance),
             _ => Some(Strategy::Reuse),
         };
