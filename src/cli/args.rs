@@ -415,11 +415,18 @@ pub struct SplitOptions {
     pub rules: RulesOptions,
     #[command(flatten)]
     pub mesh: MeshOptions,
-    /// Folder for the graphs; without it nothing is written
+    #[command(flatten)]
+    pub caches: CacheOptions,
+    #[command(flatten)]
+    pub course: CourseOptions,
+    /// Split the model as it is: nothing is broadcast
+    #[arg(long)]
+    pub plain: bool,
+    /// Folder for the graphs, one for each rank; without it nothing is written
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Write one graph that computes what all ranks compute, with standard operators only, to check the split anywhere
-    #[arg(long, requires = "output")]
+    #[arg(long, requires_all = ["output", "plain"])]
     pub unrolled: bool,
     /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
@@ -428,15 +435,15 @@ pub struct SplitOptions {
 
 #[derive(Clone, Debug, Args)]
 pub struct MeshOptions {
-    /// Ranks over tokens
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub sequence: usize,
-    /// Ranks over the halves of the batch that guidance puts together
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub guidance: usize,
-    /// Ranks over weights
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub tensor: usize,
+    /// Ranks over tokens [default: what the rules say under `parallel`, or 1]
+    #[arg(long, value_name = "N")]
+    pub sequence: Option<usize>,
+    /// Ranks over the halves of the batch that guidance puts together [default: the same]
+    #[arg(long = "guidance-ranks", value_name = "N")]
+    pub guidance: Option<usize>,
+    /// Ranks over weights [default: the same]
+    #[arg(long, value_name = "N")]
+    pub tensor: Option<usize>,
     /// What tokens are divided along [default: what sends least]
     #[arg(long, value_enum, value_name = "FACTOR")]
     pub along: Option<FactorChoice>,

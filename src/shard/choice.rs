@@ -59,27 +59,41 @@ pub(super) struct Chosen {
     /// What the residual streams are divided along.
     pub factor: Option<Factor>,
     pub alternatives: Vec<Alternative>,
-    pub wanted: Wanted,
     pub flow: Flow,
 }
 
-/// The flow that sends least, among those along `factor` where one is given.
+/// What is wanted of a division; what is left open is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preference {
+    /// What the residual streams are divided along.
+    pub factor: Option<Factor>,
+    /// What an attention that mixes this factor is divided along instead; where that cannot be, what comes behind it in
+    /// the order of [`Alternative`].
+    pub attention: Option<Alternative>,
+}
+
+/// The flow that sends least, among those that are preferred.
 pub(super) fn choose(
     graph: &Graph,
     facts: &Facts<'_>,
     sites: &Sites,
     group: Group,
     ranks: usize,
-    factor: Option<Factor>,
+    preference: Preference,
 ) -> Result<Chosen, ShardError> {
     const SEQUENCE: [Factor; 3] = [Factor::Frames, Factor::Space, Factor::Tokens];
-    let factors: &[Factor] = match (&factor, group) {
+    let factors: &[Factor] = match (&preference.factor, group) {
         (Some(factor), _) => std::slice::from_ref(factor),
         (None, Group::Guidance) => &[Factor::Batch],
         (None, _) => &SEQUENCE,
     };
     use Alternative::{Heads, Queries, Tokens};
-    const ORDERS: [&[Alternative]; 2] = [&[Tokens, Heads, Queries], &[Heads, Queries]];
+    let orders: &[&[Alternative]] = match preference.attention {
+        None => &[&[Tokens, Heads, Queries], &[Heads, Queries]],
+        Some(Tokens) => &[&[Tokens, Heads, Queries]],
+        Some(Heads) => &[&[Heads, Queries]],
+        Some(Queries) => &[&[Queries]],
+    };
     let mut best: Option<(Score, Chosen)> = None;
     let mut refused: Option<ShardError> = None;
     for factor in factors {
@@ -90,7 +104,7 @@ pub(super) fn choose(
                 continue;
             }
         };
-        for order in ORDERS {
+        for order in orders {
             let wanted = Wanted {
                 ranks,
                 pins: pins.clone(),
@@ -117,11 +131,9 @@ pub(super) fn choose(
             };
             if best.as_ref().is_none_or(|(other, _)| score.is_better_than(other)) {
                 let alternatives = order.to_vec();
-                let (factor, wanted) = (Some(*factor), wanted);
                 let chosen = Chosen {
-                    factor,
+                    factor: Some(*factor),
                     alternatives,
-                    wanted,
                     flow,
                 };
                 best = Some((score, chosen));
@@ -188,7 +200,6 @@ pub(super) fn divide_weights(
     Ok(Chosen {
         factor: None,
         alternatives: Vec::new(),
-        wanted,
         flow,
     })
 }

@@ -1,6 +1,6 @@
 //! How a graph is divided along one axis of the mesh.
 
-use super::choice::{self, Factor};
+use super::choice::{self, Factor, Preference};
 use super::error::ShardError;
 use super::facts::Facts;
 use super::flow::{Alternative, Flow, asks_for_sizes};
@@ -25,7 +25,7 @@ pub struct Division {
 }
 
 impl Division {
-    /// The division of `graph` over `ranks` ranks that sends least, along `factor` where one is given.
+    /// The division of `graph` over `ranks` ranks that sends least, as far as `preference` leaves it open.
     ///
     /// # Errors
     /// [`ShardError`] where there is none, with what stands in the way.
@@ -35,11 +35,11 @@ impl Division {
         sites: &Sites,
         group: Group,
         ranks: usize,
-        factor: Option<Factor>,
+        preference: Preference,
     ) -> Result<Division, ShardError> {
         let chosen = match group {
             Group::Tensor => choice::divide_weights(graph, facts, sites, ranks)?,
-            Group::Guidance | Group::Sequence => choice::choose(graph, facts, sites, group, ranks, factor)?,
+            Group::Guidance | Group::Sequence => choice::choose(graph, facts, sites, group, ranks, preference)?,
         };
         Ok(Division {
             group,

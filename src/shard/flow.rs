@@ -75,13 +75,25 @@ pub(super) struct Follower<'a> {
 
 impl Follower<'_> {
     /// The flow with the exchanges where they cost least.
+    ///
+    /// A move may pay only together with others before it: the value and the norm of a value, of which the norm is small.
+    /// So moves that cost a little more are tried as well, and the better outcome is taken.
     pub fn follow(&self) -> Result<Flow, GraphError> {
+        const ALLOWED: [f64; 2] = [0.0, 0.25];
         let order = self.graph.topological_order()?;
-        let mut flow = self.forward(&order);
-        for id in order.iter().rev() {
-            self.move_before(*id, &mut flow);
-        }
-        Ok(flow)
+        let start = self.forward(&order);
+        let flows = ALLOWED.map(|allowed| {
+            let mut flow = start.clone();
+            for id in order.iter().rev() {
+                self.move_before(*id, allowed, &mut flow);
+            }
+            flow
+        });
+        let [strict, daring] = flows;
+        Ok(match self.total_cost(&daring) < self.total_cost(&strict) {
+            true => daring,
+            false => strict,
+        })
     }
 
     pub fn operation(&self, id: NodeId) -> Operation<'_> {
@@ -259,19 +271,20 @@ impl Follower<'_> {
     }
 
     /// Moves the exchanges behind a node before it, where it can work on what comes out of them.
-    fn move_before(&self, id: NodeId, flow: &mut Flow) {
+    fn move_before(&self, id: NodeId, allowed: f64, flow: &mut Flow) {
         // Readers of one value may have to move together: three projections of one stream, or the parts of one projection.
         let mut readers: Vec<NodeId> = self.graph.users(id).collect();
         readers.sort_unstable();
         readers.dedup();
         if readers.len() > 1 {
-            self.move_all(&readers, flow);
+            self.move_all(&readers, allowed, flow);
         }
-        self.move_all(&[id], flow);
+        self.move_all(&[id], allowed, flow);
     }
 
-    /// Moves the exchanges behind `nodes` before them, those that can, if that costs no more.
-    fn move_all(&self, nodes: &[NodeId], flow: &mut Flow) {
+    /// Moves the exchanges behind `nodes` before them, those that can, if that costs no more, or more by a share that is
+    /// allowed.
+    fn move_all(&self, nodes: &[NodeId], allowed: f64, flow: &mut Flow) {
         let moves: Vec<(NodeId, Step)> = nodes
             .iter()
             .filter_map(|id| Some((*id, self.moved(*id, flow)?)))
@@ -293,7 +306,7 @@ impl Follower<'_> {
             let old = flow.steps[id.index()].replace(step);
             undone.push((id, old));
         }
-        if self.local_cost(&touched, flow) > before {
+        if self.local_cost(&touched, flow) > before * (1.0 + allowed) {
             for (value, gives, held) in undo {
                 flow.gives[value.index()] = gives;
                 flow.held[value.index()] = held;

@@ -20,19 +20,24 @@ impl Group {
     /// Every axis, the slowest first.
     pub const ALL: [Group; 3] = [Group::Guidance, Group::Sequence, Group::Tensor];
 
-    /// The word used in rules, in attributes and in tables.
-    pub fn word(self) -> &'static str {
+    /// As rules and the operators' attribute `group` have it.
+    pub fn name(self) -> &'static str {
         match self {
             Group::Guidance => "guidance",
             Group::Sequence => "sequence",
             Group::Tensor => "tensor",
         }
     }
+
+    /// Its place in [`Group::ALL`].
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
 }
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
+        f.pad(self.name())
     }
 }
 
@@ -122,6 +127,7 @@ impl fmt::Display for Mesh {
 }
 
 /// What part number `place` of `ranks` has of `size` entries: balanced, the first parts one larger where it does not divide.
+/// None where there are fewer entries than places.
 pub fn part(size: usize, ranks: usize, place: usize) -> Range<usize> {
     let ranks = ranks.max(1);
     let start = |place: usize| place * (size / ranks) + place.min(size % ranks);

@@ -14,7 +14,7 @@ mod mesh;
 mod placement;
 mod step;
 
-pub use choice::Factor;
+pub use choice::{Factor, Preference};
 pub use division::Division;
 pub use error::ShardError;
 pub use facts::Facts;

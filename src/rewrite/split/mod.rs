@@ -11,26 +11,28 @@ mod rank;
 mod sizes;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod unroll;
 
 pub use exchange::{Collective, Exchange};
 pub use rank::RankGraph;
 pub use sizes::LocalSize;
+pub use traffic::Traffic;
 pub use unroll::unroll;
 
 use crate::attention::{Addition, Cut, Sites};
 use crate::axes::Axes;
 use crate::graph::{ModelGraph, ValueId};
 use crate::rewrite::write_known_sizes;
-use crate::shard::{Division, Facts, Factor, Group, Mesh, ShardError};
+use crate::shard::{Division, Facts, Factor, Group, Mesh, Preference, ShardError};
 use pass::Moved;
 use sizes::{DOMAIN, Sizes, VERSION};
 
 /// How a graph is split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SplitOptions {
-    /// What the residual streams are divided along; `None` takes what sends least.
-    pub sequence: Option<Factor>,
+    /// How tokens are divided; what is left open is what sends least.
+    pub sequence: Preference,
 }
 
 /// How the graph is divided along one axis of the mesh.
@@ -101,9 +103,12 @@ pub fn split(
         if ranks < 2 {
             continue;
         }
-        let factor = if group == Group::Sequence { options.sequence } else { None };
+        let preference = match group {
+            Group::Sequence => options.sequence,
+            Group::Guidance | Group::Tensor => Preference::default(),
+        };
         let graph = &mut split.model.graph;
-        let division = Division::find(graph, &facts, &split.sites, group, ranks, factor)?;
+        let division = Division::find(graph, &facts, &split.sites, group, ranks, preference)?;
         let mut moved = Moved::new();
         pass::write(graph, &mut facts, &division, &mut sizes, &mut split.exchanges, &mut moved)?;
         split.sites = sites_behind(&split.sites, &facts, &moved);

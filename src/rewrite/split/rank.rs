@@ -110,7 +110,7 @@ fn take_parts(model: &mut ModelGraph, mesh: &Mesh, rank: usize) -> Result<(), Sh
 fn stored_part(model: &ModelGraph, id: NodeId, mesh: &Mesh, rank: usize) -> Option<(TensorProto, ValueId)> {
     let node = model.graph.node(id);
     let word = node.text("group")?;
-    let group = Group::ALL.into_iter().find(|group| group.word() == word)?;
+    let group = Group::ALL.into_iter().find(|group| group.name() == word)?;
     let axis = usize::try_from(node.int("axis", 0)).ok()?;
     let (tensor, dims) = laid_out(model, node.input(0)?)?;
     let size = usize::try_from(*dims.get(axis)?).ok()?;

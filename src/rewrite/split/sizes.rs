@@ -204,7 +204,7 @@ pub(super) fn collective(
     attributes.push(AttributeProto {
         name: Some("group".to_owned()),
         r#type: Some(AttributeType::String as i32),
-        s: Some(group.word().as_bytes().to_vec().into()),
+        s: Some(group.name().as_bytes().to_vec().into()),
         ..AttributeProto::default()
     });
     let node = graph.add_node(crate::graph::NewNode {

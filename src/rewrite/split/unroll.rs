@@ -126,7 +126,7 @@ impl Written<'_> {
         };
         let axis = |name: &str| attribute(name)?.i;
         let word = attribute("group")?.s.clone()?;
-        let group = Group::ALL.into_iter().find(|group| group.word().as_bytes() == word)?;
+        let group = Group::ALL.into_iter().find(|group| group.name().as_bytes() == word)?;
         let place = self.mesh.place(group, rank);
         let peers = self.mesh.peers(group, rank);
         let sent = |peer: &usize| nodes.get(*peer)?.input.first().cloned();
