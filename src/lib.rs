@@ -23,4 +23,5 @@ pub mod rules;
 pub mod runtime;
 pub mod sampler;
 pub mod schedule;
+pub mod shard;
 pub mod stop;

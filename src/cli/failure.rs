@@ -12,6 +12,7 @@ use crate::rewrite::{PlanError, RewriteError};
 use crate::rules::RulesError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
+use crate::shard::ShardError;
 use crate::stop::Stopped;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ pub enum Failure {
     Predict { model: PathBuf, error: PredictError },
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error("{}: {error}", model.display())]
+    Shard { model: PathBuf, error: ShardError },
     #[error(transparent)]
     Rules(#[from] RulesError),
     #[error(transparent)]
@@ -146,6 +149,11 @@ impl Failure {
         }
     }
 
+    /// [`Failure::Shard`].
+    pub fn shard(model: PathBuf, error: ShardError) -> Failure {
+        Failure::Shard { model, error }
+    }
+
     /// [`Failure::Generation`]; errors of ONNX Runtime name the model themselves.
     pub fn generation(model: PathBuf, error: GenerationError) -> Failure {
         match error {
@@ -201,6 +209,11 @@ impl Failure {
                 | RewriteError::GuidanceBeside { .. }
                 | RewriteError::GuidanceSite { .. } => ExitStatus::Rules,
                 RewriteError::NoSchedule => ExitStatus::Usage,
+                _ => ExitStatus::Model,
+            },
+            Failure::Shard { error, .. } => match error {
+                ShardError::NoStreams => ExitStatus::Nothing,
+                ShardError::Mesh { .. } | ShardError::TooFew { .. } | ShardError::NoFactor { .. } => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },
             Failure::Rules(_) => ExitStatus::Rules,

@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod session;
 mod setup;
+mod split;
 mod terminal;
 mod values;
 mod variants;
@@ -74,6 +75,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
         None => patch::run(&arguments.patch, terminal),
         Some(Command::Inspect(options)) => inspect::run(&options, terminal),
         Some(Command::Variants(options)) => write_variants::run(&options, terminal),
+        Some(Command::Split(options)) => split::run(&options, terminal),
         Some(Command::Run(options)) => run::run(&options, terminal),
         Some(Command::Compare(options)) => compare::run(&options, terminal),
         Some(Command::Quality(options)) => quality::run(&options, terminal),
@@ -89,7 +91,10 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
 /// Whether a command has something to clean up or to keep when it is interrupted. The others may just end.
 fn writes_or_waits(command: Option<&Command>) -> bool {
     match command {
-        None | Some(Command::Variants(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => true,
+        None
+        | Some(Command::Variants(_) | Command::Split(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => {
+            true
+        }
         Some(
             Command::Inspect(_)
             | Command::Plan(_)

@@ -25,6 +25,7 @@ mod plan;
 mod reuse;
 mod shape_arithmetic;
 mod span;
+pub mod split;
 mod switch;
 #[cfg(test)]
 mod tests;

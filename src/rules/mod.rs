@@ -53,6 +53,7 @@ pub use strategy::{Action, ForecastOrder, Strategy, UnknownOrder};
 pub use timing::{Timing, TimingError};
 pub use window::{Window, WindowError};
 
+use crate::shard::Mesh;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -73,6 +74,9 @@ pub struct Rules {
     /// The most bytes that all caches together may take.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written_bytes")]
     pub memory: Option<u64>,
+    /// The ranks that the model is split over, where the file says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<Mesh>,
     /// What the axes of the model's inputs count, where the file says so.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "inputs::as_mapping")]
     pub inputs: Vec<InputAxes>,
@@ -245,6 +249,7 @@ impl Rules {
                 file: file.to_owned(),
                 description: checked.description,
                 memory: checked.memory,
+                parallel: checked.parallel,
                 inputs: checked.inputs,
                 rules: checked.rules,
                 text: text.to_owned(),

@@ -6,7 +6,7 @@
 
 use super::CutPoint;
 use super::check::timing::{ADAPTIVE, BROADCAST, FORECAST, GUIDANCE, RANGED, RESIDUAL, WINDOW};
-use super::check::{ACTIONS, FILE, LONGEST_NAME, MATCH, RULE, VERSION};
+use super::check::{ACTIONS, FILE, LONGEST_NAME, MATCH, PARALLEL, RULE, VERSION};
 use super::read::Shape;
 use crate::attention::Kind;
 use crate::axes::Label;
@@ -64,6 +64,15 @@ pub fn schema() -> Value {
             "description": "Ceiling for all caches together, such as 2GiB",
             "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": format!("^ *{BYTES} *$") }],
         }),
+        "parallel" => {
+            let ranks = |_: &str| json!({ "type": "integer", "minimum": 1, "maximum": 4096 });
+            let mut mesh = object(&PARALLEL, ranks);
+            extend(
+                &mut mesh,
+                json!({ "description": "Ranks that the model is split over, along each axis" }),
+            );
+            mesh
+        }
         "inputs" => json!({
             "description": "What the axes of the model's inputs count",
             "type": "object",

@@ -272,7 +272,11 @@ fn plot(path: &Path, report: &Report) -> Result<(), Failure> {
         Curve::new("broadcast", times(|row| row.forecast.broadcast.clip)),
         Curve::new(
             "original, divided ideally",
-            report.rows.iter().map(|row| (row.ranks as f64, alone / row.ranks as f64)).collect(),
+            report
+                .rows
+                .iter()
+                .map(|row| (row.ranks as f64, alone / row.ranks as f64))
+                .collect(),
         )
         .thin(),
     ];
