@@ -17,6 +17,7 @@ mod inspect;
 mod pab_loops;
 mod patch;
 mod pipeline;
+mod plan;
 mod program;
 mod readme;
 mod reference;
