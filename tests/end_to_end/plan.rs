@@ -68,10 +68,10 @@ fn what_cannot_be_planned_is_refused() {
     for (arguments, said) in [
         (vec!["plan", model, "--device", "abacus"], "is no device"),
         (vec!["plan", model, "--link", "450"], "bytes a second"),
-        (vec!["plan", model], "--size text"),
+        (vec!["plan", model], "text"),
         (vec!["plan", model, "--size", "wings=2"], "open dimensions"),
     ] {
-        let message = fail(&arguments, 2);
+        let message = fail(2, &arguments);
         assert!(message.contains(said), "{arguments:?}: {message}");
     }
 }
