@@ -66,7 +66,10 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 
 /// Bytes a second: `450GB/s`, `900 MB/s`.
 pub fn rate(text: &str) -> Result<f64, String> {
-    let size = text.trim().strip_suffix("/s").and_then(|size| size.parse::<Bytes>().ok());
+    let size = text
+        .trim()
+        .strip_suffix("/s")
+        .and_then(|size| size.parse::<Bytes>().ok());
     match size {
         Some(Bytes(bytes)) if bytes > 0 => Ok(bytes as f64),
         _ => Err("expected bytes a second, such as `450GB/s`".to_owned()),
@@ -134,7 +137,10 @@ mod tests {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
         assert_eq!((rate("450GB/s"), rate("1 MB/s")), (Ok(450e9), Ok(1e6)));
-        assert_eq!((duration("20us"), duration("0.5 ms"), duration("2s")), (Ok(2e-5), Ok(5e-4), Ok(2.0)));
+        assert_eq!(
+            (duration("20us"), duration("0.5 ms"), duration("2s")),
+            (Ok(2e-5), Ok(5e-4), Ok(2.0))
+        );
         for wrong in ["", "450GB", "0GB/s", "-1GB/s", "GB/s"] {
             assert!(rate(wrong).is_err(), "{wrong}");
         }

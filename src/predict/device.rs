@@ -212,7 +212,11 @@ impl Device {
         }
         let bandwidth = self.bandwidth * self.bandwidth_efficiency;
         let moved = (work.weight_bytes + work.bytes * share) / bandwidth;
-        let peak = if work.bits <= 16 { self.products.f16 } else { self.products.f32 };
+        let peak = if work.bits <= 16 {
+            self.products.f16
+        } else {
+            self.products.f32
+        };
         let computed = match work.class {
             Class::Product => work.flops * share / (peak * self.product_efficiency),
             Class::Attention => {

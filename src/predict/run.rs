@@ -239,7 +239,10 @@ impl Run {
             figures.step = figures.clip / (self.steps.max(1) as f64);
             figures
         };
-        let caches = self.caches.iter().map(|(bytes, extents)| bytes * split.share_of(*extents));
+        let caches = self
+            .caches
+            .iter()
+            .map(|(bytes, extents)| bytes * split.share_of(*extents));
         Forecast {
             split,
             original: figures(&[nothing], 0.0),
@@ -266,23 +269,26 @@ impl Run {
 
     /// What each class of kernels takes of a step that computes everything, divided so.
     pub fn classes(&self, split: &Split, device: &Device) -> Vec<ClassFigures> {
-        let of_class = Class::ALL.into_iter().filter(|class| *class != Class::View).map(|class| {
-            let mut figures = ClassFigures {
-                class,
-                kernels: 0,
-                flops: 0.0,
-                bytes: 0.0,
-                seconds: 0.0,
-            };
-            for work in self.works.works.iter().filter(|work| work.class == class) {
-                let share = split.share(work);
-                figures.kernels += 1;
-                figures.flops += work.flops * share;
-                figures.bytes += work.weight_bytes + work.bytes * share;
-                figures.seconds += device.seconds(work, share);
-            }
-            figures
-        });
+        let of_class = Class::ALL
+            .into_iter()
+            .filter(|class| *class != Class::View)
+            .map(|class| {
+                let mut figures = ClassFigures {
+                    class,
+                    kernels: 0,
+                    flops: 0.0,
+                    bytes: 0.0,
+                    seconds: 0.0,
+                };
+                for work in self.works.works.iter().filter(|work| work.class == class) {
+                    let share = split.share(work);
+                    figures.kernels += 1;
+                    figures.flops += work.flops * share;
+                    figures.bytes += work.weight_bytes + work.bytes * share;
+                    figures.seconds += device.seconds(work, share);
+                }
+                figures
+            });
         of_class.filter(|figures| figures.kernels > 0).collect()
     }
 }

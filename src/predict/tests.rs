@@ -36,13 +36,25 @@ fn split(sequence: usize, axis: ShardedAxis, method: Method) -> Split {
 
 #[test]
 fn a_product_reads_its_weights_whole_and_its_tokens_in_part() {
-    let latent = [At::Number(2), At::Number(4), At::Number(3), At::Number(6), At::Number(5)];
+    let latent = [
+        At::Number(2),
+        At::Number(4),
+        At::Number(3),
+        At::Number(6),
+        At::Number(5),
+    ];
     let graph = model(
         vec![input("x", &latent, DataType::Float)],
         vec![weight("w", &[5, 7])],
         &["MatMul x w -> y", "Reshape y y -> z"],
     );
-    let labels = [Label::Batch, Label::Channels, Label::Frames, Label::Height, Label::Width];
+    let labels = [
+        Label::Batch,
+        Label::Channels,
+        Label::Frames,
+        Label::Height,
+        Label::Width,
+    ];
     let labels = InputLabels {
         inputs: [("x".to_owned(), labels.to_vec())].into(),
     };
@@ -72,16 +84,43 @@ fn exchanges_follow_the_closed_formulas() {
     let dsp = split(4, ShardedAxis::Frames, Method::Dsp);
     let ulysses = split(4, ShardedAxis::Frames, Method::Ulysses);
     // Two and four times M/N · (N-1)/N with M = 1600 and N = 4.
-    assert_eq!(dsp.exchange(Kind::Temporal, 1600.0, extents), Exchange { count: 2.0, bytes: 600.0 });
-    assert_eq!(ulysses.exchange(Kind::Temporal, 1600.0, extents), Exchange { count: 4.0, bytes: 1200.0 });
-    assert_eq!(dsp.exchange(Kind::Full, 1600.0, extents), Exchange { count: 4.0, bytes: 1200.0 });
+    assert_eq!(
+        dsp.exchange(Kind::Temporal, 1600.0, extents),
+        Exchange {
+            count: 2.0,
+            bytes: 600.0
+        }
+    );
+    assert_eq!(
+        ulysses.exchange(Kind::Temporal, 1600.0, extents),
+        Exchange {
+            count: 4.0,
+            bytes: 1200.0
+        }
+    );
+    assert_eq!(
+        dsp.exchange(Kind::Full, 1600.0, extents),
+        Exchange {
+            count: 4.0,
+            bytes: 1200.0
+        }
+    );
     for kind in [Kind::Spatial, Kind::Cross, Kind::Text, Kind::Mlp] {
         assert_eq!(dsp.exchange(kind, 1600.0, extents), Exchange::default());
     }
     let halves = Split { guidance: 2, ..dsp };
     assert_eq!(halves.exchange(Kind::Temporal, 1600.0, extents).bytes, 300.0);
-    assert_eq!(halves.guidance_exchange(80.0), Exchange { count: 1.0, bytes: 10.0 });
-    assert_eq!(Split::NONE.exchange(Kind::Temporal, 1600.0, extents), Exchange::default());
+    assert_eq!(
+        halves.guidance_exchange(80.0),
+        Exchange {
+            count: 1.0,
+            bytes: 10.0
+        }
+    );
+    assert_eq!(
+        Split::NONE.exchange(Kind::Temporal, 1600.0, extents),
+        Exchange::default()
+    );
 }
 
 #[test]
@@ -126,27 +165,41 @@ fn short_attentions_fill_their_tiles() {
 }
 
 fn run_of(name: &str, flags: &[Vec<bool>]) -> Run {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/corpus")
+        .join(name);
     let model = crate::graph::ModelGraph::new(crate::onnx::Model::load(&path).unwrap()).unwrap();
     let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
     let sites = Sites::find(&model, &axes).unwrap();
-    let rules = "{ version: 1, rules: [{ name: all, match: { kind: [spatial, temporal, cross] }, broadcast: { range: 2 } }] }";
+    let rules =
+        "{ version: 1, rules: [{ name: all, match: { kind: [spatial, temporal, cross] }, broadcast: { range: 2 } }] }";
     let rules = Rules::parse("test.yaml", rules).unwrap();
     let choices = select(&sites, &rules, None).unwrap();
     let (bindings, options) = (Bindings::of([("batch", 2), ("text", 5)]), SwitchOptions::default());
-    Run::new(&model, &axes, &sites, &bindings, &choices, &rules, &options, flags, true).unwrap()
+    Run::new(
+        &model, &axes, &sites, &bindings, &choices, &rules, &options, flags, true,
+    )
+    .unwrap()
 }
 
 #[test]
 fn a_step_that_broadcasts_all_attention_sends_nothing() {
     let link = Link::new(1e9);
     let split = split(3, ShardedAxis::Frames, Method::Dsp);
-    for name in ["latte.ts17.static.onnx", "latte.dyn23.static.onnx", "latte_eager.ts17.static.onnx"] {
+    for name in [
+        "latte.ts17.static.onnx",
+        "latte.dyn23.static.onnx",
+        "latte_eager.ts17.static.onnx",
+    ] {
         let run = run_of(name, &[vec![false], vec![true]]);
         let forecast = run.predict(split, &device(), &link);
         // Two temporal attentions over [2, 3·2·2, 16] float32; in the second step none.
         let sent = 2.0 * 2.0 * (2.0 * 12.0 * 16.0 * 4.0) / 3.0 * 2.0 / 3.0;
-        assert!((forecast.broadcast.sent - sent).abs() < 1e-9, "{name}: {}", forecast.broadcast.sent);
+        assert!(
+            (forecast.broadcast.sent - sent).abs() < 1e-9,
+            "{name}: {}",
+            forecast.broadcast.sent
+        );
         assert!((forecast.original.sent - 2.0 * sent).abs() < 1e-9);
         assert!(forecast.broadcast.clip < forecast.original.clip);
         assert_eq!(forecast.original.memory.caches, 0.0);
@@ -164,8 +217,16 @@ fn exports_of_one_model_have_the_same_products() {
         counted.map(|work| work.flops).sum::<f64>()
     };
     let first = flops("latte.ts17.static.onnx");
-    for name in ["latte.dyn23.static.onnx", "latte_eager.ts17.static.onnx", "latte.ts17.dynamic.onnx"] {
-        assert!((flops(name) / first - 1.0).abs() < 0.01, "{name}: {} and {first}", flops(name));
+    for name in [
+        "latte.dyn23.static.onnx",
+        "latte_eager.ts17.static.onnx",
+        "latte.ts17.dynamic.onnx",
+    ] {
+        assert!(
+            (flops(name) / first - 1.0).abs() < 0.01,
+            "{name}: {} and {first}",
+            flops(name)
+        );
     }
 }
 

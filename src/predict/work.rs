@@ -102,7 +102,12 @@ impl Works {
             stored: stored(graph, &order),
         };
         let mut cores: HashMap<NodeId, usize> = HashMap::new();
-        for (index, site) in sites.sites.iter().enumerate().filter(|(_, site)| site.kind != Kind::Mlp) {
+        for (index, site) in sites
+            .sites
+            .iter()
+            .enumerate()
+            .filter(|(_, site)| site.kind != Kind::Mlp)
+        {
             cores.extend(site.core.iter().map(|node| (*node, index)));
         }
         let mut works: Vec<Work> = Vec::new();
@@ -112,7 +117,12 @@ impl Works {
         let mut uncounted = 0;
         for id in order {
             let node = graph.node(id);
-            if node.outputs().iter().flatten().all(|output| count.stored.contains(output)) {
+            if node
+                .outputs()
+                .iter()
+                .flatten()
+                .all(|output| count.stored.contains(output))
+            {
                 continue;
             }
             if axes.is_opaque(id) || !node.bodies().is_empty() {
@@ -272,7 +282,9 @@ impl Count<'_> {
             }
         }
         if class == Class::Attention {
-            work.scores = self.tokens(node.input(0)?).zip(self.tokens(node.input(1).or(node.input(0))?));
+            work.scores = self
+                .tokens(node.input(0)?)
+                .zip(self.tokens(node.input(1).or(node.input(0))?));
         }
         Some(work)
     }

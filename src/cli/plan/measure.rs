@@ -50,8 +50,14 @@ pub fn processor(ort_lib: Option<PathBuf>, threads: Option<usize>, terminal: &Te
     let kernel = seconds(chain(&["Add"], SMALL_KERNELS, &[4]), &[4])? / SMALL_KERNELS as f64;
     let work = |seconds: f64, kernels: usize| (seconds - kernel * kernels as f64).max(seconds / 2.0);
     let products = work(seconds(products(), &[TOKENS, WIDTH])?, 2 * KERNELS);
-    let arithmetic = work(seconds(chain(&["Add", "Mul"], KERNELS, &[TOKENS, WIDTH]), &[TOKENS, WIDTH])?, KERNELS);
-    let functions = work(seconds(chain(&["Tanh", "Softmax"], KERNELS, &[TOKENS, WIDTH]), &[TOKENS, WIDTH])?, KERNELS);
+    let arithmetic = work(
+        seconds(chain(&["Add", "Mul"], KERNELS, &[TOKENS, WIDTH]), &[TOKENS, WIDTH])?,
+        KERNELS,
+    );
+    let functions = work(
+        seconds(chain(&["Tanh", "Softmax"], KERNELS, &[TOKENS, WIDTH]), &[TOKENS, WIDTH])?,
+        KERNELS,
+    );
     bar.finish_and_clear();
     let flops = 2.0 * (2 * KERNELS) as f64 * (TOKENS * WIDTH * 4 * WIDTH) as f64;
     let rate = flops / products;
@@ -133,7 +139,11 @@ fn products() -> GraphProto {
     let mut before = "x".to_owned();
     for index in 0..2 * KERNELS {
         let (after, weight) = (format!("v{index}"), format!("w{index}"));
-        let sides = if index % 2 == 0 { [WIDTH, 4 * WIDTH] } else { [4 * WIDTH, WIDTH] };
+        let sides = if index % 2 == 0 {
+            [WIDTH, 4 * WIDTH]
+        } else {
+            [4 * WIDTH, WIDTH]
+        };
         weights.push(TensorProto {
             name: Some(weight.clone()),
             dims: sides.iter().map(|side| *side as i64).collect(),

@@ -214,7 +214,16 @@ fn report(
     link: Link,
 ) -> Report {
     let method = options.method.into();
-    let best = |ranks: usize| run.best(ranks, method, options.split_guidance, options.axis.map(Into::into), &device, &link);
+    let best = |ranks: usize| {
+        run.best(
+            ranks,
+            method,
+            options.split_guidance,
+            options.axis.map(Into::into),
+            &device,
+            &link,
+        )
+    };
     let mut ranks: Vec<usize> = RANKS.into_iter().chain([options.ranks]).collect();
     ranks.sort_unstable();
     ranks.dedup();
@@ -272,7 +281,11 @@ fn plot(path: &Path, report: &Report) -> Result<(), Failure> {
         Curve::new("broadcast", times(|row| row.forecast.broadcast.clip)),
         Curve::new(
             "original, divided ideally",
-            report.rows.iter().map(|row| (row.ranks as f64, alone / row.ranks as f64)).collect(),
+            report
+                .rows
+                .iter()
+                .map(|row| (row.ranks as f64, alone / row.ranks as f64))
+                .collect(),
         )
         .thin(),
     ];
