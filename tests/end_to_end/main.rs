@@ -21,6 +21,7 @@ mod pab_loops;
 mod page;
 mod patch;
 mod pipeline;
+mod plan;
 mod program;
 mod providers;
 mod readme;
