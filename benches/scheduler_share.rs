@@ -8,7 +8,9 @@
 
 use ndarray::{ArrayD, IxDyn};
 use pab_patch::runtime::{self, Denoiser, ElementType, Options, Provider, Session, Tensor};
-use pab_patch::sampler::{CHANNEL_AXIS, NoiseSource, RunSettings, SchedulerConfig, SeededNoise, guide, noise, repeat_batch};
+use pab_patch::sampler::{
+    CHANNEL_AXIS, NoiseSource, RunSettings, SchedulerConfig, SeededNoise, guide, noise, repeat_batch,
+};
 use std::path::Path;
 use std::time::Instant;
 
@@ -18,18 +20,39 @@ const ROUNDS: usize = 3;
 /// Every class, and the variants of it that take most arithmetic.
 const CONFIGURATIONS: &[(&str, &str)] = &[
     ("DDIM", r#"{"_class_name": "DDIMScheduler"}"#),
-    ("DDIM, thresholding", r#"{"_class_name": "DDIMScheduler", "thresholding": true, "clip_sample": false}"#),
+    (
+        "DDIM, thresholding",
+        r#"{"_class_name": "DDIMScheduler", "thresholding": true, "clip_sample": false}"#,
+    ),
     ("DDPM", r#"{"_class_name": "DDPMScheduler"}"#),
     ("PNDM", r#"{"_class_name": "PNDMScheduler"}"#),
     ("Euler", r#"{"_class_name": "EulerDiscreteScheduler"}"#),
-    ("Euler ancestral", r#"{"_class_name": "EulerAncestralDiscreteScheduler"}"#),
+    (
+        "Euler ancestral",
+        r#"{"_class_name": "EulerAncestralDiscreteScheduler"}"#,
+    ),
     ("Heun", r#"{"_class_name": "HeunDiscreteScheduler"}"#),
-    ("DPM-Solver++", r#"{"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}"#),
-    ("DPM-Solver++, stochastic", r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#),
-    ("DPM-Solver++, single step", r#"{"_class_name": "DPMSolverSinglestepScheduler", "solver_order": 3}"#),
-    ("UniPC", r#"{"_class_name": "UniPCMultistepScheduler", "solver_order": 3}"#),
+    (
+        "DPM-Solver++",
+        r#"{"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}"#,
+    ),
+    (
+        "DPM-Solver++, stochastic",
+        r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#,
+    ),
+    (
+        "DPM-Solver++, single step",
+        r#"{"_class_name": "DPMSolverSinglestepScheduler", "solver_order": 3}"#,
+    ),
+    (
+        "UniPC",
+        r#"{"_class_name": "UniPCMultistepScheduler", "solver_order": 3}"#,
+    ),
     ("LCM", r#"{"_class_name": "LCMScheduler"}"#),
-    ("flow-match Euler", r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#),
+    (
+        "flow-match Euler",
+        r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#,
+    ),
     ("CogVideoX DDIM", r#"{"_class_name": "CogVideoXDDIMScheduler"}"#),
     ("CogVideoX DPM", r#"{"_class_name": "CogVideoXDPMScheduler"}"#),
     ("Open-Sora's flow", r#"{"_class_name": "OpenSoraRFlowScheduler"}"#),
@@ -54,7 +77,9 @@ fn arithmetic(configuration: &str, shape: &[usize]) -> (f64, f64) {
             let both = repeat_batch(scaled.view(), 2).unwrap();
             std::hint::black_box(&both);
             let guided = guide(output.view(), 7.5, CHANNEL_AXIS, shape[1]).unwrap();
-            sample = scheduler.step(index, guided.view(), sample.view(), &mut source).unwrap();
+            sample = scheduler
+                .step(index, guided.view(), sample.view(), &mut source)
+                .unwrap();
         }
         std::hint::black_box(&sample);
         best = best.min(begun.elapsed().as_secs_f64() * 1e3 / calls as f64);

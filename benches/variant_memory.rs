@@ -17,7 +17,9 @@ use pab_patch::onnx::messages::{
 use pab_patch::onnx::{Model, SaveOptions};
 use pab_patch::rewrite::{Choice, PLAN_KEY, Plan, SchedulePlan, SwitchOptions, switch, variants};
 use pab_patch::rules::Rules;
-use pab_patch::runtime::{self, Denoiser, ElementType, Elements, Options, Port, Provider, Session, SharedWeights, Tensor};
+use pab_patch::runtime::{
+    self, Denoiser, ElementType, Elements, Options, Port, Provider, Session, SharedWeights, Tensor,
+};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,8 +103,12 @@ fn stack(folder: &Path) -> PathBuf {
         graph.initializer.push(weight(&down, 4 * WIDTH, WIDTH));
         graph.node.push(node("MatMul", &[&stream, &up], &named("wide")));
         graph.node.push(node("Tanh", &[&named("wide")], &named("bent")));
-        graph.node.push(node("MatMul", &[&named("bent"), &down], &named("branch")));
-        graph.node.push(node("Add", &[&stream, &named("branch")], &named("stream")));
+        graph
+            .node
+            .push(node("MatMul", &[&named("bent"), &down], &named("branch")));
+        graph
+            .node
+            .push(node("Add", &[&stream, &named("branch")], &named("stream")));
         stream = named("stream");
     }
     graph.output = vec![info(&stream)];
@@ -218,7 +224,11 @@ fn child(path: &Path, mode: &str, count: usize) {
 
 /// Ones for an input; sizes that are open are 2.
 fn input(port: &Port) -> (String, Tensor) {
-    let shape: Vec<usize> = port.shape.iter().map(|size| size.map_or(2, |size| size as usize)).collect();
+    let shape: Vec<usize> = port
+        .shape
+        .iter()
+        .map(|size| size.map_or(2, |size| size as usize))
+        .collect();
     let ones = Tensor::new(&shape, vec![0.5_f32; shape.iter().product()]).unwrap();
     let tensor = ones.cast(port.element_type.unwrap_or(ElementType::Float32));
     (port.name.clone(), tensor)
@@ -226,7 +236,12 @@ fn input(port: &Port) -> (String, Tensor) {
 
 fn measure(path: &Path, mode: &str, count: usize) -> Found {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--child".as_ref(), path.as_os_str(), mode.as_ref(), count.to_string().as_ref()])
+        .args([
+            "--child".as_ref(),
+            path.as_os_str(),
+            mode.as_ref(),
+            count.to_string().as_ref(),
+        ])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -241,7 +256,10 @@ fn measure(path: &Path, mode: &str, count: usize) -> Found {
 
 fn compare(name: &str, path: &Path) {
     let alone = measure(path, "own", 1);
-    println!("{name}: one variant, opened alone: {:.0} MiB, {:.1} ms a step", alone.peak, alone.milliseconds);
+    println!(
+        "{name}: one variant, opened alone: {:.0} MiB, {:.1} ms a step",
+        alone.peak, alone.milliseconds
+    );
     for (what, mode, count) in [
         ("one, by way of shared weights", "shared", 1),
         ("four with shared weights", "shared", VARIANTS),

@@ -138,7 +138,8 @@ impl Weights {
         };
         if in_tensor(tensor, tensor::is_external(tensor))? {
             let length = self.bytes(tensor)?.len() as u64;
-            let file = Reference::of(tensor).and_then(|reference| Ok((self.file(&reference.location)?.path, reference)));
+            let file =
+                Reference::of(tensor).and_then(|reference| Ok((self.file(&reference.location)?.path, reference)));
             let (path, reference) = file.map_err(|fault| outside(tensor, fault))?;
             return Ok(Some(Standing {
                 path,

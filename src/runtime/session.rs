@@ -5,13 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use memmap2::Mmap;
 use ort::{
     ep::CUDA,
     memory::AllocationDevice,
     session::builder::GraphOptimizationLevel,
     value::{Outlet, ValueType},
 };
-use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use super::{devices, element::ElementType, error::RuntimeError, load, shared_weights::Given, webgpu};

@@ -57,7 +57,11 @@ pub(super) fn device(environment: &Environment) -> Result<Device<'_>, String> {
     // A library is registered once in a process.
     static TURN: Mutex<()> = Mutex::new(());
     let _guard = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let find = || environment.devices().find(|device| device.ep().is_ok_and(|name| name == NAME));
+    let find = || {
+        environment
+            .devices()
+            .find(|device| device.ep().is_ok_and(|name| name == NAME))
+    };
     if let Some(device) = find() {
         return Ok(device);
     }

@@ -36,13 +36,20 @@ fn largest(array: &ArrayD<f32>) -> f32 {
 #[test]
 fn caches_stay_in_the_memory_of_the_device() {
     ensure().unwrap();
-    let patched = patch_as(&root().join("tests/data/corpus/latte.ts17.static.onnx"), RULES, &["--steps", STEPS]);
+    let patched = patch_as(
+        &root().join("tests/data/corpus/latte.ts17.static.onnx"),
+        RULES,
+        &["--steps", STEPS],
+    );
     let session = match Session::open(&patched.path, &options(Provider::WebGpu)) {
         Ok(session) => session,
         Err(error) => {
             assert!(matches!(&error, RuntimeError::WebGpuUnusable { .. }), "{error}");
             let message = error.to_string();
-            assert!(["pip install", "Vulkan"].iter().any(|advice| message.contains(advice)), "{message}");
+            assert!(
+                ["pip install", "Vulkan"].iter().any(|advice| message.contains(advice)),
+                "{message}"
+            );
             return;
         }
     };
@@ -72,7 +79,11 @@ fn caches_stay_in_the_memory_of_the_device() {
             ("switches", device.step(&given, &flags)),
             ("variants", variants.step(&given, &flags)),
         ] {
-            let found = outputs.unwrap_or_else(|error| panic!("{form}: {error}")).remove(0).1.into_f32();
+            let found = outputs
+                .unwrap_or_else(|error| panic!("{form}: {error}"))
+                .remove(0)
+                .1
+                .into_f32();
             let error = largest(&(&found - &expected)) / largest(&expected);
             assert!(error < 1e-4, "{form}, step {step}: off by {error}");
         }
