@@ -1,14 +1,15 @@
 //! Peak memory of a run's variants, each a session: of one, of four, and of four that do not share their weights.
 //!
 //! Every figure is the peak (`VmHWM`) of a process of its own, which this program starts as itself; what is printed are
-//! ratios to the peak of one variant that is opened alone, from the same files in one run. The first model is a stack of feed-forwards
-//! whose weights are nearly all of its memory, the second the shipped one.
+//! ratios to the peak of one variant that is opened alone, from the same files in one run. The first model is a stack of
+//! feed-forwards whose weights are nearly all of its memory, the second the shipped one.
 //!
 //! What variants compute must not depend on how they were opened: the processes' outputs are compared to the bit.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)] // A bench that cannot go on should stop.
 
 use pab_patch::attention::{Cut, Kind, Part, Site};
+use pab_patch::axes::Size;
 use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::messages::{
     DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
@@ -155,7 +156,7 @@ fn site(model: &ModelGraph, block: usize) -> Site {
         output: Cut {
             value,
             element_type: DataType::Float,
-            shape: Vec::new(),
+            shape: vec![Size::number(TOKENS), Size::number(WIDTH)],
             part: Part::Whole,
         }
         .into(),
@@ -182,7 +183,7 @@ fn child(path: &Path, mode: &str, count: usize) {
         ..Options::default()
     };
     let graph = ModelGraph::new(Model::load(path).unwrap()).unwrap();
-    let plan = Plan::parse(&graph.metadata(PLAN_KEY).unwrap()).unwrap();
+    let plan = Plan::parse(graph.metadata(PLAN_KEY).unwrap()).unwrap();
     let timesteps: Vec<f64> = (0..STEPS).map(|step| 900.0 - 50.0 * step as f64).collect();
     let schedule = SchedulePlan::new(&plan, &timesteps);
     let made = variants(&graph, &plan, &schedule).unwrap();
