@@ -40,8 +40,8 @@ struct Bytes {
     computing: u64,
     /// The same where every attention that mixes what is divided exchanges it for heads (Ulysses).
     ulysses: Option<u64>,
-    /// In a step that broadcasts every rule.
-    broadcasting: u64,
+    /// In a step that broadcasts every rule, where there are rules.
+    broadcasting: Option<u64>,
     /// In each step of the run, where its schedule is known.
     steps: Vec<u64>,
 }
@@ -230,7 +230,7 @@ impl Work<'_> {
         Bytes {
             computing: traffic.step(&vec![false; rules]),
             ulysses: None,
-            broadcasting: traffic.step(&vec![true; rules]),
+            broadcasting: plan.map(|_| traffic.step(&vec![true; rules])),
             steps: steps.unwrap_or_default(),
         }
     }
@@ -311,7 +311,9 @@ fn text(report: &Report, terminal: &Terminal) -> String {
     if let Some(ulysses) = bytes.ulysses {
         row("the same with heads for tokens (Ulysses)", String::new(), ulysses);
     }
-    row("broadcasting every rule", String::new(), bytes.broadcasting);
+    if let Some(broadcasting) = bytes.broadcasting {
+        row("broadcasting every rule", String::new(), broadcasting);
+    }
     // Steps that send the same and follow each other are one row.
     let mut first = 0;
     for run in bytes.steps.chunk_by(|one, other| one == other) {

@@ -35,14 +35,12 @@ pub enum ShardError {
     },
     /// An operator between the first and the last block needs what no rank has.
     #[error(
-        "node {node} ({operator}) stands in the way of dividing {factor}: it needs the data of other ranks, and is no \
+        "node {node} stands in the way of dividing {factor}: it needs the data of other ranks, and is no \
          attention whose exchange is known; split along another factor"
     )]
     Stuck {
-        /// The node.
+        /// The node, with its operator.
         node: String,
-        /// Its operator.
-        operator: String,
         /// What was to be divided.
         factor: Factor,
     },

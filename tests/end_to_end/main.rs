@@ -23,5 +23,6 @@ mod reference;
 mod rounded;
 mod schedulers;
 mod schema;
+mod split;
 mod variants;
 mod wide;
