@@ -231,9 +231,9 @@ impl Size {
             let factors = product.powers.iter().flat_map(|(base, power)| {
                 let base = match base {
                     Base::Symbol(name) => replaced(name).unwrap_or_else(|| Size::symbol(name)),
-                    Base::Quotient(numerator, divisor) => {
-                        numerator.substitute(replaced).divide_down(&divisor.substitute(replaced))
-                    }
+                    Base::Quotient(numerator, divisor) => numerator
+                        .substitute(replaced)
+                        .divide_down(&divisor.substitute(replaced)),
                 };
                 std::iter::repeat_n(base, *power as usize)
             });

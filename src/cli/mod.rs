@@ -86,9 +86,9 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
 fn writes_or_waits(command: Option<&Command>) -> bool {
     match command {
         None
-        | Some(
-            Command::Variants(_) | Command::Split(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_),
-        ) => true,
+        | Some(Command::Variants(_) | Command::Split(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => {
+            true
+        }
         Some(Command::Inspect(_) | Command::Setup(_) | Command::Doctor(_) | Command::Completions(_)) => false,
     }
 }

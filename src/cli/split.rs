@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::analysis::{Analysis, Purpose, analyse, patched, rules};
-use super::args::{FactorChoice, MeshOptions, SplitOptions};
+use super::args::{FactorChoice, MeshOptions, OutputOptions, SplitOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
 use super::folder::OutputFolder;
@@ -108,13 +108,20 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         folder.keep();
     }
     let ulysses = make(Preference {
-        factor: split.axes.iter().find_map(|axis| axis.factor.filter(|factor| *factor != Factor::Batch)),
+        factor: split
+            .axes
+            .iter()
+            .find_map(|axis| axis.factor.filter(|factor| *factor != Factor::Batch)),
         attention: Some(Alternative::Heads),
     });
     let sizes = work.sizes();
     let most = |split: &Split| {
         let ranks = 0..split.mesh.ranks()?;
-        let sent = ranks.map(|rank| split.traffic(&split.model, None, rank, &sizes).map(|traffic| traffic.always));
+        let sent = ranks.map(|rank| {
+            split
+                .traffic(&split.model, None, rank, &sizes)
+                .map(|traffic| traffic.always)
+        });
         sent.collect::<Option<Vec<u64>>>()?.into_iter().max()
     };
     let bytes = bytes.map(|bytes| Bytes {
@@ -174,6 +181,11 @@ impl Work<'_> {
         let (mut files, mut models) = (Vec::new(), Vec::new());
         let mut most: Option<Bytes> = None;
         let mut known = true;
+        let silent = Terminal::new(&OutputOptions {
+            json: false,
+            quiet: true,
+            verbose: 0,
+        });
         for rank in 0..self.split.mesh.ranks().unwrap_or(0) {
             self.terminal.stop().check()?;
             let graph = self.split.at_rank(rank).map_err(Failure::of(path, Failure::shard))?;
@@ -190,7 +202,9 @@ impl Work<'_> {
                     sites: graph.sites,
                     preset: None,
                 };
-                let mut patched = self.patched(of_rank)?;
+                // What is to say of the rules is the same for all ranks.
+                let terminal = if rank == 0 { self.terminal } else { &silent };
+                let mut patched = self.patched(of_rank, terminal)?;
                 patched.plan.schedule = self.course.schedule(&patched.plan);
                 let traffic = traffic(&patched.model, Some(&patched.plan));
                 let sent = traffic.map(|traffic| self.bytes(&traffic, Some(&patched.plan)));
@@ -210,14 +224,14 @@ impl Work<'_> {
         Ok((most.filter(|_| known), files))
     }
 
-    fn patched(&self, analysis: Analysis) -> Result<Patched, Failure> {
+    fn patched(&self, analysis: Analysis, terminal: &Terminal) -> Result<Patched, Failure> {
         let caches = CacheSettings {
             options: &self.options.caches,
             sizes: self.options.sizes.clone(),
         };
         let timesteps = self.course.timesteps();
         let path = &self.options.model;
-        Ok(patched(path, analysis, self.rules, &caches, timesteps, self.terminal)?.0)
+        Ok(patched(path, analysis, self.rules, &caches, timesteps, terminal)?.0)
     }
 
     fn bytes(&self, traffic: &Traffic, plan: Option<&Plan>) -> Bytes {
@@ -294,7 +308,10 @@ fn text(report: &Report, terminal: &Terminal) -> String {
     }
     let collectives = report.collectives.iter();
     let collectives: Vec<String> = collectives.map(|(kind, count)| format!("{count} {kind}")).collect();
-    text.push_str(&format!("collectives of a computing step: {}\n", collectives.join(", ")));
+    text.push_str(&format!(
+        "collectives of a computing step: {}\n",
+        collectives.join(", ")
+    ));
     let Some(bytes) = &report.bytes else {
         text.push_str("what is sent depends on open sizes: give them with --size NAME=N\n");
         return text;
@@ -318,7 +335,11 @@ fn text(report: &Report, terminal: &Terminal) -> String {
     let mut first = 0;
     for run in bytes.steps.chunk_by(|one, other| one == other) {
         let last = first + run.len() - 1;
-        let steps = if first == last { first.to_string() } else { format!("{first}–{last}") };
+        let steps = if first == last {
+            first.to_string()
+        } else {
+            format!("{first}–{last}")
+        };
         row("step", steps, run.first().copied().unwrap_or(0));
         first = last + 1;
     }
@@ -333,9 +354,11 @@ fn text(report: &Report, terminal: &Terminal) -> String {
             number::bytes(without)
         ));
         if let Some(ulysses) = bytes.ulysses {
-            text.push_str(&format!("Ulysses without broadcast: {}\n", number::bytes(ulysses * steps)));
+            text.push_str(&format!(
+                "Ulysses without broadcast: {}\n",
+                number::bytes(ulysses * steps)
+            ));
         }
     }
     text
 }
-

@@ -67,7 +67,10 @@ pub fn schema() -> Value {
         "parallel" => {
             let ranks = |_: &str| json!({ "type": "integer", "minimum": 1, "maximum": 4096 });
             let mut mesh = object(&PARALLEL, ranks);
-            extend(&mut mesh, json!({ "description": "Ranks that the model is split over, along each axis" }));
+            extend(
+                &mut mesh,
+                json!({ "description": "Ranks that the model is split over, along each axis" }),
+            );
             mesh
         }
         "inputs" => json!({

@@ -257,7 +257,8 @@ fn pins(
         dims.iter().any(|dim| !dim.labels().intersection(latent()).is_empty())
     };
     // Text that is refined before it meets the latent is whole on every rank.
-    let joins = |site: &&Site| factor == Factor::Batch || site.kind != Kind::Text && site.streams.iter().any(has_latent);
+    let joins =
+        |site: &&Site| factor == Factor::Batch || site.kind != Kind::Text && site.streams.iter().any(has_latent);
     for site in sites.sites.iter().filter(joins) {
         for value in pinned(site) {
             let Some(shard) = along(facts, value, factor.labels()) else {
@@ -305,7 +306,10 @@ fn in_the_way(graph: &Graph, sites: &Sites, flow: &Flow, factor: Factor) -> Resu
     let last = order.iter().rposition(|id| additions.contains(id)).unwrap_or(0);
     let before: HashSet<NodeId> = order.iter().take(last).copied().collect();
     // What is only read behind the blocks does not matter.
-    let stuck = flow.stuck.iter().find(|id| before.contains(id) && leads_to(graph, **id, &additions));
+    let stuck = flow
+        .stuck
+        .iter()
+        .find(|id| before.contains(id) && leads_to(graph, **id, &additions));
     Ok(stuck.map(|id| ShardError::Stuck {
         node: graph.label(*id),
         factor,

@@ -1,7 +1,7 @@
 //! Why a graph cannot be split over ranks.
 
 use super::choice::Factor;
-use super::mesh::{Group, Mesh};
+use super::mesh::Mesh;
 use crate::graph::GraphError;
 
 /// Why a graph cannot be split over ranks.
@@ -24,7 +24,9 @@ pub enum ShardError {
         factor: Factor,
     },
     /// There is less to divide than there are ranks.
-    #[error("there are {size} {factor} for {ranks} ranks, so some would have nothing to do; use fewer ranks or another factor")]
+    #[error(
+        "there are {size} {factor} for {ranks} ranks, so some would have nothing to do; use fewer ranks or another factor"
+    )]
     TooFew {
         /// What was to be divided.
         factor: Factor,
@@ -60,7 +62,9 @@ pub enum ShardError {
         value: String,
     },
     /// A nested graph reads a value that no rank has as a whole.
-    #[error("the nested graph of node {node} reads `{value}`, which is divided over ranks; export without control flow")]
+    #[error(
+        "the nested graph of node {node} reads `{value}`, which is divided over ranks; export without control flow"
+    )]
     Captured {
         /// The node.
         node: String,
@@ -97,12 +101,6 @@ pub enum ShardError {
         rank: usize,
         /// How many there are.
         ranks: usize,
-    },
-    /// Sizes that a collective needs are open.
-    #[error("along `{group}` nothing can be divided")]
-    Nothing {
-        /// The axis of the mesh.
-        group: Group,
     },
     /// The graph cannot be edited.
     #[error(transparent)]

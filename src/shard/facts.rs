@@ -50,7 +50,8 @@ impl<'a> Facts<'a> {
                 && tensor.dims.first().is_none_or(|length| *length <= MOST_ELEMENTS)
                 && let Ok(numbers) = model.weights().integers(tensor)
             {
-                self.lists.insert(value, numbers.into_iter().map(Size::number).collect());
+                self.lists
+                    .insert(value, numbers.into_iter().map(Size::number).collect());
             }
         }
         for id in graph.topological_order().unwrap_or_default() {
@@ -81,7 +82,9 @@ impl<'a> Facts<'a> {
             "Shape" => self.sizes(node.input(0)?).map(<[Size]>::to_vec),
             "Gather" => {
                 let list = input(0)?;
-                let places = input(1)?.into_iter().map(|place| usize::try_from(place.as_number()?).ok());
+                let places = input(1)?
+                    .into_iter()
+                    .map(|place| usize::try_from(place.as_number()?).ok());
                 places.map(|place| list.get(place?).cloned()).collect()
             }
             "Concat" => {

@@ -236,7 +236,9 @@ impl Follower<'_> {
         let (_, dim) = link.inputs.iter().find(|(slot, _)| *slot == 0)?;
         let size = operation.input(0)?.get(*dim)?;
         let ranks = self.wanted.ranks;
-        let enough = size.as_number().is_none_or(|size| usize::try_from(size).is_ok_and(|size| size >= ranks));
+        let enough = size
+            .as_number()
+            .is_none_or(|size| usize::try_from(size).is_ok_and(|size| size >= ranks));
         let mut current: Vec<Placement> = vec![None; operation.node.inputs().len()];
         *current.first_mut()? = Some(Shard::of(*dim, size.clone()));
         let step = operation.summed(&current).filter(|_| enough)?;
@@ -322,7 +324,9 @@ impl Follower<'_> {
             }
             for (id, step) in new {
                 for (output, gives) in self.graph.node(id).outputs().iter().zip(&step.gives) {
-                    moved.values.extend(output.map(|output| (output, gives.clone(), gives.clone())));
+                    moved
+                        .values
+                        .extend(output.map(|output| (output, gives.clone(), gives.clone())));
                 }
                 moved.nodes.push((id, Some(step)));
             }
@@ -521,7 +525,11 @@ fn in_dimension(place: usize, dim: &Dimension, size: &Size, labels: Labels) -> O
         alone.is_labelled() && alone.labels().is_within(labels)
     };
     let first = factors.iter().position(&is_within)?;
-    let count = factors.iter().skip(first).take_while(|factor| is_within(factor)).count();
+    let count = factors
+        .iter()
+        .skip(first)
+        .take_while(|factor| is_within(factor))
+        .count();
     let (run, behind) = factors.get(first..)?.split_at(count);
     if behind.iter().any(&is_within) {
         return None;

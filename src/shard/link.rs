@@ -216,7 +216,11 @@ fn matmul(operation: &Operation<'_>) -> Option<Vec<Link>> {
     if operation.node.int("transBatchA", 0) != 0 || operation.node.int("transBatchB", 0) != 0 {
         return None;
     }
-    product(operation, operation.node.int("transA", 0) != 0, operation.node.int("transB", 0) != 0)
+    product(
+        operation,
+        operation.node.int("transA", 0) != 0,
+        operation.node.int("transB", 0) != 0,
+    )
 }
 
 fn product(operation: &Operation<'_>, left_turned: bool, right_turned: bool) -> Option<Vec<Link>> {
@@ -239,7 +243,10 @@ fn product(operation: &Operation<'_>, left_turned: bool, right_turned: bool) -> 
         };
         let inputs = [(0, at(left)), (1, at(right))];
         links.push(Link {
-            inputs: inputs.into_iter().filter_map(|(slot, dim)| Some((slot, dim?))).collect(),
+            inputs: inputs
+                .into_iter()
+                .filter_map(|(slot, dim)| Some((slot, dim?)))
+                .collect(),
             outputs: vec![(0, dim)],
             adds_up: false,
         });
@@ -363,7 +370,13 @@ fn attention(operation: &Operation<'_>) -> Option<Vec<Link>> {
         })
     };
     let links = [link(0, &[1, 2]), link(1, &[1, 2]), link(2, &[])];
-    Some(links.into_iter().flatten().filter(|link| query_is_divisible(query, link)).collect())
+    Some(
+        links
+            .into_iter()
+            .flatten()
+            .filter(|link| query_is_divisible(query, link))
+            .collect(),
+    )
 }
 
 fn query_is_divisible(query: &[Size], link: &Link) -> bool {
@@ -436,7 +449,13 @@ fn cumulative(operation: &Operation<'_>) -> Option<Vec<Link>> {
 /// Exchanges along other axes of the mesh: dimensions that keep their size.
 fn exchange(operation: &Operation<'_>) -> Option<Vec<Link>> {
     let rank = operation.input(0)?.len();
-    let place = |name: &str| operation.node.attribute(name)?.i.and_then(|axis| usize::try_from(axis).ok());
+    let place = |name: &str| {
+        operation
+            .node
+            .attribute(name)?
+            .i
+            .and_then(|axis| usize::try_from(axis).ok())
+    };
     let touched = ["axis", "split_axis", "concat_axis"].map(place);
     let untouched = (0..rank).filter(|dim| !touched.contains(&Some(*dim)));
     pairs(operation, untouched.map(|dim| (dim, dim)))

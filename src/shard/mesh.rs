@@ -116,9 +116,7 @@ impl Mesh {
 impl fmt::Display for Mesh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let axes = Group::ALL.iter().filter(|group| self.along(**group) != 1);
-        let words: Vec<String> = axes
-            .map(|group| format!("{group} {}", self.along(*group)))
-            .collect();
+        let words: Vec<String> = axes.map(|group| format!("{group} {}", self.along(*group))).collect();
         match words.is_empty() {
             true => f.write_str("one rank"),
             false => f.write_str(&words.join(" × ")),

@@ -19,7 +19,7 @@ pub use division::Division;
 pub use error::ShardError;
 pub use facts::Facts;
 pub(crate) use facts::Operation;
-pub(crate) use step::Step;
 pub use flow::Alternative;
 pub use mesh::{Group, Mesh, part};
 pub use placement::{Placement, Shard};
+pub(crate) use step::Step;

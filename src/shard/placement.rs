@@ -104,7 +104,10 @@ mod tests {
         let apart = sizes(&[2, 5, 16, 96]);
         assert_eq!(frames(0, 2, 1).regrouped(&merged, &apart), Some(frames(1, 1, 1)));
         assert_eq!(frames(1, 1, 1).regrouped(&apart, &merged), Some(frames(0, 2, 1)));
-        assert_eq!(frames(1, 1, 1).regrouped(&apart, &sizes(&[2, 80, 96])), Some(frames(1, 1, 16)));
+        assert_eq!(
+            frames(1, 1, 1).regrouped(&apart, &sizes(&[2, 80, 96])),
+            Some(frames(1, 1, 16))
+        );
         let heads = Shard::of(1, Size::number(16)).regrouped(&merged, &sizes(&[10, 4, 4, 96]));
         assert_eq!(heads, None);
     }

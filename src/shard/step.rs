@@ -46,7 +46,9 @@ impl Operation<'_> {
             Spelling::Regroup => return self.regrouped(slot, shard),
             Spelling::Concat => self.joined(current),
             Spelling::Slice => self.sliced(current).or_else(|| self.chunked(current.first()?.clone()?)),
-            Spelling::Split => self.taken_apart(current).or_else(|| self.chunked(current.first()?.clone()?)),
+            Spelling::Split => self
+                .taken_apart(current)
+                .or_else(|| self.chunked(current.first()?.clone()?)),
             Spelling::Linked(_) | Spelling::Sizes => None,
         };
         if seam.is_some() {
@@ -98,7 +100,9 @@ impl Operation<'_> {
             .enumerate()
             .find_map(|(slot, placement)| Some((slot, placement.as_ref()?)))?;
         let links = self.links()?;
-        let link = links.iter().find(|link| link.adds_up && link.inputs.contains(&(slot, shard.dim)))?;
+        let link = links
+            .iter()
+            .find(|link| link.adds_up && link.inputs.contains(&(slot, shard.dim)))?;
         Some(Step {
             is_partial: true,
             ..self.along(link, shard)
@@ -146,7 +150,11 @@ impl Operation<'_> {
     fn besides_axis(&self) -> Option<Vec<Link>> {
         let shape = self.input(0)?;
         let along = self.axis(0, shape.len())?;
-        let inputs = if self.node.is("Split") { 1 } else { self.node.inputs().len() };
+        let inputs = if self.node.is("Split") {
+            1
+        } else {
+            self.node.inputs().len()
+        };
         let mut links = Vec::new();
         for (dim, size) in shape.iter().enumerate() {
             if dim == along || size.is_one() {
@@ -255,7 +263,10 @@ impl Operation<'_> {
         let shape = self.input(0)?;
         let starts = self.numbers("starts", 1)?;
         let place = match self.node.input(3).is_some() || self.node.ints("axes").is_some() {
-            true => self.axes("axes", 3, shape.len())?.iter().position(|axis| *axis == along)?,
+            true => self
+                .axes("axes", 3, shape.len())?
+                .iter()
+                .position(|axis| *axis == along)?,
             false => along,
         };
         if let Some(steps) = self.numbers("steps", 4)
@@ -283,7 +294,8 @@ impl Operation<'_> {
             false => {
                 self.node.input(1).is_some()
                     && self.axis(0, self.input(0)?.len()) == Some(along)
-                    && (0..self.node.outputs().len()).all(|slot| self.output(slot).and_then(|shape| shape.get(along)) == Some(to))
+                    && (0..self.node.outputs().len())
+                        .all(|slot| self.output(slot).and_then(|shape| shape.get(along)) == Some(to))
             }
         };
         is_chunk.then_some(count)

@@ -157,7 +157,16 @@ fn more_ranks_than_heads_gather_keys_and_values() {
 fn guidance_and_weights_over_ranks_equal_the_whole_alone_and_together() {
     let meshes = [mesh(2, 1, 1), mesh(1, 1, 2), mesh(1, 2, 2), mesh(2, 2, 1)];
     for path in exports() {
-        if !is_of(&path, &["latte.ts17.static.onnx", "latte.dyn18", "stdit3", "cogvideox.ts17", "sd3.ts17"]) {
+        if !is_of(
+            &path,
+            &[
+                "latte.ts17.static.onnx",
+                "latte.dyn18",
+                "stdit3",
+                "cogvideox.ts17",
+                "sd3.ts17",
+            ],
+        ) {
             continue;
         }
         let found = find(&path);
@@ -196,7 +205,13 @@ fn opened(path: &Path, patched: Patched, rank: Option<&Arc<Rank>>) -> Denoiser {
 }
 
 /// Steps that compute, broadcast attention, broadcast all, and compute again.
-const STEPS: [[bool; 2]; 5] = [[false, false], [true, false], [true, true], [false, true], [false, false]];
+const STEPS: [[bool; 2]; 5] = [
+    [false, false],
+    [true, false],
+    [true, true],
+    [false, true],
+    [false, false],
+];
 
 /// Patched and split: ranks as threads give what the patched whole gives at every step, and send what the formula says.
 fn threads_equal_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
@@ -207,7 +222,11 @@ fn threads_equal_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
     let mut whole = opened(path, patched(found.model.clone(), &found.sites), None);
     let plain = Session::open(path, &ONE_THREAD).unwrap();
     let fed: Arc<Vec<_>> = Arc::new((0..STEPS.len()).map(|seed| inputs(&plain, seed as u64)).collect());
-    let expected: Vec<_> = fed.iter().zip(STEPS).map(|(fed, flags)| step(&mut whole, fed, &flags)).collect();
+    let expected: Vec<_> = fed
+        .iter()
+        .zip(STEPS)
+        .map(|(fed, flags)| step(&mut whole, fed, &flags))
+        .collect();
     let world = World::new(Ranks::try_from(mesh).unwrap(), Duration::from_secs(60));
     let (owned, shared) = (path.to_owned(), (split.clone(), fed.clone()));
     let results = run_ranks(&world, move |rank: Arc<Rank>| -> Result<_, String> {
@@ -234,7 +253,10 @@ fn threads_equal_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
             most[number] = most[number].max(*sent);
             for ((name, tensor), (_, expected)) in outputs.iter().zip(&expected[number]) {
                 let difference = difference(expected, tensor);
-                assert!(difference <= 1e-5, "{what}: `{name}` of rank {rank} differs by {difference} at step {number}");
+                assert!(
+                    difference <= 1e-5,
+                    "{what}: `{name}` of rank {rank} differs by {difference} at step {number}"
+                );
             }
         }
     }
@@ -249,12 +271,25 @@ fn ranks_as_threads_equal_the_patched_whole_and_send_what_the_formula_says() {
         found.unwrap_or_else(|| panic!("there is no {name}")).clone()
     };
     let latte = small("latte.ts17.static.onnx");
-    for mesh in [Mesh::sequence(2), Mesh::sequence(3), Mesh::sequence(4), mesh(1, 2, 2), mesh(2, 2, 1)] {
+    for mesh in [
+        Mesh::sequence(2),
+        Mesh::sequence(3),
+        Mesh::sequence(4),
+        mesh(1, 2, 2),
+        mesh(2, 2, 1),
+    ] {
         let sent = threads_equal_whole(&latte, mesh);
         // What is broadcast sends nothing: what is left is the output, gathered at the end.
-        assert!(sent[1] < sent[0] && sent[2] <= sent[1] && sent[4] == sent[0], "{sent:?}");
+        assert!(
+            sent[1] < sent[0] && sent[2] <= sent[1] && sent[4] == sent[0],
+            "{sent:?}"
+        );
     }
-    for name in ["cogvideox.ts17.static.onnx", "flux.dyn23.dynamic.onnx", "dit.ts17.static.onnx"] {
+    for name in [
+        "cogvideox.ts17.static.onnx",
+        "flux.dyn23.dynamic.onnx",
+        "dit.ts17.static.onnx",
+    ] {
         for ranks in [2, 3] {
             threads_equal_whole(&small(name), Mesh::sequence(ranks));
         }
@@ -263,7 +298,10 @@ fn ranks_as_threads_equal_the_patched_whole_and_send_what_the_formula_says() {
 
 #[test]
 fn the_command_tells_what_is_sent_and_writes_a_graph_for_each_rank() {
-    let model = corpus().into_iter().find(|path| path.ends_with("latte.ts17.static.onnx")).unwrap();
+    let model = corpus()
+        .into_iter()
+        .find(|path| path.ends_with("latte.ts17.static.onnx"))
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.yaml");
     std::fs::write(&rules, format!("{RULES}\nparallel: {{ sequence: 2 }}\n")).unwrap();
@@ -278,7 +316,12 @@ fn the_command_tells_what_is_sent_and_writes_a_graph_for_each_rank() {
     assert_eq!(printed["mesh"]["sequence"], 2);
     assert_eq!(printed["collectives"]["AllToAll"], 4);
     let bytes = &printed["bytes"];
-    let steps: Vec<u64> = bytes["steps"].as_array().unwrap().iter().map(|step| step.as_u64().unwrap()).collect();
+    let steps: Vec<u64> = bytes["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step.as_u64().unwrap())
+        .collect();
     assert_eq!(steps.len(), 6);
     assert_eq!(steps[0], bytes["computing"].as_u64().unwrap());
     assert!(steps[1] < steps[0] && bytes["broadcasting"].as_u64().unwrap() <= steps[1]);
@@ -288,20 +331,38 @@ fn the_command_tells_what_is_sent_and_writes_a_graph_for_each_rank() {
         validate(&Model::load(&file).unwrap().proto).unwrap();
         assert!(file.with_extension("pab.json").is_file());
     }
-    let refused = fail(2, ["split".as_ref(), model.as_os_str(), "--sequence".as_ref(), "1".as_ref()]);
+    let refused = fail(
+        2,
+        ["split".as_ref(), model.as_os_str(), "--sequence".as_ref(), "1".as_ref()],
+    );
     assert!(refused.contains("one rank"), "{refused}");
-    let refused = fail(2, ["split".as_ref(), model.as_os_str(), "--sequence".as_ref(), "64".as_ref()]);
+    let refused = fail(
+        2,
+        [
+            "split".as_ref(),
+            model.as_os_str(),
+            "--sequence".as_ref(),
+            "64".as_ref(),
+        ],
+    );
     assert!(refused.contains("for 64 ranks"), "{refused}");
 }
 
 /// Each rank of a mesh with tensor ranks loads its own part of the weights alone.
 #[test]
 fn a_rank_has_its_part_of_the_weights() {
-    let path = corpus().into_iter().find(|path| path.ends_with("latte.ts17.static.onnx")).unwrap();
+    let path = corpus()
+        .into_iter()
+        .find(|path| path.ends_with("latte.ts17.static.onnx"))
+        .unwrap();
     let found = find(&path);
     let bytes = |model: ModelGraph| -> usize {
         let graph = model.into_model().unwrap().proto.graph.unwrap();
-        graph.initializer.iter().map(|tensor| tensor.dims.iter().product::<i64>() as usize).sum()
+        graph
+            .initializer
+            .iter()
+            .map(|tensor| tensor.dims.iter().product::<i64>() as usize)
+            .sum()
     };
     let whole = bytes(found.model.clone());
     let split = found.split(&mesh(1, 1, 2)).unwrap();
@@ -314,7 +375,10 @@ fn a_rank_has_its_part_of_the_weights() {
 /// A preference is followed, also where it sends more.
 #[test]
 fn heads_for_tokens_send_more_than_the_switch() {
-    let path = corpus().into_iter().find(|path| path.ends_with("latte.ts17.static.onnx")).unwrap();
+    let path = corpus()
+        .into_iter()
+        .find(|path| path.ends_with("latte.ts17.static.onnx"))
+        .unwrap();
     let found = find(&path);
     let sent = |attention| {
         let options = SplitOptions {
@@ -323,7 +387,14 @@ fn heads_for_tokens_send_more_than_the_switch() {
                 attention,
             },
         };
-        let split = split(found.model.clone(), &found.axes, &found.sites, &Mesh::sequence(2), &options).unwrap();
+        let split = split(
+            found.model.clone(),
+            &found.axes,
+            &found.sites,
+            &Mesh::sequence(2),
+            &options,
+        )
+        .unwrap();
         split.traffic(&split.model, None, 0, &bindings()).unwrap().always
     };
     use pab_patch::shard::Alternative::{Heads, Queries, Tokens};

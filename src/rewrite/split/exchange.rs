@@ -82,8 +82,16 @@ fn pieces(whole: &[Size], from: &Placement, to: &Placement) -> Option<Vec<Vec<Pi
         let here = |placement: &Placement| placement.clone().filter(|shard| shard.dim == dim);
         let pieces = match (here(from), here(to)) {
             (None, None) => vec![plain(size.clone())],
-            (Some(shard), None) => vec![plain(shard.outer.clone()), divided(&shard, true), plain(shard.inner.clone())],
-            (None, Some(shard)) => vec![plain(shard.outer.clone()), divided(&shard, false), plain(shard.inner.clone())],
+            (Some(shard), None) => vec![
+                plain(shard.outer.clone()),
+                divided(&shard, true),
+                plain(shard.inner.clone()),
+            ],
+            (None, Some(shard)) => vec![
+                plain(shard.outer.clone()),
+                divided(&shard, false),
+                plain(shard.inner.clone()),
+            ],
             (Some(from), Some(to)) => {
                 let (first, second, from_first) = match to.outer.divide_exactly(&(&from.outer * &from.total())) {
                     Some(_) => (from, to, true),

@@ -24,7 +24,7 @@ use crate::attention::{Addition, Cut, Sites};
 use crate::axes::Axes;
 use crate::graph::{ModelGraph, ValueId};
 use crate::rewrite::write_known_sizes;
-use crate::shard::{Division, Facts, Factor, Group, Mesh, Preference, ShardError};
+use crate::shard::{Division, Factor, Facts, Group, Mesh, Preference, ShardError};
 use pass::Moved;
 use sizes::{DOMAIN, Sizes, VERSION};
 
@@ -110,7 +110,14 @@ pub fn split(
         let graph = &mut split.model.graph;
         let division = Division::find(graph, &facts, &split.sites, group, ranks, preference)?;
         let mut moved = Moved::new();
-        pass::write(graph, &mut facts, &division, &mut sizes, &mut split.exchanges, &mut moved)?;
+        pass::write(
+            graph,
+            &mut facts,
+            &division,
+            &mut sizes,
+            &mut split.exchanges,
+            &mut moved,
+        )?;
         split.sites = sites_behind(&split.sites, &facts, &moved);
         split.axes.push(DividedAxis {
             group,

@@ -195,7 +195,9 @@ impl Pass<'_, '_> {
             }
         }
         if *gives != held {
-            result = self.exchanges.convert(graph, facts, result, &whole, gives, &held, after)?;
+            result = self
+                .exchanges
+                .convert(graph, facts, result, &whole, gives, &held, after)?;
         }
         for usage in uses {
             if let Slot::Input(slot) = usage.slot {
@@ -374,7 +376,11 @@ impl Pass<'_, '_> {
         let unknown = || ShardError::UnknownSize {
             value: graph.value(asked).name().to_owned(),
         };
-        let answer = self.whole.integers(output).filter(|_| node.is("Shape")).ok_or_else(unknown)?;
+        let answer = self
+            .whole
+            .integers(output)
+            .filter(|_| node.is("Shape"))
+            .ok_or_else(unknown)?;
         let answer = self.exchanges.sizes.list(graph, &answer)?;
         graph.replace_uses(output, answer);
         Ok(())

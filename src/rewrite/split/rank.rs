@@ -62,7 +62,9 @@ impl Split {
             let Some(value) = model.graph.find(symbol) else {
                 continue;
             };
-            let constant = model.graph.add_initializer(stored(&format!("{symbol}.rank"), &[*number]))?;
+            let constant = model
+                .graph
+                .add_initializer(stored(&format!("{symbol}.rank"), &[*number]))?;
             model.graph.replace_uses(value, constant);
         }
         take_parts(&mut model, &self.mesh, rank)?;
@@ -115,7 +117,10 @@ fn stored_part(model: &ModelGraph, id: NodeId, mesh: &Mesh, rank: usize) -> Opti
     let (tensor, dims) = laid_out(model, node.input(0)?)?;
     let size = usize::try_from(*dims.get(axis)?).ok()?;
     let range = part(size, mesh.along(group), mesh.place(group, rank));
-    let count = |dims: &[i64]| dims.iter().try_fold(1usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
+    let count = |dims: &[i64]| {
+        dims.iter()
+            .try_fold(1usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))
+    };
     let (rows, inner) = (count(dims.get(..axis)?)?, count(dims.get(axis + 1..)?)?);
     let bits = element_bits(element_type(tensor).ok()?)?;
     if bits % 8 != 0 {

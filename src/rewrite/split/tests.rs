@@ -14,7 +14,9 @@ const STATIC: &str = "latte.ts17.static.onnx";
 const DYNAMIC: &str = "latte.dyn18.dynamic.onnx";
 
 fn found(name: &str) -> (ModelGraph, Axes, Sites) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/corpus")
+        .join(name);
     let model = ModelGraph::new(Model::load(&path).unwrap()).unwrap();
     let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
     let sites = Sites::find(&model, &axes).unwrap();
@@ -68,7 +70,10 @@ fn exchanges_stand_in_the_branches_and_caches_are_parts() {
         for (_, node) in patched.model.graph.nodes().filter(|(_, node)| node.is("If")) {
             assert_eq!(collectives(node.body("then_branch").unwrap()), Vec::<&str>::new());
             let computing = collectives(node.body("else_branch").unwrap());
-            assert!(computing.is_empty() || computing == ["AllToAll", "AllToAll"], "{computing:?}");
+            assert!(
+                computing.is_empty() || computing == ["AllToAll", "AllToAll"],
+                "{computing:?}"
+            );
         }
         for (site, original) in graph.sites.sites.iter().zip(&whole.sites) {
             let elements = |cut: &crate::attention::Cut| Size::product(&cut.shape).as_number().unwrap();

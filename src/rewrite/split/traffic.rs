@@ -109,7 +109,9 @@ impl Count<'_> {
         }
         // Whichever branch is taken: the one that sends more.
         let bodies = node.bodies().iter().map(|body| self.graph(body.graph()));
-        bodies.collect::<Option<Vec<u64>>>().map(|bytes| bytes.into_iter().max().unwrap_or(0))
+        bodies
+            .collect::<Option<Vec<u64>>>()
+            .map(|bytes| bytes.into_iter().max().unwrap_or(0))
     }
 
     fn graph(&mut self, graph: &Graph) -> Option<u64> {

@@ -28,6 +28,11 @@ pub fn unroll(models: Vec<ModelProto>, mesh: &Mesh, own: &dyn Fn(&str) -> bool) 
     for (_, model) in models {
         graphs.push(model.graph.ok_or_else(|| refuse("a rank has no graph"))?);
     }
+    if graphs.iter().any(has_nested) {
+        return Err(refuse(
+            "a collective stands in a nested graph; put one branch in the place of each `If` first",
+        ));
+    }
     let inputs: Vec<String> = graphs[0].input.iter().filter_map(|input| input.name.clone()).collect();
     let shared: HashSet<String> = inputs.into_iter().filter(|name| !own(name)).collect();
     let mut whole = GraphProto {
@@ -41,7 +46,9 @@ pub fn unroll(models: Vec<ModelProto>, mesh: &Mesh, own: &dyn Fn(&str) -> bool) 
         queues.push(std::mem::take(&mut graph.node).into_iter().peekable());
         let is_first = rank == 0;
         let is_shared = |info: &ValueInfoProto| info.name.as_ref().is_some_and(|name| shared.contains(name));
-        whole.input.extend(graph.input.iter().filter(|info| is_first || !is_shared(info)).cloned());
+        whole
+            .input
+            .extend(graph.input.iter().filter(|info| is_first || !is_shared(info)).cloned());
         whole.initializer.append(&mut graph.initializer);
         whole.sparse_initializer.append(&mut graph.sparse_initializer);
         whole.output.append(&mut graph.output);
@@ -67,12 +74,24 @@ pub fn unroll(models: Vec<ModelProto>, mesh: &Mesh, own: &dyn Fn(&str) -> bool) 
             number: &mut number,
         };
         for rank in 0..ranks {
-            written.collective(&waiting, rank).ok_or_else(|| refuse("a collective has no axes or no group"))?;
+            written
+                .collective(&waiting, rank)
+                .ok_or_else(|| refuse("a collective has no axes or no group"))?;
         }
     }
     first.graph = Some(whole);
-    first.opset_import.retain(|import| import.domain.as_deref() != Some(DOMAIN));
+    first
+        .opset_import
+        .retain(|import| import.domain.as_deref() != Some(DOMAIN));
     Ok(first)
+}
+
+/// Whether a nested graph has a collective.
+fn has_nested(graph: &GraphProto) -> bool {
+    let is_collective = |node: &NodeProto| node.domain.as_deref() == Some(DOMAIN);
+    let bodies = graph.node.iter().flat_map(|node| &node.attribute);
+    let mut bodies = bodies.flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs));
+    bodies.any(|body| body.node.iter().any(is_collective) || has_nested(body))
 }
 
 /// Prefixes every name of a rank's graph but those of shared inputs.
@@ -195,7 +214,12 @@ impl Written<'_> {
         let shape = self.computed("Shape", &[&value.to_owned()]);
         let at = self.number(axis);
         let gathered = self.name();
-        self.node("Gather", vec![shape, at.clone()], vec![int("axis", 0)], gathered.clone());
+        self.node(
+            "Gather",
+            vec![shape, at.clone()],
+            vec![int("axis", 0)],
+            gathered.clone(),
+        );
         let ranks = self.number(self.mesh.along(group) as i64);
         let each = self.computed("Div", &[&gathered, &ranks]);
         let more = self.computed("Mod", &[&gathered, &ranks]);
