@@ -369,7 +369,7 @@ fn a_rank_has_its_part_of_the_weights() {
     assert_eq!(split.axes[0].group, Group::Tensor);
     let parts: Vec<usize> = (0..2).map(|rank| bytes(split.at_rank(rank).unwrap().model)).collect();
     // Attentions and feed-forwards are most of the model.
-    assert!(parts.iter().all(|part| *part < whole * 7 / 10), "{parts:?} of {whole}");
+    assert!(parts.iter().all(|part| *part < whole * 3 / 4), "{parts:?} of {whole}");
 }
 
 /// A preference is followed, also where it sends more.
