@@ -100,7 +100,11 @@ pub(super) fn choose(
         let pins = match pins(graph, facts, sites, *factor, ranks) {
             Ok(pins) => pins,
             Err(error) => {
-                refused.get_or_insert(error);
+                // Of the factors that streams do not have the last one is told: tokens, which most have.
+                match (&refused, &error) {
+                    (Some(ShardError::Stuck { .. } | ShardError::TooFew { .. }), ShardError::NoFactor { .. }) => {}
+                    _ => refused = Some(error),
+                }
                 continue;
             }
         };
@@ -308,7 +312,6 @@ fn in_the_way(graph: &Graph, sites: &Sites, flow: &Flow, factor: Factor) -> Resu
         .find(|id| before.contains(id) && leads_to(graph, **id, &additions));
     Ok(stuck.map(|id| ShardError::Stuck {
         node: graph.label(*id),
-        operator: graph.node(*id).operator().to_owned(),
         factor,
     }))
 }

@@ -29,6 +29,7 @@ mod reference;
 mod rounded;
 mod schedulers;
 mod schema;
+mod split;
 mod variants;
 mod webgpu;
 mod wide;
