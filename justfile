@@ -18,6 +18,11 @@ strategies:
     cargo run --release -- compare models/latte-shapes/model.onnx --clips 32 -o target/strategies \
         $(for rules in docs/strategies/*.yaml; do echo --rules $rules; done)
 
+# docs/planner.md: predictions beside published times, and beside times measured here.
+planner:
+    cargo build --release
+    python3 docs/planner/check.py target/release/pab-patch
+
 # Load, patch and save a graph of 100,000 nodes.
 bench-graph:
     cargo bench --bench large_graph

@@ -1,10 +1,12 @@
 //! The arguments of the command line.
 
+use super::plan::PlanOptions;
 use super::run::RunOptions;
 use super::values::{assignment, bytes, finite, input, range, size, video};
 use crate::report::ValueRange;
 use crate::rewrite::{CacheType, Drive};
 use crate::rules::{DEFAULT_PRESET, preset_names};
+use crate::runtime::Provider;
 use crate::sampler::VideoSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -55,6 +57,8 @@ pub enum Command {
     Inspect(InspectOptions),
     /// Write a static graph for each set of rules that the steps of a run broadcast together, over one copy of the weights
     Variants(VariantsOptions),
+    /// Split a model over ranks, and show what they send each other
+    Split(SplitOptions),
     /// Generate a clip with a model, original or patched
     Run(RunOptions),
     /// Patch a model, generate the same clips with original and patched, and compare speed and quality
@@ -65,6 +69,8 @@ pub enum Command {
     Report(ReportOptions),
     /// Time single steps of original and patched model in alternating order
     Bench(BenchOptions),
+    /// Predict time, communication and memory on 1 to 64 ranks of a device that need not be here, from the graph alone
+    Plan(PlanOptions),
     /// Fetch ONNX Runtime into the cache, so that all else works offline
     Setup(SetupOptions),
     /// Show which ONNX Runtime, execution providers, devices and threads are used
@@ -282,22 +288,13 @@ pub struct SessionOptions {
     /// ONNX Runtime's library, or the folder that holds it [default: found, else fetched]
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
-    /// What runs the model
-    #[arg(long, value_enum, default_value_t = ProviderChoice::Auto)]
-    pub provider: ProviderChoice,
+    /// What runs the model: an execution provider and the number of its device, such as `cpu`, `cuda`, `cuda:1`, `tensorrt` or
+    /// `webgpu`, or an error where that cannot be used; `auto` is CUDA where it can be used, and the processor otherwise
+    #[arg(long, alias = "provider", value_name = "NAME[:N]", default_value = "auto", value_parser = crate::runtime::provider::parse)]
+    pub device: (Provider, u32),
     /// Threads within an operator [default: the number of cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProviderChoice {
-    /// CUDA where it can be used, the processor otherwise
-    Auto,
-    /// The processor
-    Cpu,
-    /// An NVIDIA GPU, or an error
-    Cuda,
 }
 
 #[derive(Debug, Args)]
@@ -468,6 +465,58 @@ pub struct BenchOptions {
     /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
+}
+
+#[derive(Debug, Args)]
+pub struct SplitOptions {
+    /// The exported model, not patched
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub rules: RulesOptions,
+    #[command(flatten)]
+    pub mesh: MeshOptions,
+    #[command(flatten)]
+    pub caches: CacheOptions,
+    #[command(flatten)]
+    pub course: CourseOptions,
+    /// Split the model as it is: nothing is broadcast
+    #[arg(long)]
+    pub plain: bool,
+    /// Folder for the graphs, one for each rank; without it nothing is written
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Write one graph that computes what all ranks compute, with standard operators only, to check the split anywhere
+    #[arg(long, requires_all = ["output", "plain"])]
+    pub unrolled: bool,
+    /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
+    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
+    pub sizes: Vec<(String, usize)>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct MeshOptions {
+    /// Ranks over tokens [default: what the rules say under `parallel`, or 1]
+    #[arg(long, value_name = "N")]
+    pub sequence: Option<usize>,
+    /// Ranks over the halves of the batch that guidance puts together [default: the same]
+    #[arg(long = "guidance-ranks", value_name = "N")]
+    pub guidance: Option<usize>,
+    /// Ranks over weights [default: the same]
+    #[arg(long, value_name = "N")]
+    pub tensor: Option<usize>,
+    /// What tokens are divided along [default: what sends least]
+    #[arg(long, value_enum, value_name = "FACTOR")]
+    pub along: Option<FactorChoice>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FactorChoice {
+    /// Frames: spatial attention is local, temporal attention exchanges
+    Frames,
+    /// Rows and columns: temporal attention is local, spatial attention exchanges
+    Space,
+    /// All tokens: attention exchanges tokens for heads
+    Tokens,
 }
 
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ use crate::report::{
     ReportError, RuleFigures, RunFacts, RuntimeFacts, side_by_side, write_apng, write_json, write_pairs,
 };
 use crate::rules::DEFAULT_PRESET;
-use crate::runtime::{Library, Provider};
+use crate::runtime::Library;
 use crate::sampler::{RunSettings, SchedulerConfig, SeededNoise, noise};
 use ndarray::ArrayD;
 use serde::Serialize;
@@ -65,6 +65,8 @@ struct Candidate {
     generator: Generator,
     work: RemovedWork,
     clips: Vec<MeasuredClip>,
+    /// What each step of each clip broadcast: a flag for each rule.
+    broadcast: Vec<Vec<bool>>,
     pictures: Vec<Both>,
 }
 
@@ -121,6 +123,7 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
             generator,
             work,
             clips: Vec::with_capacity(options.clips),
+            broadcast: Vec::new(),
             pictures: Vec::with_capacity(options.clips),
         });
     }
@@ -128,9 +131,10 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
 
     let mut comparisons = Vec::with_capacity(candidates.len());
     for candidate in &mut candidates {
-        let facts = facts(options, candidate, &library, &original, &config, &timesteps)?;
+        let facts = facts(options, candidate, &library, &original, &config)?;
         let clips = std::mem::take(&mut candidate.clips);
-        let mut comparison = Comparison::new(facts, clips, candidate.work.allowed)?;
+        let allowed = candidate.work.allowed(&candidate.broadcast);
+        let mut comparison = Comparison::new(facts, clips, allowed)?;
         comparison.provenance = Some(Provenance::of_process());
         comparisons.push(comparison);
     }
@@ -292,12 +296,18 @@ fn clips(
         let mut made: Vec<Option<Clip>> = vec![None; models];
         for turn in 0..models {
             let model = (index + turn) % models;
-            let generator = match model.checked_sub(1).and_then(|place| candidates.get_mut(place)) {
-                Some(candidate) => &mut candidate.generator,
-                None => &mut *original,
+            let (generator, mut broadcast) = match model.checked_sub(1).and_then(|place| candidates.get_mut(place)) {
+                Some(candidate) => (&mut candidate.generator, Some(&mut candidate.broadcast)),
+                None => (&mut *original, None),
             };
             let mut scheduler = config.scheduler_for(&settings)?;
-            let (noise, done) = (noise.clone(), &mut || bar.inc(1));
+            let done = &mut |flags: &[bool]| {
+                bar.inc(1);
+                if let Some(broadcast) = &mut broadcast {
+                    broadcast.push(flags.to_vec());
+                }
+            };
+            let noise = noise.clone();
             let clip = generate(options, generator, scheduler.as_mut(), noise, seed, &conditioning, done)?;
             if let Some(place) = made.get_mut(model) {
                 *place = Some(clip);
@@ -347,12 +357,18 @@ fn generate(
     noise: ArrayD<f32>,
     seed: u64,
     conditioning: &Conditioning,
-    done: &mut dyn FnMut(),
+    done: &mut dyn FnMut(&[bool]),
 ) -> Result<Clip, Failure> {
     generator
-        .generate(scheduler, noise, &mut SeededNoise::new(seed), conditioning, &mut |_| {
-            done()
-        })
+        .generate(
+            scheduler,
+            noise,
+            &mut SeededNoise::new(seed),
+            conditioning,
+            &mut |step| {
+                done(step.flags);
+            },
+        )
         .map_err(Failure::of(&options.model, Failure::generation))
 }
 
@@ -402,11 +418,14 @@ fn facts(
     library: &Library,
     original: &Generator,
     config: &SchedulerConfig,
-    timesteps: &[f64],
 ) -> Result<Facts, Failure> {
     let (written, shares) = (&candidate.written, &candidate.work.shares);
     let plan = &written.plan;
-    let schedule = plan.schedule(timesteps);
+    let steps = &candidate.broadcast;
+    let share = |rule: usize| {
+        let broadcast = steps.iter().filter(|flags| flags.get(rule) == Some(&true)).count();
+        broadcast as f64 / steps.len().max(1) as f64
+    };
     let rules = plan.rules.iter().enumerate().map(|(index, rule)| {
         let kinds: BTreeSet<_> = plan.sites_of(index).map(|site| site.kind.word()).collect();
         RuleFigures {
@@ -414,8 +433,9 @@ fn facts(
             kind: kinds.into_iter().collect::<Vec<_>>().join(", "),
             strategy: rule.strategy,
             timing: rule.timing.clone(),
+            adaptive: rule.adaptive.clone(),
             sites: plan.sites_of(index).count(),
-            steps_broadcast: schedule.share(index),
+            steps_broadcast: share(index),
             step_share: shares.get(index).copied(),
         }
     });
@@ -424,10 +444,7 @@ fn facts(
     for (size, given) in clip_shape.iter_mut().rev().zip(shape.iter().rev()) {
         *size = *given;
     }
-    let provider = match original.session().provider() {
-        Provider::Cuda => "CUDAExecutionProvider",
-        _ => "CPUExecutionProvider",
-    };
+    let provider = original.session().provider().identifier();
     Ok(Facts {
         model: options.model.display().to_string(),
         patched_model: written.model.display().to_string(),

@@ -5,12 +5,14 @@ use crate::generation::GenerationError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::pipeline::PipelineError;
+use crate::predict::{DeviceError, PredictError};
 use crate::quality::{LpipsError, QualityError};
 use crate::report::ReportError;
 use crate::rewrite::{PlanError, RewriteError};
 use crate::rules::RulesError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
+use crate::shard::ShardError;
 use crate::stop::Stopped;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,6 +61,12 @@ pub enum Failure {
     Axes { model: PathBuf, error: AxesError },
     #[error("{}: {error}", model.display())]
     Rewrite { model: PathBuf, error: Box<RewriteError> },
+    #[error("{}: {error}", model.display())]
+    Predict { model: PathBuf, error: PredictError },
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("{}: {error}", model.display())]
+    Shard { model: PathBuf, error: ShardError },
     #[error(transparent)]
     Rules(#[from] RulesError),
     #[error(transparent)]
@@ -77,7 +85,7 @@ pub enum Failure {
     Judging {
         reference: PathBuf,
         other: PathBuf,
-        error: QualityError,
+        error: Box<QualityError>,
     },
     /// Clips are further apart than was asked for: a line for each measure of each clip.
     #[error("clips are further apart than was asked for: {}", .0.join("; "))]
@@ -141,6 +149,11 @@ impl Failure {
         }
     }
 
+    /// [`Failure::Shard`].
+    pub fn shard(model: PathBuf, error: ShardError) -> Failure {
+        Failure::Shard { model, error }
+    }
+
     /// [`Failure::Generation`]; errors of ONNX Runtime name the model themselves.
     pub fn generation(model: PathBuf, error: GenerationError) -> Failure {
         match error {
@@ -198,7 +211,13 @@ impl Failure {
                 RewriteError::NoSchedule => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },
+            Failure::Shard { error, .. } => match error {
+                ShardError::NoStreams => ExitStatus::Nothing,
+                ShardError::Mesh { .. } | ShardError::TooFew { .. } | ShardError::NoFactor { .. } => ExitStatus::Usage,
+                _ => ExitStatus::Model,
+            },
             Failure::Rules(_) => ExitStatus::Rules,
+            Failure::Predict { .. } | Failure::Device(_) => ExitStatus::Usage,
             Failure::Plan(_) | Failure::OtherPlan { .. } => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
             Failure::Generation { error, .. } => match error {
@@ -229,7 +248,7 @@ impl Failure {
             Failure::NothingFits { .. } | Failure::Report(ReportError::NoResult { .. }) => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Stopped(_) => ExitStatus::Interrupted,
-            Failure::Judging { error, .. } => match error {
+            Failure::Judging { error, .. } => match error.as_ref() {
                 QualityError::Lpips(error) => lpips_status(error),
                 _ => ExitStatus::Usage,
             },

@@ -7,7 +7,7 @@ use super::ReportError;
 use super::provenance::Provenance;
 use super::statistics::{Distribution, mean, median_of_ratios, quantile, ratio_of_medians};
 use crate::quality::{ClipQuality, QualitySummary};
-use crate::rules::{Strategy, Timing};
+use crate::rules::{Adaptive, Strategy, Timing};
 
 /// The version of the JSON that [`Comparison`] serialises to; it grows when a field changes its meaning or goes.
 ///
@@ -92,6 +92,9 @@ pub struct RuleFigures {
     pub strategy: Strategy,
     /// At which steps.
     pub timing: Timing,
+    /// What decides of these steps, where the model does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<Adaptive>,
     /// How many modules the rule applies to.
     pub sites: usize,
     /// The share of all steps of a run in which these modules were broadcast, 0 to 1.
@@ -263,6 +266,7 @@ pub(super) mod tests {
             kind: name.to_owned(),
             strategy: Strategy::Reuse,
             timing: timing(range).into(),
+            adaptive: None,
             sites: 6,
             steps_broadcast,
             step_share: Some(step_share),

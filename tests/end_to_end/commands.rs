@@ -305,7 +305,7 @@ fn an_execution_provider_that_cannot_be_used_is_an_error() {
     let output = run([
         "run".as_ref(),
         shipped_model().as_os_str(),
-        "--provider".as_ref(),
+        "--device".as_ref(),
         "cuda".as_ref(),
         "--steps".as_ref(),
         "1".as_ref(),
@@ -326,7 +326,7 @@ fn an_execution_provider_that_cannot_be_used_is_an_error() {
     }
     assert_eq!(output.status.code(), Some(7), "{errors}");
     assert!(
-        errors.contains("CUDA") && errors.contains("--provider cpu") || errors.contains("onnxruntime-gpu"),
+        errors.contains("CUDA") && errors.contains("--device cpu") || errors.contains("onnxruntime-gpu"),
         "{errors}"
     );
 }

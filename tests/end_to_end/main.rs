@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on has failed.
 
+mod adaptive;
 mod broken_files;
 #[cfg(unix)]
 mod browser;
@@ -20,11 +21,15 @@ mod pab_loops;
 mod page;
 mod patch;
 mod pipeline;
+mod plan;
 mod program;
+mod providers;
 mod readme;
 mod reference;
 mod rounded;
 mod schedulers;
 mod schema;
+mod split;
 mod variants;
+mod webgpu;
 mod wide;
