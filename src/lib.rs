@@ -2,12 +2,13 @@
 //!
 //! The modules stand in the order of the data's way, and a module imports only what stands before it:
 //! file → [`onnx`] → [`graph`] → [`axes`] → [`attention`] → [`rules`] + [`schedule`] → [`rewrite`] → file →
-//! [`runtime`] → [`sampler`] → [`generation`] → [`pipeline`] → [`quality`] → [`report`]. The command line ([`cli`]) stands last.
+//! [`runtime`] → [`sampler`] → [`generation`] → [`pipeline`] → [`quality`] → [`calibrate`] → [`report`]. The command line ([`cli`]) stands last.
 //! [`stop`], which says that the work at hand is no longer wanted, stands before all.
 //! `ARCHITECTURE.md` is the map.
 
 pub mod attention;
 pub mod axes;
+pub mod calibrate;
 pub mod cli;
 pub mod generation;
 pub mod graph;

@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use super::calibrate::CalibrateOptions;
 use super::run::RunOptions;
 use super::values::{assignment, bytes, finite, input, size, video};
 use crate::rewrite::{CacheType, Drive};
@@ -28,6 +29,7 @@ Examples:
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
   pab-patch compare model.onnx --rules latte -o comparison
   pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32
+  pab-patch calibrate model.onnx --min-ssim 0.95 --against pab -o calibration
   pab-patch run PIPELINE_DIR --prompt 'a ship on the sea' --steps 30 --animation mp4 -o clip";
 
 /// Makes exported diffusion transformers (.onnx) faster by Pyramid Attention Broadcast.
@@ -56,6 +58,8 @@ pub enum Command {
     Run(RunOptions),
     /// Patch a model, generate the same clips with original and patched, and compare speed and quality
     Compare(CompareOptions),
+    /// Measure how much sites change from step to step and what broadcasting them costs, and fit rules to that
+    Calibrate(CalibrateOptions),
     /// Time single steps of original and patched model in alternating order
     Bench(BenchOptions),
     /// Fetch ONNX Runtime into the cache, so that all else works offline

@@ -7,6 +7,7 @@ mod analysis;
 mod args;
 mod bench;
 mod caches;
+mod calibrate;
 mod compare;
 mod completions;
 mod course;
@@ -72,6 +73,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
         Some(Command::Inspect(options)) => inspect::run(&options, terminal),
         Some(Command::Variants(options)) => write_variants::run(&options, terminal),
         Some(Command::Run(options)) => run::run(&options, terminal),
+        Some(Command::Calibrate(options)) => calibrate::run(&options, terminal),
         Some(Command::Compare(options)) => compare::run(&options, terminal),
         Some(Command::Bench(options)) => bench::run(&options, terminal),
         Some(Command::Setup(options)) => setup::run(&options, terminal),
@@ -83,7 +85,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
 /// Whether a command has something to clean up or to keep when it is interrupted. The others may just end.
 fn writes_or_waits(command: Option<&Command>) -> bool {
     match command {
-        None | Some(Command::Variants(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => true,
+        None | Some(Command::Variants(_) | Command::Run(_) | Command::Calibrate(_) | Command::Compare(_) | Command::Bench(_)) => true,
         Some(Command::Inspect(_) | Command::Setup(_) | Command::Doctor(_) | Command::Completions(_)) => false,
     }
 }

@@ -14,6 +14,7 @@ mod frames;
 mod named_arrays;
 pub mod number;
 mod picture;
+pub mod plot;
 mod stack;
 mod statistics;
 mod table;
