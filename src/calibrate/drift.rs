@@ -116,7 +116,11 @@ pub struct KindCurve {
 pub fn kind_curves(sites: &[SiteDrift], stable_below: f64) -> Vec<KindCurve> {
     let curve = |kind: Kind| {
         let of_kind: Vec<&SiteDrift> = sites.iter().filter(|site| site.kind == kind).collect();
-        let steps = of_kind.iter().map(|site| site.steps.len()).min().filter(|steps| *steps > 0)?;
+        let steps = of_kind
+            .iter()
+            .map(|site| site.steps.len())
+            .min()
+            .filter(|steps| *steps > 0)?;
         let mean = |step: usize, of: fn(&Change) -> f64| {
             let values = of_kind.iter().filter_map(|site| site.steps.get(step)).map(of);
             values.sum::<f64>() / of_kind.len() as f64
@@ -151,7 +155,10 @@ mod tests {
         assert!((change.relative_l1 - 4.0 / 3.0).abs() < 1e-12 && (change.relative_l2 - 4.0 / 3.0).abs() < 1e-12);
         assert!((change.cosine - 0.6).abs() < 1e-12);
         let nothing = Change::between(&[0.0; 2], &[0.0; 2]).unwrap();
-        assert_eq!((nothing.relative_l1, nothing.relative_l2, nothing.cosine), (0.0, 0.0, 1.0));
+        assert_eq!(
+            (nothing.relative_l1, nothing.relative_l2, nothing.cosine),
+            (0.0, 0.0, 1.0)
+        );
         assert_eq!(Change::between(&[1.0], &[1.0, 2.0]), None);
     }
 
@@ -183,9 +190,16 @@ mod tests {
                 })
                 .to_vec(),
         };
-        let sites = [site(0, Kind::Spatial, [0.5, 0.1]), site(1, Kind::Spatial, [0.3, 0.1]), site(0, Kind::Mlp, [0.0; 2])];
+        let sites = [
+            site(0, Kind::Spatial, [0.5, 0.1]),
+            site(1, Kind::Spatial, [0.3, 0.1]),
+            site(0, Kind::Mlp, [0.0; 2]),
+        ];
         let curves = kind_curves(&sites, 0.1);
-        assert_eq!(curves.iter().map(|curve| curve.kind).collect::<Vec<_>>(), [Kind::Spatial, Kind::Mlp]);
+        assert_eq!(
+            curves.iter().map(|curve| curve.kind).collect::<Vec<_>>(),
+            [Kind::Spatial, Kind::Mlp]
+        );
         assert_eq!(curves[0].relative_l2, [0.4, 0.1]);
         assert_eq!(curves[0].mse_of_greatest, [1.0, 0.25]);
         assert_eq!((curves[0].stable_share, curves[1].stable_share), (0.5, 1.0));

@@ -84,7 +84,9 @@ impl Form {
             if used.is_empty() {
                 continue;
             }
-            let order = arm.order.map_or_else(String::new, |order| format!("      order: {order}\n"));
+            let order = arm
+                .order
+                .map_or_else(String::new, |order| format!("      order: {order}\n"));
             // Writing to a string does not fail.
             let _ = write!(
                 text,
@@ -120,7 +122,9 @@ pub fn windows(count: usize) -> Vec<Window> {
 /// The timing of one range for each window, 1 where it computes; `None` where it computes everywhere.
 pub fn timing(windows: &[Window], ranges: &[u32]) -> Option<Timing> {
     let used = windows.iter().zip(ranges).filter(|(_, range)| **range > 1);
-    let ranged: Vec<Broadcast> = used.filter_map(|(window, range)| Broadcast::new(*range, *window).ok()).collect();
+    let ranged: Vec<Broadcast> = used
+        .filter_map(|(window, range)| Broadcast::new(*range, *window).ok())
+        .collect();
     Timing::windows(ranged).ok()
 }
 

@@ -43,7 +43,10 @@ pub fn frontier(places: usize, cells: &[Cell]) -> Vec<Choice> {
     }
     for place in 0..places {
         let mut next = best.clone();
-        for cell in cells.iter().filter(|cell| cell.place == place && cell.saved > 0.0 && cell.error.is_finite()) {
+        for cell in cells
+            .iter()
+            .filter(|cell| cell.place == place && cell.saved > 0.0 && cell.error.is_finite())
+        {
             for choice in best.iter().flatten() {
                 let mut more = choice.clone();
                 more.error += cell.error;
@@ -108,14 +111,23 @@ mod tests {
         let value = |place: usize, range: u32| ((place * 37 + range as usize * 101) % 53 + 1) as f64;
         let cells: Vec<Cell> = (0..4)
             .flat_map(|place| (2..5).map(move |range| (place, range)))
-            .map(|(place, range)| cell(place, range, value(place, range), value(range as usize, place as u32) / 250.0))
+            .map(|(place, range)| {
+                cell(
+                    place,
+                    range,
+                    value(place, range),
+                    value(range as usize, place as u32) / 250.0,
+                )
+            })
             .collect();
         let found = frontier(4, &cells);
         for number in 0..256_u32 {
             let (mut error, mut saved) = (0.0, 0.0);
             for place in 0..4 {
                 let range = number / 4_u32.pow(place) % 4 + 1;
-                let chosen = cells.iter().find(|cell| cell.place == place as usize && cell.range == range);
+                let chosen = cells
+                    .iter()
+                    .find(|cell| cell.place == place as usize && cell.range == range);
                 error += chosen.map_or(0.0, |cell| cell.error);
                 saved += chosen.map_or(0.0, |cell| cell.saved);
             }
@@ -124,6 +136,10 @@ mod tests {
             let least = reached.map(|choice| choice.error).fold(f64::INFINITY, f64::min);
             assert!(least <= error + 1e-9, "choice {number}: {least} > {error}");
         }
-        assert!(found.windows(2).all(|pair| pair[0].error < pair[1].error && pair[0].saved < pair[1].saved));
+        assert!(
+            found
+                .windows(2)
+                .all(|pair| pair[0].error < pair[1].error && pair[0].saved < pair[1].saved)
+        );
     }
 }

@@ -85,7 +85,10 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
 /// Whether a command has something to clean up or to keep when it is interrupted. The others may just end.
 fn writes_or_waits(command: Option<&Command>) -> bool {
     match command {
-        None | Some(Command::Variants(_) | Command::Run(_) | Command::Calibrate(_) | Command::Compare(_) | Command::Bench(_)) => true,
+        None
+        | Some(
+            Command::Variants(_) | Command::Run(_) | Command::Calibrate(_) | Command::Compare(_) | Command::Bench(_),
+        ) => true,
         Some(Command::Inspect(_) | Command::Setup(_) | Command::Doctor(_) | Command::Completions(_)) => false,
     }
 }

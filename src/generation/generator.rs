@@ -241,7 +241,15 @@ impl Generator {
         see: &mut dyn FnMut(usize, Vec<(String, Tensor)>),
     ) -> Result<Clip, GenerationError> {
         let limit = usize::MAX;
-        self.denoise(scheduler, noise, step_noise, conditioning, &mut |_| {}, limit, Some(see))
+        self.denoise(
+            scheduler,
+            noise,
+            step_noise,
+            conditioning,
+            &mut |_| {},
+            limit,
+            Some(see),
+        )
     }
 
     /// Runs the first two steps of a clip, of variants all steps until each was run: the first runs of a session are

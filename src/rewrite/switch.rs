@@ -262,8 +262,10 @@ pub(super) fn differences(strategy: Strategy) -> usize {
 }
 
 /// Caches of finite differences by their order, with the endings of their names.
-pub(super) const DIFFERENCES: [(CacheRole, &str); 2] =
-    [(CacheRole::FirstDifference, ".d1"), (CacheRole::SecondDifference, ".d2")];
+pub(super) const DIFFERENCES: [(CacheRole, &str); 2] = [
+    (CacheRole::FirstDifference, ".d1"),
+    (CacheRole::SecondDifference, ".d2"),
+];
 
 /// The caches for each cut: the value, named by the site, and by the part of its result where there are several; and
 /// its finite differences where it is forecast.

@@ -64,7 +64,9 @@ impl Wide {
         let mut wide = Wide::default();
         for (index, rule) in rules.rules.iter().enumerate() {
             match rule.strategy() {
-                Some(Strategy::Residual | Strategy::ResidualForecast { .. }) => wide.add_spans(model, axes, sites, rules, index, rule)?,
+                Some(Strategy::Residual | Strategy::ResidualForecast { .. }) => {
+                    wide.add_spans(model, axes, sites, rules, index, rule)?
+                }
                 Some(Strategy::Guidance) => wide.add_guidance(model, axes, rules, index, rule)?,
                 _ => {}
             }

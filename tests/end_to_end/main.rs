@@ -4,6 +4,7 @@
 
 mod broken_files;
 mod caches;
+mod calibrate;
 mod chained;
 mod checker;
 mod commands;

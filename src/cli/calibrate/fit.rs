@@ -22,7 +22,9 @@ const REFINEMENTS: usize = 3;
 
 /// A folder for a patched model that goes when the calibration ends.
 fn work(studio: &Studio<'_>) -> Result<tempfile::TempDir, Failure> {
-    let folder = tempfile::Builder::new().prefix(".pab-calibrate-").tempdir_in(&studio.options.output);
+    let folder = tempfile::Builder::new()
+        .prefix(".pab-calibrate-")
+        .tempdir_in(&studio.options.output);
     Ok(folder.map_err(|source| ReportError::Write {
         path: studio.options.output.clone(),
         source,
@@ -59,7 +61,9 @@ pub fn record_drift(studio: &Studio<'_>, run: &Run, kinds: &[Kind], state: &mut 
             SiteKind::Wide(_) => None,
         })
         .collect();
-    let bar = studio.terminal.steps("recording how sites change", studio.options.clips * run.calls());
+    let bar = studio
+        .terminal
+        .steps("recording how sites change", studio.options.clips * run.calls());
     let mut drift = Drift::default();
     for index in 0..studio.options.clips {
         drift.begin();
@@ -91,9 +95,11 @@ pub fn record_drift(studio: &Studio<'_>, run: &Run, kinds: &[Kind], state: &mut 
 /// The original's clips for fitting.
 pub fn references(studio: &Studio<'_>, run: &Run) -> Result<Vec<ArrayD<f32>>, Failure> {
     let mut original = studio.open(&studio.options.model)?;
-    let bar = studio.terminal.steps("generating with the original", studio.options.clips * run.calls());
-    let clips = (0..studio.options.clips)
-        .map(|index| Ok(studio.clip(&mut original, run, Purpose::Fit, index, &bar)?.sample));
+    let bar = studio
+        .terminal
+        .steps("generating with the original", studio.options.clips * run.calls());
+    let clips =
+        (0..studio.options.clips).map(|index| Ok(studio.clip(&mut original, run, Purpose::Fit, index, &bar)?.sample));
     let clips = clips.collect::<Result<Vec<_>, Failure>>();
     bar.finish_and_clear();
     clips
@@ -112,15 +118,22 @@ pub fn measure(
         let arms = 0..form.arms.len();
         arms.flat_map(move |arm| (0..windows.len()).map(move |window| (form, arm, window)))
     });
-    let wanted = all.flat_map(|(form, arm, window)| studio.options.ranges.iter().map(move |range| (form, arm, window, *range)));
+    let wanted = all.flat_map(|(form, arm, window)| {
+        studio
+            .options
+            .ranges
+            .iter()
+            .map(move |range| (form, arm, window, *range))
+    });
     let known = |state: &State, (form, arm, window, range): &(&Form, usize, usize, u32)| {
         let mut measured = state.calibration.measured.iter();
         measured.any(|cell| (&cell.form, cell.arm, cell.window, cell.range) == (&form.name, *arm, *window, *range))
     };
     let missing: Vec<_> = wanted.filter(|cell| !known(state, cell)).collect();
-    let bar = studio
-        .terminal
-        .steps("measuring what broadcasting costs", missing.len() * reference.len() * run.calls());
+    let bar = studio.terminal.steps(
+        "measuring what broadcasting costs",
+        missing.len() * reference.len() * run.calls(),
+    );
     for form in forms {
         let of_form: Vec<_> = missing.iter().filter(|(of, ..)| of.name == form.name).collect();
         if of_form.is_empty() {
@@ -131,7 +144,9 @@ pub fn measure(
             Ok(generator) => generator,
             // Spans cannot be left out of every model; the other forms can.
             Err(Failure::Rewrite { error, .. }) => {
-                studio.terminal.warning(format!("the form {} is left out: {error}", form.name));
+                studio
+                    .terminal
+                    .warning(format!("the form {} is left out: {error}", form.name));
                 bar.inc((of_form.len() * reference.len() * run.calls()) as u64);
                 continue;
             }
@@ -143,9 +158,13 @@ pub fn measure(
             if let Some(place) = ranges.get_mut(*window) {
                 *place = *range;
             }
-            let Some(timing) = timing(windows, &ranges) else { continue };
+            let Some(timing) = timing(windows, &ranges) else {
+                continue;
+            };
             let flags = flags(&generator, form, &[(*arm, timing)], &run.record.timesteps);
-            let steps = (0..flags.steps()).filter(|step| flags.flags(*step).contains(&true)).count();
+            let steps = (0..flags.steps())
+                .filter(|step| flags.flags(*step).contains(&true))
+                .count();
             if steps == 0 {
                 bar.inc((reference.len() * run.calls()) as u64);
                 continue;
@@ -156,7 +175,9 @@ pub fn measure(
                 let clip = studio.clip(&mut generator, run, Purpose::Fit, index, &bar)?;
                 let (error, quality) = error(original, &clip.sample)?;
                 mse += error;
-                dissimilarity = dissimilarity.zip(quality).map(|(sum, quality)| sum + 1.0 - quality.ssim);
+                dissimilarity = dissimilarity
+                    .zip(quality)
+                    .map(|(sum, quality)| sum + 1.0 - quality.ssim);
                 times.extend(step_time(&clip, &flags));
             }
             let clips = reference.len() as f64;
@@ -209,10 +230,19 @@ fn predicted(forms: &[Form], windows: &[Window], target: Target, state: &State, 
     let mut points: Vec<Point> = Vec::new();
     let by_ssim = !matches!(target, Target::Error(_));
     for form in forms {
-        let measured: Vec<&Measured> = state.calibration.measured.iter().filter(|cell| cell.form == form.name).collect();
+        let measured: Vec<&Measured> = state
+            .calibration
+            .measured
+            .iter()
+            .filter(|cell| cell.form == form.name)
+            .collect();
         // What a step takes depends on the arm alone: over all its cells, chance weighs less.
         let step_time = |arm: usize| {
-            let times: Vec<f64> = measured.iter().filter(|cell| cell.arm == arm).map(|cell| cell.step_time).collect();
+            let times: Vec<f64> = measured
+                .iter()
+                .filter(|cell| cell.arm == arm)
+                .map(|cell| cell.step_time)
+                .collect();
             median(&times).unwrap_or(1.0).clamp(LEAST_STEP, 1.0)
         };
         let cells = measured.iter().map(|cell| Cell {
@@ -244,7 +274,12 @@ fn predicted(forms: &[Form], windows: &[Window], target: Target, state: &State, 
             });
         }
     }
-    let error = |point: &Point| point.predicted_dissimilarity.filter(|_| by_ssim).unwrap_or(point.predicted_mse);
+    let error = |point: &Point| {
+        point
+            .predicted_dissimilarity
+            .filter(|_| by_ssim)
+            .unwrap_or(point.predicted_mse)
+    };
     points.sort_by(|one, other| one.predicted_time.total_cmp(&other.predicted_time));
     let mut best: Vec<Point> = Vec::new();
     for point in points {
@@ -293,7 +328,10 @@ pub fn verify(
             }
             _ => {
                 let last = ran.keys().rev().find(kept).copied();
-                (last, ran.keys().find(|place| last.is_none_or(|last| **place > last)).copied())
+                (
+                    last,
+                    ran.keys().find(|place| last.is_none_or(|last| **place > last)).copied(),
+                )
             }
         };
         let (low, high) = (between.0.unwrap_or(0), between.1.unwrap_or(all.len()));
@@ -362,7 +400,9 @@ fn verified(
         let clip = studio.clip(&mut generator, run, Purpose::Fit, index, bar)?;
         let (error, quality) = error(reference, &clip.sample)?;
         mse += error;
-        dissimilarity = dissimilarity.zip(quality).map(|(sum, quality)| sum + 1.0 - quality.ssim);
+        dissimilarity = dissimilarity
+            .zip(quality)
+            .map(|(sum, quality)| sum + 1.0 - quality.ssim);
         times.push(clip.milliseconds() / by_original.milliseconds().max(f64::MIN_POSITIVE));
     }
     let clips = reference.len().max(1) as f64;

@@ -30,7 +30,11 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
         let path = output.join(&point.rules).display().to_string();
         (point.rules.clone(), path, true)
     });
-    let against = studio.options.against.iter().map(|rules| (rules.clone(), rules.clone(), false));
+    let against = studio
+        .options
+        .against
+        .iter()
+        .map(|rules| (rules.clone(), rules.clone(), false));
     let folder = tempfile::Builder::new().prefix(".pab-calibrate-").tempdir_in(output);
     let folder = folder.map_err(|source| crate::report::ReportError::Write {
         path: output.clone(),
@@ -74,7 +78,9 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
         original_times.push(by_original.milliseconds());
         for (candidate, clip) in candidates.iter_mut().zip(made) {
             let (mse, quality) = error(&by_original.sample, &clip.sample)?;
-            candidate.ratios.push(by_original.milliseconds() / clip.milliseconds().max(f64::MIN_POSITIVE));
+            candidate
+                .ratios
+                .push(by_original.milliseconds() / clip.milliseconds().max(f64::MIN_POSITIVE));
             candidate.mse.push(mse);
             candidate.quality.push(quality);
         }
@@ -92,7 +98,10 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
             mse: candidate.mse.iter().sum::<f64>() / clips as f64,
         }
     });
-    let (first, last) = (studio.subject(Purpose::Judge, 0).0, studio.subject(Purpose::Judge, clips - 1).0);
+    let (first, last) = (
+        studio.subject(Purpose::Judge, 0).0,
+        studio.subject(Purpose::Judge, clips - 1).0,
+    );
     state.calibration.judged.push(Judged {
         run: run.record.clone(),
         seeds: [first, last],

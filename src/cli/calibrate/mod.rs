@@ -31,7 +31,11 @@ pub fn run(options: &CalibrateOptions, terminal: &Terminal) -> Result<(), Failur
     let sampling = &options.sampling;
     let config = scheduler(&options.model, sampling, terminal)?;
     let steps = sampling.steps;
-    let fitting = Run::new(config, |named: Option<&Path>| run_settings(&options.model, named, steps, &sampling.clip), sampling)?;
+    let fitting = Run::new(
+        config,
+        |named: Option<&Path>| run_settings(&options.model, named, steps, &sampling.clip),
+        sampling,
+    )?;
     let mut runs = vec![fitting];
     if options.judge_scheduler.is_some() || options.judge_steps.is_some() {
         let named = options.judge_scheduler.as_deref();
@@ -84,7 +88,10 @@ fn check(options: &CalibrateOptions) -> Result<(), Failure> {
 
 /// The kinds of the model's sites, in the order of [`Kind::ALL`].
 fn kinds(options: &CalibrateOptions, terminal: &Terminal) -> Result<Vec<Kind>, Failure> {
-    let rules = Rules::parse("calibrate", "{ version: 1, rules: [{ name: all, residual: { range: 2 } }] }")?;
+    let rules = Rules::parse(
+        "calibrate",
+        "{ version: 1, rules: [{ name: all, residual: { range: 2 } }] }",
+    )?;
     let analysis = analyse(&options.model, &no_axes(None), &rules, Purpose::Show, terminal)?;
     let found = |kind: &Kind| analysis.sites.sites.iter().any(|site| site.kind == *kind);
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(found).collect();
@@ -103,7 +110,9 @@ fn forms(options: &CalibrateOptions, kinds: &[Kind]) -> Result<Vec<Form>, Failur
     let names: Vec<String> = all.iter().map(|form| form.name.clone()).collect();
     if let Some(unknown) = options.forms.iter().find(|name| !names.contains(name)) {
         let names = names.join(", ");
-        return Err(Failure::Usage(format!("--forms: `{unknown}` is not known; forms are {names}")));
+        return Err(Failure::Usage(format!(
+            "--forms: `{unknown}` is not known; forms are {names}"
+        )));
     }
     let wanted = |form: &Form| options.forms.is_empty() || options.forms.contains(&form.name);
     Ok(all.into_iter().filter(wanted).collect())

@@ -86,8 +86,8 @@ fn read(path: &PathBuf, settings: &BTreeMap<String, Value>) -> Result<Calibratio
             path.display()
         ))
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| refuse(format!("cannot be read ({error}); make it readable")))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read ({error}); make it readable")))?;
     let found: Calibration = serde_json::from_str(&text)
         .map_err(|error| refuse(format!("is no calibration ({error}); restore the file")))?;
     if found.format != CALIBRATION_FORMAT {

@@ -135,9 +135,15 @@ impl<'a> Studio<'a> {
         index: usize,
         bar: &ProgressBar,
     ) -> Result<Clip, Failure> {
-        self.with_parts(generator, run, purpose, index, |generator, scheduler, noise, steps, given| {
-            generator.generate(scheduler, noise, steps, given, &mut |_| bar.inc(1))
-        })
+        self.with_parts(
+            generator,
+            run,
+            purpose,
+            index,
+            |generator, scheduler, noise, steps, given| {
+                generator.generate(scheduler, noise, steps, given, &mut |_| bar.inc(1))
+            },
+        )
     }
 
     /// Makes a clip by a patched model with nothing broadcast, and tells of the caches behind each step.
@@ -148,16 +154,24 @@ impl<'a> Studio<'a> {
         index: usize,
         see: &mut dyn FnMut(usize, Vec<(String, Tensor)>),
     ) -> Result<Clip, Failure> {
-        self.with_parts(generator, run, Purpose::Fit, index, |generator, scheduler, noise, steps, given| {
-            generator.record(scheduler, noise, steps, given, see)
-        })
+        self.with_parts(
+            generator,
+            run,
+            Purpose::Fit,
+            index,
+            |generator, scheduler, noise, steps, given| generator.record(scheduler, noise, steps, given, see),
+        )
     }
 
     /// Two steps, so that memory is there and weights are read.
     pub fn warm_up(&self, generator: &mut Generator, run: &Run) -> Result<(), Failure> {
-        self.with_parts(generator, run, Purpose::Fit, 0, |generator, scheduler, noise, _, given| {
-            generator.warm_up(scheduler, noise, given)
-        })
+        self.with_parts(
+            generator,
+            run,
+            Purpose::Fit,
+            0,
+            |generator, scheduler, noise, _, given| generator.warm_up(scheduler, noise, given),
+        )
     }
 
     fn with_parts<T>(
@@ -179,8 +193,14 @@ impl<'a> Studio<'a> {
         let conditioning = conditioning(model, self.prompts, prompt.as_deref(), None, sampling)?;
         let noise = noise(&clip_shape(model, generator, sampling)?, seed)?;
         let mut scheduler = run.config.scheduler_for(&run.settings)?;
-        make(generator, scheduler.as_mut(), noise, &mut SeededNoise::new(seed), &conditioning)
-            .map_err(Failure::of(model, Failure::generation))
+        make(
+            generator,
+            scheduler.as_mut(),
+            noise,
+            &mut SeededNoise::new(seed),
+            &conditioning,
+        )
+        .map_err(Failure::of(model, Failure::generation))
     }
 }
 
@@ -191,6 +211,9 @@ pub fn error(original: &ArrayD<f32>, sample: &ArrayD<f32>) -> Result<(f64, Optio
         let quality = compare(one, other)?;
         return Ok((quality.mean_squared_error, Some(quality)));
     }
-    let squares = original.iter().zip(sample).map(|(one, other)| f64::from(one - other).powi(2));
+    let squares = original
+        .iter()
+        .zip(sample)
+        .map(|(one, other)| f64::from(one - other).powi(2));
     Ok((squares.sum::<f64>() / original.len().max(1) as f64, None))
 }

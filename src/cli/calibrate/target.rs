@@ -22,11 +22,17 @@ impl Target {
     pub fn of(options: &TargetOptions) -> Result<Target, Failure> {
         let share = |name: &str, value: f64| match value > 0.0 && value < 1.0 {
             true => Ok(value),
-            false => Err(Failure::Usage(format!("{name} is above 0 and below 1, and not {value}"))),
+            false => Err(Failure::Usage(format!(
+                "{name} is above 0 and below 1, and not {value}"
+            ))),
         };
         Ok(match (options.min_psnr, options.min_ssim, options.max_time) {
             (Some(decibels), ..) if decibels.is_finite() => Target::Error(10_f64.powf(-decibels / 10.0)),
-            (Some(decibels), ..) => return Err(Failure::Usage(format!("--min-psnr is a number of dB, and not {decibels}"))),
+            (Some(decibels), ..) => {
+                return Err(Failure::Usage(format!(
+                    "--min-psnr is a number of dB, and not {decibels}"
+                )));
+            }
             (_, Some(ssim), _) => Target::Dissimilarity(1.0 - share("--min-ssim", ssim)?),
             (.., Some(time)) => Target::Time(share("--max-time", time)?),
             _ if options.frontier => Target::Frontier,

@@ -31,7 +31,12 @@ pub fn drift(folder: &Path, calibration: &Calibration) -> Result<(), Failure> {
         }
     }
     Pending::text(&folder.join("drift.csv"), &csv)?.finish()?;
-    let steps = |values: &[f64]| (1..).zip(values).map(|(step, value)| (f64::from(step), *value)).collect();
+    let steps = |values: &[f64]| {
+        (1..)
+            .zip(values)
+            .map(|(step, value)| (f64::from(step), *value))
+            .collect()
+    };
     let chart = |title: &str, y: &str, logarithmic, of: fn(&crate::calibrate::KindCurve) -> &[f64]| LineChart {
         title: title.to_owned(),
         x: "step".to_owned(),
@@ -43,9 +48,14 @@ pub fn drift(folder: &Path, calibration: &Calibration) -> Result<(), Failure> {
             .collect(),
         logarithmic,
     };
-    chart("Change from the step before, by kind", "relative L2 change", false, |curve| &curve.relative_l2)
-        .figure()
-        .write(folder, "drift")?;
+    chart(
+        "Change from the step before, by kind",
+        "relative L2 change",
+        false,
+        |curve| &curve.relative_l2,
+    )
+    .figure()
+    .write(folder, "drift")?;
     let title = "Squared change from the step before, by kind";
     chart(title, "MSE, of its greatest", true, |curve| &curve.mse_of_greatest)
         .figure()
@@ -84,7 +94,10 @@ pub fn rules(folder: &Path, calibration: &Calibration, forms: &[Form], windows: 
 /// What was measured, as comments of a rules file.
 fn comments(calibration: &Calibration, point: &Point) -> String {
     let run = &calibration.run;
-    let clips = calibration.settings.get("--clips").map_or_else(String::new, ToString::to_string);
+    let clips = calibration
+        .settings
+        .get("--clips")
+        .map_or_else(String::new, ToString::to_string);
     let mut text = format!(
         "# Fitted to {clips} clips of {} steps by {}, guidance {}.\n# Predicted: {:.3} of the original's time, ",
         run.steps, run.scheduler, run.guidance, point.predicted_time
@@ -95,7 +108,10 @@ fn comments(calibration: &Calibration, point: &Point) -> String {
     }
     text.push_str(".\n");
     if let (Some(time), Some(mse)) = (point.time, point.mse) {
-        let _ = write!(text, "# Run on these clips: {time:.3} of the time, mean squared error {mse:.2e}");
+        let _ = write!(
+            text,
+            "# Run on these clips: {time:.3} of the time, mean squared error {mse:.2e}"
+        );
         if let Some(less) = point.dissimilarity {
             let _ = write!(text, ", SSIM {:.4}", 1.0 - less);
         }
@@ -141,7 +157,12 @@ pub fn frontier(folder: &Path, calibration: &Calibration) -> Result<(), Failure>
             ("-psnr", "mean PSNR, dB", psnr),
         ] {
             let chart = LineChart {
-                title: format!("{}, {} steps, {} clips", judged.run.scheduler, judged.run.steps, clips(judged)),
+                title: format!(
+                    "{}, {} steps, {} clips",
+                    judged.run.scheduler,
+                    judged.run.steps,
+                    clips(judged)
+                ),
                 x: "times as fast as the original".to_owned(),
                 y: y.to_owned(),
                 series: vec![
@@ -181,7 +202,15 @@ fn psnr(rules: &JudgedRules) -> Option<f64> {
     rules.quality.as_ref()?.psnr.mean
 }
 
-const COLUMNS: [&str; 7] = ["rules", "speed-up", "quartiles", "PSNR, mean", "worst", "SSIM, mean", "worst"];
+const COLUMNS: [&str; 7] = [
+    "rules",
+    "speed-up",
+    "quartiles",
+    "PSNR, mean",
+    "worst",
+    "SSIM, mean",
+    "worst",
+];
 
 fn cells(rules: &JudgedRules) -> [String; 7] {
     let quality = rules.quality.as_ref();
@@ -200,8 +229,16 @@ fn cells(rules: &JudgedRules) -> [String; 7] {
 }
 
 fn markdown(judged: &Judged) -> String {
-    let mut lines = vec![format!("| {} |", COLUMNS.join(" | ")), "| --- | --: | --: | --: | --: | --: | --: |".to_owned()];
-    lines.extend(judged.rules.iter().map(|rules| format!("| {} |", cells(rules).join(" | "))));
+    let mut lines = vec![
+        format!("| {} |", COLUMNS.join(" | ")),
+        "| --- | --: | --: | --: | --: | --: | --: |".to_owned(),
+    ];
+    lines.extend(
+        judged
+            .rules
+            .iter()
+            .map(|rules| format!("| {} |", cells(rules).join(" | "))),
+    );
     lines.join("\n")
 }
 
@@ -209,7 +246,11 @@ fn markdown(judged: &Judged) -> String {
 pub fn text(folder: &Path, calibration: &Calibration, terminal: &Terminal) -> String {
     let style: TableStyle = terminal.table_style();
     let mut text = String::new();
-    let mut table = Table::new([("kind", Alignment::Left), ("stable steps", Alignment::Right), ("change, median", Alignment::Right)]);
+    let mut table = Table::new([
+        ("kind", Alignment::Left),
+        ("stable steps", Alignment::Right),
+        ("change, median", Alignment::Right),
+    ]);
     for curve in &calibration.kinds {
         let middle = crate::report::median(&curve.relative_l2).unwrap_or(f64::NAN);
         table.row([
@@ -221,13 +262,26 @@ pub fn text(folder: &Path, calibration: &Calibration, terminal: &Terminal) -> St
     text.push_str(&table.render(style));
     text.push('\n');
     for judged in &calibration.judged {
-        let columns = COLUMNS.map(|name| (name, if name == "rules" { Alignment::Left } else { Alignment::Right }));
+        let columns = COLUMNS.map(|name| {
+            (
+                name,
+                if name == "rules" {
+                    Alignment::Left
+                } else {
+                    Alignment::Right
+                },
+            )
+        });
         let mut table = Table::new(columns);
         for rules in &judged.rules {
             table.row(cells(rules));
         }
         let (scheduler, steps, clips) = (&judged.run.scheduler, judged.run.steps, clips(judged));
-        let _ = write!(text, "\n{scheduler}, {steps} steps, {clips} clips that fitting never saw\n{}\n", table.render(style));
+        let _ = write!(
+            text,
+            "\n{scheduler}, {steps} steps, {clips} clips that fitting never saw\n{}\n",
+            table.render(style)
+        );
     }
     if calibration.chosen.is_some() {
         let _ = write!(text, "\nRules      {}", folder.join("rules.yaml").display());

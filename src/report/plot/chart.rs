@@ -72,7 +72,8 @@ impl LineChart {
         };
         let points = || {
             let all = self.series.iter().flat_map(|series| &series.points);
-            all.map(|(x, y)| (*x, up(*y))).filter(|(x, y)| x.is_finite() && y.is_finite())
+            all.map(|(x, y)| (*x, up(*y)))
+                .filter(|(x, y)| x.is_finite() && y.is_finite())
         };
         let [left_end, right_end] = ends(points().map(|(x, _)| x));
         let [low, high] = ends(points().map(|(_, y)| y));
@@ -91,7 +92,11 @@ impl LineChart {
             let (_, y) = place((left_end, value));
             figure.line(&[(LEFT, y), (right, y)], GREY, 1.0);
             let shown = if self.logarithmic { 10_f64.powf(value) } else { value };
-            let shown = if self.logarithmic { format!("{shown:.1e}") } else { tick(shown) };
+            let shown = if self.logarithmic {
+                format!("{shown:.1e}")
+            } else {
+                tick(shown)
+            };
             figure.text(LEFT - 6.0, y + 4.0, &shown, Anchor::End);
         }
         figure.line(&[(LEFT, TOP), (LEFT, bottom), (right, bottom)], BLACK, 1.0);

@@ -31,9 +31,20 @@ const SCALE: [Colour; 6] = [
 impl HeatMap {
     /// The figure. Colours are by the logarithm of the values, from the least above 0 to the greatest.
     pub fn figure(&self) -> Figure {
-        let longest = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let longest = self
+            .rows
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
         let left = 16.0 + TEXT_ADVANCE * longest as f64;
-        let columns = self.rows.iter().map(|(_, values)| values.len()).max().unwrap_or(0).max(1);
+        let columns = self
+            .rows
+            .iter()
+            .map(|(_, values)| values.len())
+            .max()
+            .unwrap_or(0)
+            .max(1);
         let field = FIELDS / columns as f64;
         let bottom = TOP + ROW * self.rows.len() as f64;
         let mut figure = Figure::new(&self.title, (left + FIELDS + 20.0) as u32, (bottom + 90.0) as u32);

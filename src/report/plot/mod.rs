@@ -153,7 +153,10 @@ impl Figure {
                         Anchor::End => "end",
                     };
                     let text = escaped(text);
-                    writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
+                    writeln!(
+                        svg,
+                        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
+                    )
                 }
             };
         }
@@ -227,7 +230,10 @@ mod tests {
     #[test]
     fn ticks_are_round() {
         assert_eq!(ticks(0.0, 50.0, 5), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
-        assert_eq!(ticks(0.93, 1.0, 4).into_iter().map(tick).collect::<Vec<_>>(), ["0.94", "0.96", "0.98", "1"]);
+        assert_eq!(
+            ticks(0.93, 1.0, 4).into_iter().map(tick).collect::<Vec<_>>(),
+            ["0.94", "0.96", "0.98", "1"]
+        );
         assert_eq!(ticks(3.0, 3.0, 4), [3.0]);
         assert_eq!(tick(2e-9), "2e-9");
     }

@@ -31,7 +31,13 @@ pub fn draw(figure: &Figure) -> RgbImage {
             Shape::Line { points, colour, width } => {
                 for pair in points.windows(2) {
                     if let [from, to] = pair {
-                        stroke(&mut fine, scaled(*from, factor), scaled(*to, factor), width * factor / 2.0, *colour);
+                        stroke(
+                            &mut fine,
+                            scaled(*from, factor),
+                            scaled(*to, factor),
+                            width * factor / 2.0,
+                            *colour,
+                        );
                     }
                 }
             }
