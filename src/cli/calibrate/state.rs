@@ -61,20 +61,20 @@ impl State {
     }
 }
 
-/// What measurements depend on.
+/// What measurements depend on. Numbers with a fraction are text, which reads back as it was written.
 fn settings(options: &CalibrateOptions, run: &Run) -> Result<BTreeMap<String, Value>, Failure> {
     let settings = [
         ("the model", json!(Model::load(&options.model)?.graph_sha256())),
         ("the scheduler", json!(run.record.scheduler)),
-        ("its timesteps", json!(run.record.timesteps)),
-        ("--guidance", json!(options.sampling.guidance())),
+        ("its timesteps", json!(format!("{:?}", run.record.timesteps))),
+        ("--guidance", json!(options.sampling.guidance().to_string())),
         ("--clips", json!(options.clips)),
         ("--seed", json!(options.seed)),
         ("--prompt", json!(options.prompt)),
         ("--prompt-embeds", json!(options.sampling.prompt_embeds)),
         ("--size", json!(options.sampling.sizes)),
         ("--windows", json!(options.windows)),
-        ("--stable-below", json!(options.stable_below)),
+        ("--stable-below", json!(options.stable_below.to_string())),
     ];
     Ok(settings.map(|(name, value)| (name.to_owned(), value)).into())
 }
