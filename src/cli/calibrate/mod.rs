@@ -65,8 +65,8 @@ pub fn run(options: &CalibrateOptions, terminal: &Terminal) -> Result<(), Failur
     write::chosen(&options.output, &state.calibration)?;
     for run in &runs {
         judge::judge(&studio, run, &mut state)?;
+        write::frontier(&options.output, &state.calibration)?;
     }
-    write::frontier(&options.output, &state.calibration)?;
     let calibration = &state.calibration;
     terminal.result(calibration, || write::text(&options.output, calibration, terminal))
 }
