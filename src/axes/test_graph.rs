@@ -17,6 +17,8 @@ static SCALARS: &[&str] = &[
     "start",
     "end",
     "group",
+    "split_axis",
+    "concat_axis",
     "N",
     "K",
 ];

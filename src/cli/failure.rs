@@ -5,12 +5,14 @@ use crate::generation::GenerationError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::pipeline::PipelineError;
-use crate::quality::QualityError;
+use crate::predict::{DeviceError, PredictError};
+use crate::quality::{LpipsError, QualityError};
 use crate::report::ReportError;
 use crate::rewrite::{PlanError, RewriteError};
 use crate::rules::RulesError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
+use crate::shard::ShardError;
 use crate::stop::Stopped;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +29,7 @@ pub enum ExitStatus {
     Model = 3,
     /// The rules are wrong.
     Rules = 4,
-    /// No attention was found, or no rule matches any.
+    /// No attention was found, no rule matches any, or there is no result for a page.
     Nothing = 5,
     /// The output cannot be written.
     Output = 6,
@@ -35,6 +37,8 @@ pub enum ExitStatus {
     Runtime = 7,
     /// Running the model failed.
     Execution = 8,
+    /// Clips are further apart than was asked for.
+    FurtherApart = 9,
     /// Ended by Ctrl-C or SIGTERM: 128 and the number of the first, as shells have it.
     Interrupted = 130,
 }
@@ -57,6 +61,12 @@ pub enum Failure {
     Axes { model: PathBuf, error: AxesError },
     #[error("{}: {error}", model.display())]
     Rewrite { model: PathBuf, error: Box<RewriteError> },
+    #[error("{}: {error}", model.display())]
+    Predict { model: PathBuf, error: PredictError },
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("{}: {error}", model.display())]
+    Shard { model: PathBuf, error: ShardError },
     #[error(transparent)]
     Rules(#[from] RulesError),
     #[error(transparent)]
@@ -71,6 +81,15 @@ pub enum Failure {
     Sampler(#[from] SamplerError),
     #[error(transparent)]
     Quality(#[from] QualityError),
+    #[error("{} and {}: {error}", reference.display(), other.display())]
+    Judging {
+        reference: PathBuf,
+        other: PathBuf,
+        error: QualityError,
+    },
+    /// Clips are further apart than was asked for: a line for each measure of each clip.
+    #[error("clips are further apart than was asked for: {}", .0.join("; "))]
+    FurtherApart(Vec<String>),
     #[error(transparent)]
     Report(#[from] ReportError),
     #[error(transparent)]
@@ -130,6 +149,11 @@ impl Failure {
         }
     }
 
+    /// [`Failure::Shard`].
+    pub fn shard(model: PathBuf, error: ShardError) -> Failure {
+        Failure::Shard { model, error }
+    }
+
     /// [`Failure::Generation`]; errors of ONNX Runtime name the model themselves.
     pub fn generation(model: PathBuf, error: GenerationError) -> Failure {
         match error {
@@ -187,7 +211,13 @@ impl Failure {
                 RewriteError::NoSchedule => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },
+            Failure::Shard { error, .. } => match error {
+                ShardError::NoStreams => ExitStatus::Nothing,
+                ShardError::Mesh { .. } | ShardError::TooFew { .. } | ShardError::NoFactor { .. } => ExitStatus::Usage,
+                _ => ExitStatus::Model,
+            },
             Failure::Rules(_) => ExitStatus::Rules,
+            Failure::Predict { .. } | Failure::Device(_) => ExitStatus::Usage,
             Failure::Plan(_) | Failure::OtherPlan { .. } => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
             Failure::Generation { error, .. } => match error {
@@ -212,12 +242,28 @@ impl Failure {
                 | ReportError::NoFfmpeg { .. },
             )
             | Failure::Stdout(_) => ExitStatus::Output,
-            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
-            Failure::NothingFits { .. } => ExitStatus::Nothing,
+            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. } | ReportError::ClipFile { .. }) => {
+                ExitStatus::Usage
+            }
+            Failure::NothingFits { .. } | Failure::Report(ReportError::NoResult { .. }) => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Stopped(_) => ExitStatus::Interrupted,
+            Failure::Judging { error, .. } => match error {
+                QualityError::Lpips(error) => lpips_status(error),
+                _ => ExitStatus::Usage,
+            },
+            Failure::FurtherApart(_) => ExitStatus::FurtherApart,
+            Failure::Quality(QualityError::Lpips(error)) => lpips_status(error),
             Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
         }
+    }
+}
+
+fn lpips_status(error: &LpipsError) -> ExitStatus {
+    match error {
+        LpipsError::Network { .. } => ExitStatus::Model,
+        LpipsError::Heads { .. } | LpipsError::Small { .. } => ExitStatus::Usage,
+        LpipsError::Runtime(error) => runtime_status(error),
     }
 }
 

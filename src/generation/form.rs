@@ -56,10 +56,18 @@ impl Form {
         }
     }
 
-    /// Bytes of caches that were copied in the host's memory; of variants nobody counts.
-    pub fn host_copies(&self) -> Option<u64> {
+    /// Bytes of caches that were copied in the host's memory.
+    pub fn host_copies(&self) -> u64 {
         match self {
-            Form::Switch(denoiser) => Some(denoiser.host_copies()),
+            Form::Switch(denoiser) => denoiser.host_copies(),
+            Form::Variants(denoiser) => denoiser.host_copies(),
+        }
+    }
+
+    /// What the last step broadcast, where the model may decide that itself.
+    pub fn broadcast(&self) -> Option<&[bool]> {
+        match self {
+            Form::Switch(denoiser) => Some(denoiser.broadcast()),
             Form::Variants(_) => None,
         }
     }

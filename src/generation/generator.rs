@@ -25,7 +25,7 @@ pub struct StepDone<'a> {
     pub begun: Instant,
     /// How long it took: the model, guidance and the scheduler's step.
     pub milliseconds: f64,
-    /// For each rule of the plan whether it broadcast.
+    /// For each rule of the plan whether it broadcast; of adaptive ones what the model decided.
     pub flags: &'a [bool],
     /// The sample after it.
     pub sample: ArrayViewD<'a, f32>,
@@ -137,9 +137,9 @@ impl Generator {
         self.form.held_bytes()
     }
 
-    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`]; `None` for variants, which do not
-    /// count them.
-    pub fn host_copies(&self) -> Option<u64> {
+    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`] and
+    /// [`VariantDenoiser::host_copies`].
+    pub fn host_copies(&self) -> u64 {
         self.form.host_copies()
     }
 
@@ -183,6 +183,12 @@ impl Generator {
                 timestep: *timestep,
             }),
         }
+    }
+
+    /// What the step that was just done broadcast, where the schedule allowed `flags`.
+    fn broadcast(&self, flags: &[bool]) -> Vec<bool> {
+        let broadcast = self.form.broadcast().filter(|broadcast| broadcast.len() == flags.len());
+        broadcast.unwrap_or(flags).to_vec()
     }
 
     /// The names of the rules whose flags are set.
@@ -314,6 +320,7 @@ impl Generator {
             let begun = Instant::now();
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
             let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(index))?;
+            let flags = self.broadcast(schedule.flags(index));
             sample = scheduler.step(index, output.view(), sample.view(), step_noise)?;
             let count = sample.iter().filter(|value| !value.is_finite()).count();
             if count > 0 {
@@ -322,7 +329,7 @@ impl Generator {
                     timestep: *timestep,
                     count,
                     by_model: output.iter().any(|value| !value.is_finite()),
-                    rules: self.names(schedule.flags(index)),
+                    rules: self.names(&flags),
                     patched: self.plan.is_some(),
                 });
             }
@@ -336,7 +343,7 @@ impl Generator {
                 timestep: *timestep,
                 begun,
                 milliseconds,
-                flags: schedule.flags(index),
+                flags: &flags,
                 sample: sample.view(),
             });
         }

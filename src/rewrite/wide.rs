@@ -5,13 +5,14 @@ use super::forecast::Shared;
 use super::halved::{BatchAxes, Guided};
 use super::plan::{Plan, SiteKind, SitePlan, WideKind};
 use super::switch::differences;
-use super::{Halves, RewriteError, SwitchOptions, facts, guidance, span};
+use super::{Choice, Halves, RewriteError, SwitchOptions, facts, guidance, span};
 use crate::attention::{Cut, Sites, Span};
 use crate::axes::{Axes, Size};
-use crate::graph::{Graph, ModelGraph, ValueId};
+use crate::graph::{Graph, ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::DataType;
 use crate::onnx::tensor::element_bits;
 use crate::rules::{CutPoint, Match, Rule, Rules, Strategy};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 
 /// A span that a rule leaves out.
@@ -25,6 +26,8 @@ pub struct SpanChoice {
     pub span: Span,
     /// How many finite differences are cached beside what it adds to each stream.
     pub differences: usize,
+    /// What the drift of an adaptive rule is told by: that of its first site.
+    pub indicator: Option<Cut>,
 }
 
 /// The rule that leaves out half of the batch.
@@ -47,6 +50,8 @@ pub struct Wide {
     pub spans: Vec<SpanChoice>,
     /// Guidance.
     pub guidance: Option<GuidanceChoice>,
+    /// By the names of sites, what the drift of adaptive rules for sites could be told by. Empty where there is no such rule.
+    pub indicators: BTreeMap<String, Cut>,
 }
 
 impl Wide {
@@ -59,7 +64,7 @@ impl Wide {
     /// [`RewriteError::Span`] and [`RewriteError::NoBlocks`] where a rule's blocks cannot be left out as one,
     /// [`RewriteError::Kept`] where an earlier rule keeps one of their sites,
     /// [`RewriteError::Guidance`] where the batch cannot be halved, [`RewriteError::GuidanceBeside`] for guidance beside
-    /// forecasts.
+    /// forecasts, [`RewriteError::AdaptiveBeside`] beside adaptive rules.
     pub fn select(model: &ModelGraph, axes: &Axes, sites: &Sites, rules: &Rules) -> Result<Wide, RewriteError> {
         let mut wide = Wide::default();
         for (index, rule) in rules.rules.iter().enumerate() {
@@ -70,6 +75,15 @@ impl Wide {
                 Some(Strategy::Guidance) => wide.add_guidance(model, axes, rules, index, rule)?,
                 _ => {}
             }
+        }
+        let adaptive = |rule: &&Rule| rule.action.as_ref().is_some_and(|action| action.adaptive.is_some());
+        let by_site = |rule: &Rule| rule.strategy().is_some_and(Strategy::is_by_site);
+        if rules.rules.iter().filter(adaptive).any(by_site) {
+            let found = sites.sites.iter().enumerate().filter_map(|(place, site)| {
+                let indicator = sites.indicator(&model.graph, axes, place)?;
+                Some((site.name.clone(), indicator))
+            });
+            wide.indicators = found.collect();
         }
         let streams = wide.spans.iter().flat_map(|choice| &choice.span.streams);
         let exits: Vec<ValueId> = streams.map(|stream| stream.exit.value).collect();
@@ -122,6 +136,45 @@ impl Wide {
         })
     }
 
+    /// What the drift of rule `rule`, number `index` of the rules, is told by.
+    ///
+    /// # Errors
+    /// [`RewriteError::NoIndicator`] where its first site or span has nothing of the kind.
+    pub(super) fn indicator<'c>(
+        &'c self,
+        index: usize,
+        rule: &Rule,
+        choices: &'c [Choice<'_>],
+    ) -> Result<&'c Cut, RewriteError> {
+        let (site, found) = self.first_indicator(index, choices);
+        found.ok_or_else(|| RewriteError::NoIndicator {
+            rule: rule.name.clone(),
+            line: rule.line,
+            site: site.to_owned(),
+        })
+    }
+
+    /// The name of the first span or site of a rule, and what its drift is told by.
+    fn first_indicator<'c>(&'c self, index: usize, choices: &'c [Choice<'_>]) -> (&'c str, Option<&'c Cut>) {
+        if let Some(span) = self.spans.iter().find(|span| span.rule == index) {
+            return (&span.name, span.indicator.as_ref());
+        }
+        let site = choices.iter().find(|choice| choice.rule == index);
+        let name = site.map_or("", |choice| choice.site.name.as_str());
+        (name, self.indicators.get(name))
+    }
+
+    /// Bytes of what the drift of rule `index` is told by; 0 where the rule is not adaptive.
+    pub fn indicator_bytes(&self, index: usize, rules: &Rules, choices: &[Choice<'_>]) -> Size {
+        let action = rules.rules.get(index).and_then(|rule| rule.action.as_ref());
+        let adaptive = action.is_some_and(|action| action.adaptive.is_some());
+        let found = adaptive.then(|| self.first_indicator(index, choices).1).flatten();
+        found.map_or(Size::number(0), |indicator| {
+            let bits = element_bits(indicator.element_type).unwrap_or(0);
+            &Size::product(&indicator.shape) * &Size::number(i64::from(bits / 8))
+        })
+    }
+
     /// The sites within spans, each with the rule that leaves it out, both as indices.
     pub fn claims(&self) -> Vec<(usize, usize)> {
         let spans = self.spans.iter();
@@ -164,11 +217,24 @@ impl Wide {
                 error,
             })?;
             Wide::refuse_kept(&span, sites, rules, index, rule)?;
+            let mut span = span;
+            let indicator = rule
+                .action
+                .as_ref()
+                .and_then(|action| action.adaptive.as_ref())
+                .and_then(|_| span.sites.first())
+                .and_then(|site| sites.indicator(&model.graph, axes, *site));
+            if let Some(indicator) = &indicator {
+                // What the decision is computed from stands before the switch.
+                let before = before(&model.graph, indicator.value);
+                span.nodes.retain(|node| !before.contains(node));
+            }
             self.spans.push(SpanChoice {
                 name,
                 rule: index,
                 span,
                 differences: rule.strategy().map_or(0, differences),
+                indicator,
             });
         }
         Ok(())
@@ -209,6 +275,15 @@ impl Wide {
         };
         if let Some(other) = rules.rules.iter().find(forecasts) {
             return Err(RewriteError::GuidanceBeside {
+                guidance: rule.name.clone(),
+                line: rule.line,
+                other: other.name.clone(),
+                other_line: other.line,
+            });
+        }
+        let decided = |other: &&Rule| other.action.as_ref().is_some_and(|action| action.adaptive.is_some());
+        if let Some(other) = rules.rules.iter().find(decided) {
+            return Err(RewriteError::AdaptiveBeside {
                 guidance: rule.name.clone(),
                 line: rule.line,
                 other: other.name.clone(),
@@ -309,6 +384,20 @@ fn flag_of(flags: &[(usize, ValueId)], site: &str, rule: usize) -> Result<(usize
         rule,
     };
     found.map(|(place, (_, flag))| (place, *flag)).ok_or_else(refuse)
+}
+
+/// The nodes that `value` is computed with.
+fn before(graph: &Graph, value: ValueId) -> HashSet<NodeId> {
+    let mut before = HashSet::new();
+    let mut pending = vec![value];
+    while let Some(value) = pending.pop() {
+        if let Some((id, node)) = graph.producer(value)
+            && before.insert(id)
+        {
+            pending.extend(node.reads());
+        }
+    }
+    before
 }
 
 /// The runs of blocks that `select` matches.

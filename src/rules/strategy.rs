@@ -1,5 +1,6 @@
 //! What a rule does at the steps at which it broadcasts.
 
+use super::adaptive::Adaptive;
 use super::timing::Timing;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,8 +10,10 @@ use std::fmt;
 pub struct Action {
     /// What takes the place of computing.
     pub strategy: Strategy,
-    /// At which steps.
+    /// At which steps it may.
     pub timing: Timing,
+    /// What decides of these steps; without it all of them broadcast.
+    pub adaptive: Option<Adaptive>,
 }
 
 /// What takes the place of computing at a step that broadcasts.
@@ -85,8 +88,12 @@ impl fmt::Display for Strategy {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.strategy {
-            Strategy::Reuse => self.timing.fmt(f),
-            strategy => write!(f, "{strategy}, {}", self.timing),
+            Strategy::Reuse => self.timing.fmt(f)?,
+            strategy => write!(f, "{strategy}, {}", self.timing)?,
+        }
+        match &self.adaptive {
+            Some(adaptive) => write!(f, ", {adaptive}"),
+            None => Ok(()),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on has failed.
 
+mod adaptive;
 mod broken_files;
+#[cfg(unix)]
+mod browser;
 mod caches;
 mod calibrate;
 mod chained;
@@ -16,13 +19,16 @@ mod guided;
 mod hosts;
 mod inspect;
 mod pab_loops;
+mod page;
 mod patch;
 mod pipeline;
 mod program;
+mod providers;
 mod readme;
 mod reference;
 mod rounded;
 mod schedulers;
 mod schema;
 mod variants;
+mod webgpu;
 mod wide;

@@ -29,6 +29,7 @@ fn reuse(range: u32, window: Window) -> Action {
     Action {
         strategy: crate::rules::Strategy::Reuse,
         timing: Broadcast::new(range, window).unwrap().into(),
+        adaptive: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn feedback() -> Feedback {
         difference: 0,
         in_place: true,
         halved_by: None,
+        adaptive: false,
     };
     Feedback {
         flags: vec!["pab.broadcast.a".to_owned(), "pab.broadcast.b".to_owned()],

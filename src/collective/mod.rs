@@ -1,0 +1,38 @@
+//! Tensors moved among the ranks of a split run.
+//!
+//! A split model runs once for each rank, and its operators of domain `ai.pab` ([`Operators`]) exchange parts of tensors. The
+//! ranks form a [`Mesh`] of guidance, sequence and tensor ranks; each operator runs over one [`Group`] of it. How bytes
+//! get from rank to rank is a [`Communicator`]'s matter, and [`operation`] has everything that communicators share: which
+//! box of which tensor goes where. [`World`] is the communicator of ranks that are threads of one process.
+//!
+//! A rank that fails, leaves, or asks for something else than the others makes the call of every rank fail, at once or
+//! when the communicator's time-out is over; nothing waits for ever.
+
+mod communicator;
+mod element;
+mod error;
+mod handshake;
+mod mesh;
+pub mod operation;
+mod operators;
+mod ranks;
+mod region;
+mod sum;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod traffic;
+
+pub use self::{
+    communicator::{Announcement, Communicator, Incoming, Outgoing},
+    element::Element,
+    error::CollectiveError,
+    handshake::{Identity, handshake},
+    mesh::{Group, Mesh, part},
+    operation::Operation,
+    operators::{DOMAIN, Operators, Seat, VERSION},
+    ranks::{RanksError, run_ranks},
+    region::Region,
+    threads::{DEFAULT_TIMEOUT, Rank, World},
+    traffic::{Sent, Traffic},
+};

@@ -1,0 +1,1 @@
+//! What a split writes, on real exports.
