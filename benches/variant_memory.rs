@@ -74,7 +74,10 @@ fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
 
 /// Small numbers that differ from each other.
 fn weight(name: &str, rows: i64, columns: i64) -> TensorProto {
-    let mut state = name.len() as u32 + 1;
+    // Weights that are the same would be held once in any case.
+    let mut state = name.bytes().fold(1_u32, |state, byte| {
+        state.wrapping_mul(31).wrapping_add(u32::from(byte))
+    });
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         ((state >> 8) as f32 / (1 << 24) as f32 - 0.5) * 0.05
@@ -223,13 +226,13 @@ fn child(path: &Path, mode: &str, count: usize) {
     println!("{peak} {best} {digest}");
 }
 
-/// Ones for an input; sizes that are open are 2.
+/// The same number everywhere for an input. Open sizes are those of a batch of 2; caches have products of it.
 fn input(port: &Port) -> (String, Tensor) {
-    let shape: Vec<usize> = port
-        .shape
-        .iter()
-        .map(|size| size.map_or(2, |size| size as usize))
-        .collect();
+    let size = |(size, symbol): (&Option<i64>, &String)| match size {
+        Some(size) => *size as usize,
+        None => symbol.split('*').map(|factor| factor.parse().unwrap_or(2)).product(),
+    };
+    let shape: Vec<usize> = port.shape.iter().zip(&port.symbols).map(size).collect();
     let ones = Tensor::new(&shape, vec![0.5_f32; shape.iter().product()]).unwrap();
     let tensor = ones.cast(port.element_type.unwrap_or(ElementType::Float32));
     (port.name.clone(), tensor)

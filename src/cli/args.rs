@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use super::calibrate::CalibrateOptions;
 use super::plan::PlanOptions;
 use super::run::RunOptions;
 use super::values::{assignment, bytes, finite, input, range, size, video};
@@ -32,6 +33,7 @@ Examples:
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
   pab-patch compare model.onnx --rules latte -o comparison
   pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32
+  pab-patch calibrate model.onnx --min-ssim 0.95 --against pab -o calibration
   pab-patch quality comparison/clips/original comparison/clips/patched --min-ssim 0.95
   pab-patch run PIPELINE_DIR --prompt 'a ship on the sea' --steps 30 --animation mp4 -o clip";
 
@@ -63,6 +65,8 @@ pub enum Command {
     Run(RunOptions),
     /// Patch a model, generate the same clips with original and patched, and compare speed and quality
     Compare(CompareOptions),
+    /// Measure how much sites change from step to step and what broadcasting them costs, and fit rules to that
+    Calibrate(CalibrateOptions),
     /// Tell how close clips are to their references: PSNR, SSIM, MS-SSIM, LPIPS, flicker
     Quality(QualityOptions),
     /// Put results on one page: what was found, rules, schedule, speed, quality, clips, and how to make it again

@@ -7,6 +7,7 @@ mod analysis;
 mod args;
 mod bench;
 mod caches;
+mod calibrate;
 mod compare;
 mod completions;
 mod course;
@@ -77,6 +78,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
         Some(Command::Variants(options)) => write_variants::run(&options, terminal),
         Some(Command::Split(options)) => split::run(&options, terminal),
         Some(Command::Run(options)) => run::run(&options, terminal),
+        Some(Command::Calibrate(options)) => calibrate::run(&options, terminal),
         Some(Command::Compare(options)) => compare::run(&options, terminal),
         Some(Command::Quality(options)) => quality::run(&options, terminal),
         Some(Command::Report(options)) => report::run(&options, terminal),
@@ -92,9 +94,14 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
 fn writes_or_waits(command: Option<&Command>) -> bool {
     match command {
         None
-        | Some(Command::Variants(_) | Command::Split(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => {
-            true
-        }
+        | Some(
+            Command::Variants(_)
+            | Command::Split(_)
+            | Command::Run(_)
+            | Command::Calibrate(_)
+            | Command::Compare(_)
+            | Command::Bench(_),
+        ) => true,
         Some(
             Command::Inspect(_)
             | Command::Plan(_)

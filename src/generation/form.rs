@@ -31,6 +31,23 @@ impl Form {
         Ok(())
     }
 
+    /// Forgets the caches, and holds all of them from now on.
+    pub fn forget(&mut self) -> Result<(), GenerationError> {
+        match self {
+            Form::Switch(denoiser) => denoiser.reset()?,
+            Form::Variants(denoiser) => denoiser.reset()?,
+        }
+        Ok(())
+    }
+
+    /// Copies of the caches by the names of their inputs; of variants, which keep what a later step reads, none.
+    pub fn caches(&self) -> Result<Vec<(String, Tensor)>, GenerationError> {
+        Ok(match self {
+            Form::Switch(denoiser) => denoiser.caches()?,
+            Form::Variants(_) => Vec::new(),
+        })
+    }
+
     /// Bytes of the caches that are held.
     pub fn held_bytes(&self) -> usize {
         match self {

@@ -53,6 +53,8 @@ pub struct Generator {
     form: Form,
     roles: Roles,
     plan: Option<Plan>,
+    /// What is followed in the place of the plan's timings.
+    followed: Option<Schedule>,
     stop: Stop,
 }
 
@@ -76,6 +78,7 @@ impl Generator {
             form: Form::Switch(Box::new(denoiser)),
             roles,
             plan,
+            followed: None,
             stop: Stop::default(),
         })
     }
@@ -98,6 +101,7 @@ impl Generator {
             form: Form::Variants(Box::new(denoiser)),
             roles,
             plan: Some(plan),
+            followed: None,
             stop: Stop::default(),
         })
     }
@@ -105,6 +109,12 @@ impl Generator {
     /// From now on clips are given up between two steps where `stop` is asked: [`GenerationError::Stopped`].
     pub fn stop_on(&mut self, stop: Stop) {
         self.stop = stop;
+    }
+
+    /// From now on steps broadcast by these flags in the place of the plan's timings; `None` goes by the plan again. A model
+    /// that is driven by its step holds its own schedule, and cannot follow another.
+    pub fn follow(&mut self, schedule: Option<Schedule>) {
+        self.followed = schedule;
     }
 
     /// The plan, where the model is patched.
@@ -190,9 +200,11 @@ impl Generator {
 
     /// Which rules broadcast at which step of a run through `timesteps`; nothing is broadcast by a plain model.
     pub fn schedule(&self, timesteps: &[f64]) -> Schedule {
-        self.plan
-            .as_ref()
-            .map_or_else(|| Schedule::new(&[], timesteps), |plan| plan.schedule(timesteps))
+        let of_plan = || match &self.plan {
+            Some(plan) => plan.schedule(timesteps),
+            None => Schedule::new(&[], timesteps),
+        };
+        self.followed.clone().unwrap_or_else(of_plan)
     }
 
     /// The rules that leave out half of the batch, as indices.
@@ -218,7 +230,32 @@ impl Generator {
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(&StepDone<'_>),
     ) -> Result<Clip, GenerationError> {
-        self.denoise(scheduler, noise, step_noise, conditioning, watch, usize::MAX)
+        self.denoise(scheduler, noise, step_noise, conditioning, watch, usize::MAX, None)
+    }
+
+    /// Makes a clip with nothing broadcast, and tells `see` what every cache would hold behind each step: the index of the
+    /// step, and the values by the names of the caches' inputs. One step's values are there at a time.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn record(
+        &mut self,
+        scheduler: &mut dyn Scheduler,
+        noise: ArrayD<f32>,
+        step_noise: &mut dyn NoiseSource,
+        conditioning: &Conditioning,
+        see: &mut dyn FnMut(usize, Vec<(String, Tensor)>),
+    ) -> Result<Clip, GenerationError> {
+        let limit = usize::MAX;
+        self.denoise(
+            scheduler,
+            noise,
+            step_noise,
+            conditioning,
+            &mut |_| {},
+            limit,
+            Some(see),
+        )
     }
 
     /// Runs the first two steps of a clip, of variants all steps until each was run: the first runs of a session are
@@ -238,11 +275,12 @@ impl Generator {
         };
         let steps = sets.iter().map(|set| set.first + 1).max().unwrap_or(0).max(2);
         let step_noise = &mut SeededNoise::new(0);
-        self.denoise(scheduler, noise, step_noise, conditioning, &mut |_| {}, steps)
+        self.denoise(scheduler, noise, step_noise, conditioning, &mut |_| {}, steps, None)
             .map(drop)
     }
 
-    /// The first `limit` steps of a clip.
+    /// The first `limit` steps of a clip; with `see`, nothing is broadcast and it is told of the caches.
+    #[allow(clippy::too_many_arguments)]
     fn denoise(
         &mut self,
         scheduler: &mut dyn Scheduler,
@@ -251,6 +289,7 @@ impl Generator {
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(&StepDone<'_>),
         limit: usize,
+        mut see: Option<&mut dyn FnMut(usize, Vec<(String, Tensor)>)>,
     ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
         self.check_run(&timesteps)?;
@@ -262,11 +301,20 @@ impl Generator {
                 schedule.compute_always(rule);
             }
         }
+        if see.is_some() {
+            for rule in 0..schedule.rules() {
+                schedule.compute_always(rule);
+            }
+        }
         let batch = noise.shape().first().copied().unwrap_or(1);
         let fixed = self.fixed_inputs(conditioning, batch)?;
         let mut sample = noise * scheduler.initial_noise_sigma();
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());
-        self.form.begin(&schedule)?;
+        match see {
+            // Without a schedule every cache is held.
+            Some(_) => self.form.forget()?,
+            None => self.form.begin(&schedule)?,
+        }
         for (index, timestep) in timesteps.iter().enumerate().take(limit) {
             self.stop.check()?;
             let begun = Instant::now();
@@ -284,6 +332,9 @@ impl Generator {
                     rules: self.names(&flags),
                     patched: self.plan.is_some(),
                 });
+            }
+            if let Some(see) = &mut see {
+                see(index, self.form.caches()?);
             }
             let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
             step_milliseconds.push(milliseconds);

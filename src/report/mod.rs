@@ -20,6 +20,7 @@ mod named_arrays;
 pub mod number;
 mod page;
 mod picture;
+pub mod plot;
 mod provenance;
 mod stack;
 mod statistics;

@@ -27,7 +27,8 @@ use super::{
     element::ElementType,
     error::RuntimeError,
     load,
-    session::{Options, Provider, Session},
+    provider::Provider,
+    session::{Options, Session},
 };
 use crate::onnx::{
     Model, Standing,

@@ -7,6 +7,7 @@ mod broken_files;
 #[cfg(unix)]
 mod browser;
 mod caches;
+mod calibrate;
 mod chained;
 mod checker;
 mod commands;

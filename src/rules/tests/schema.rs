@@ -68,6 +68,7 @@ fn what_the_checker_refuses_by_form_it_refuses() {
         "match: { kind: mlp }, forecast: { order: 2, steps: [9, 11, 13..20, \"30..=31\"] }",
         "match: { kind: mlp }, broadcast: { after: 864, skip: 2 }",
         "residual: { range: 2, window: whole }",
+        "residual: { order: 2, range: 2 }",
         "match: { blocks: 1..-1 }, residual: { range: 2 }",
         "guidance: { range: 2, window: { fraction: [0.4, 1] } }",
         "residual: { range: 9, adaptive: { threshold: 0.1 } }",
