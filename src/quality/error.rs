@@ -45,5 +45,11 @@ pub enum QualityError {
     },
     /// LPIPS cannot be measured.
     #[error(transparent)]
-    Lpips(#[from] LpipsError),
+    Lpips(Box<LpipsError>),
+}
+
+impl From<LpipsError> for QualityError {
+    fn from(error: LpipsError) -> QualityError {
+        QualityError::Lpips(Box::new(error))
+    }
 }
