@@ -11,6 +11,7 @@ mod equality;
 mod faults;
 mod forecast;
 mod forms;
+mod gpu;
 mod guided;
 mod hosts;
 mod inspect;
