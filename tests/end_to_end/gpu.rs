@@ -34,7 +34,12 @@ fn clip(model: &Path, (provider, device_index): (Provider, u32)) -> (ArrayD<f32>
     let session = Session::open(model, &options).unwrap();
     let found: Vec<_> = session.on_processor().unwrap_or_default().iter().collect();
     for operator in found {
-        eprintln!("{}: on the processor: {} {}", model.display(), operator.nodes.len(), operator.operator);
+        eprintln!(
+            "{}: on the processor: {} {}",
+            model.display(),
+            operator.nodes.len(),
+            operator.operator
+        );
     }
     let mut generator = Generator::new(session, &[]).unwrap();
     let config = SchedulerConfig::load(&shipped_model().with_file_name("scheduler/scheduler_config.json")).unwrap();
@@ -49,7 +54,13 @@ fn clip(model: &Path, (provider, device_index): (Provider, u32)) -> (ArrayD<f32>
     };
     let start = noise(&[1, 3, 8, 32, 32], 0).unwrap();
     let made = generator
-        .generate(scheduler.as_mut(), start, &mut SeededNoise::new(0), &conditioning, &mut |_| {})
+        .generate(
+            scheduler.as_mut(),
+            start,
+            &mut SeededNoise::new(0),
+            &conditioning,
+            &mut |_| {},
+        )
         .unwrap();
     (made.sample, generator.host_copies())
 }
@@ -71,7 +82,9 @@ fn a_device_makes_the_clips_of_the_processor_and_copies_no_cache() {
         let (expected, _) = clip(&model, (Provider::Cpu, 0));
         let (found, copies) = clip(&model, device);
         let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-        let difference = (&expected - &found).iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        let difference = (&expected - &found)
+            .iter()
+            .fold(0.0_f32, |largest, value| largest.max(value.abs()));
         eprintln!("{}: {:.1e} of the largest value", model.display(), difference / largest);
         assert!(difference <= TOLERANCE * largest, "{} of {largest}", difference);
         assert_eq!(copies, 0, "{} bytes of caches went through the host", copies);

@@ -19,7 +19,11 @@ fn gpu_build() -> Option<PathBuf> {
     let beside = versions.map(|version| version.path().join("site-packages/onnxruntime/capi"));
     let has_cuda = |folder: &PathBuf| folder.join("libonnxruntime_providers_cuda.so").is_file();
     if let Some(named) = &named {
-        assert!(has_cuda(named), "PAB_PATCH_TEST_GPU_ORT names {}, which is no such folder", named.display());
+        assert!(
+            has_cuda(named),
+            "PAB_PATCH_TEST_GPU_ORT names {}, which is no such folder",
+            named.display()
+        );
     }
     let found = named.into_iter().chain(beside).find(has_cuda);
     if found.is_none() {
@@ -69,7 +73,11 @@ fn refused(device: &str, arrange: impl Fn(&mut Command)) -> String {
     arrange(&mut command);
     let begun = Instant::now();
     let errors = failure(7, &mut command);
-    assert!(begun.elapsed() < Duration::from_secs(60), "it took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(60),
+        "it took {:?}",
+        begun.elapsed()
+    );
     assert!(!output.exists());
     errors
 }
@@ -88,7 +96,12 @@ fn a_build_without_the_provider_is_named() {
 fn a_device_that_does_not_exist_is_a_wrong_argument() {
     let errors = failure(
         2,
-        &mut command(["run".as_ref(), shipped_model().as_os_str(), "--device".as_ref(), "gpu".as_ref()]),
+        &mut command([
+            "run".as_ref(),
+            shipped_model().as_os_str(),
+            "--device".as_ref(),
+            "gpu".as_ref(),
+        ]),
     );
     assert!(errors.contains("cuda") && errors.contains("tensorrt"), "{errors}");
 }
@@ -96,7 +109,13 @@ fn a_device_that_does_not_exist_is_a_wrong_argument() {
 /// What the loader finds by itself would hide what is missing.
 fn without_cuda(command: &mut Command, library: &Path) {
     command.arg("--ort-lib").arg(library);
-    for variable in ["LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH"] {
+    for variable in [
+        "LD_LIBRARY_PATH",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "CUDA_HOME",
+        "CUDA_PATH",
+    ] {
         command.env_remove(variable);
     }
 }
@@ -113,7 +132,9 @@ fn every_cause_is_told_apart_and_none_is_silent() {
     for entry in std::fs::read_dir(&library).unwrap().flatten() {
         if entry.file_name().to_string_lossy().starts_with("libonnxruntime") {
             let copy = alone.join(entry.file_name());
-            std::fs::hard_link(entry.path(), &copy).or_else(|_| std::fs::copy(entry.path(), &copy).map(drop)).unwrap();
+            std::fs::hard_link(entry.path(), &copy)
+                .or_else(|_| std::fs::copy(entry.path(), &copy).map(drop))
+                .unwrap();
         }
     }
     let with_stub = |settings: &'static [(&'static str, &'static str)]| {
@@ -124,26 +145,52 @@ fn every_cause_is_told_apart_and_none_is_silent() {
         }
     };
     // Each: device, what the driver answers, what has to be said.
-    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+    type Case = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+    );
     let cases: [Case; 6] = [
         ("cuda", &[("STUB_INIT", "100")], &["finds no GPU", "nvidia-smi"]),
         ("cuda", &[("STUB_INIT", "803")], &["different versions", "restart"]),
-        ("cuda", &[("STUB_DEVICES", "1"), ("STUB_VERSION", "12080")], &["is for CUDA 12.8", "CUDA 13", "update"]),
-        ("cuda:2", &[("STUB_DEVICES", "2")], &["there is no device 2", "0 (Stub GPU), 1 (Stub GPU)"]),
-        ("cuda", &[("STUB_DEVICES", "1")], &["libcublasLt.so.13", "libcudnn.so.9", "pip install", "nvidia-cudnn-cu13"]),
-        ("tensorrt", &[("STUB_DEVICES", "1")], &["libnvinfer.so.10", "tensorrt-cu13"]),
+        (
+            "cuda",
+            &[("STUB_DEVICES", "1"), ("STUB_VERSION", "12080")],
+            &["is for CUDA 12.8", "CUDA 13", "update"],
+        ),
+        (
+            "cuda:2",
+            &[("STUB_DEVICES", "2")],
+            &["there is no device 2", "0 (Stub GPU), 1 (Stub GPU)"],
+        ),
+        (
+            "cuda",
+            &[("STUB_DEVICES", "1")],
+            &["libcublasLt.so.13", "libcudnn.so.9", "pip install", "nvidia-cudnn-cu13"],
+        ),
+        (
+            "tensorrt",
+            &[("STUB_DEVICES", "1")],
+            &["libnvinfer.so.10", "tensorrt-cu13"],
+        ),
     ];
     for (device, settings, parts) in cases {
         let errors = refused(device, with_stub(settings));
         for part in parts {
-            assert!(errors.contains(part), "{device} {settings:?}: {part:?} is not in {errors}");
+            assert!(
+                errors.contains(part),
+                "{device} {settings:?}: {part:?} is not in {errors}"
+            );
         }
         assert!(device != "cuda" || errors.contains("cannot run on CUDA"), "{errors}");
     }
     // Both: no driver, and no libraries either.
     if !driver_is_installed() {
         let errors = refused("cuda", |command| without_cuda(command, &alone));
-        assert!(errors.contains("no NVIDIA driver") && errors.contains("libcudnn.so.9"), "{errors}");
+        assert!(
+            errors.contains("no NVIDIA driver") && errors.contains("libcudnn.so.9"),
+            "{errors}"
+        );
     }
     // A library that is cut off does not take the process with it.
     let cut = alone.join("libonnxruntime_providers_cuda.so");
@@ -159,7 +206,9 @@ fn every_cause_is_told_apart_and_none_is_silent() {
 
 fn driver_is_installed() -> bool {
     let doctor: Value = serde_json::from_str(&succeed(["doctor", "--json"])).unwrap();
-    !doctor["gpus"]["reason"].as_str().is_some_and(|reason| reason.contains("no NVIDIA driver"))
+    !doctor["gpus"]["reason"]
+        .as_str()
+        .is_some_and(|reason| reason.contains("no NVIDIA driver"))
 }
 
 #[test]
@@ -173,7 +222,12 @@ fn doctor_says_the_same() {
     doctor.env("LD_LIBRARY_PATH", &stub).env("STUB_INIT", "100");
     let output = doctor.output().unwrap();
     let facts: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let cuda = facts["usable"].as_array().unwrap().iter().find(|provider| provider["name"] == "cuda").unwrap();
+    let cuda = facts["usable"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|provider| provider["name"] == "cuda")
+        .unwrap();
     assert_eq!(cuda["built_in"], true);
     let reason = cuda["causes"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("finds no GPU"), "{reason}");
