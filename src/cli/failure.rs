@@ -85,7 +85,7 @@ pub enum Failure {
     Judging {
         reference: PathBuf,
         other: PathBuf,
-        error: QualityError,
+        error: Box<QualityError>,
     },
     /// Clips are further apart than was asked for: a line for each measure of each clip.
     #[error("clips are further apart than was asked for: {}", .0.join("; "))]
@@ -248,7 +248,7 @@ impl Failure {
             Failure::NothingFits { .. } | Failure::Report(ReportError::NoResult { .. }) => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Stopped(_) => ExitStatus::Interrupted,
-            Failure::Judging { error, .. } => match error {
+            Failure::Judging { error, .. } => match error.as_ref() {
                 QualityError::Lpips(error) => lpips_status(error),
                 _ => ExitStatus::Usage,
             },
