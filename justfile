@@ -36,3 +36,8 @@ bench-graph:
 # Licences, advisories, sources and duplicates of all dependencies.
 deny:
     cargo deny check
+
+# Our loops against diffusers' own (docs/against_diffusers.md); PYTHON has torch, diffusers and numpy.
+against-diffusers python="python3" *options:
+    cargo build --release
+    {{ python }} benches/against_diffusers/run.py target/release/pab-patch {{ options }}

@@ -66,7 +66,7 @@ pub enum Failure {
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("{}: {error}", model.display())]
-    Shard { model: PathBuf, error: ShardError },
+    Shard { model: PathBuf, error: Box<ShardError> },
     #[error(transparent)]
     Rules(#[from] RulesError),
     #[error(transparent)]
@@ -151,7 +151,10 @@ impl Failure {
 
     /// [`Failure::Shard`].
     pub fn shard(model: PathBuf, error: ShardError) -> Failure {
-        Failure::Shard { model, error }
+        Failure::Shard {
+            model,
+            error: Box::new(error),
+        }
     }
 
     /// [`Failure::Generation`]; errors of ONNX Runtime name the model themselves.
@@ -211,7 +214,7 @@ impl Failure {
                 RewriteError::NoSchedule => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },
-            Failure::Shard { error, .. } => match error {
+            Failure::Shard { error, .. } => match error.as_ref() {
                 ShardError::NoStreams => ExitStatus::Nothing,
                 ShardError::Mesh { .. } | ShardError::TooFew { .. } | ShardError::NoFactor { .. } => ExitStatus::Usage,
                 _ => ExitStatus::Model,

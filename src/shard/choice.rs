@@ -268,15 +268,13 @@ fn pins(
                     factor,
                 });
             };
-            // Text may have fewer tokens than there are ranks: some then have none of it.
-            let most = shard.parts.iter().map(crate::axes::Size::as_number);
-            let most = most.fold(Some(0), |most, size| Some(most?.max(size?)));
-            if most.is_some_and(|most| (most as usize) < ranks) && has_latent(&value) {
-                return Err(ShardError::TooFew {
-                    factor,
-                    size: most.unwrap_or(0),
-                    ranks,
-                });
+            // A rank without any text would do, but ONNX Runtime's own fusions of projections take no empty tensors.
+            let sizes = shard.parts.iter().filter_map(crate::axes::Size::as_number);
+            if let Some(size) = sizes
+                .min()
+                .filter(|size| usize::try_from(*size).is_ok_and(|size| size < ranks))
+            {
+                return Err(ShardError::TooFew { factor, size, ranks });
             }
             pins.insert(value, Some(shard));
         }

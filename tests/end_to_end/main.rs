@@ -15,6 +15,7 @@ mod equality;
 mod faults;
 mod forecast;
 mod forms;
+mod gpu;
 mod guided;
 mod hosts;
 mod inspect;
