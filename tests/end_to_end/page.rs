@@ -35,6 +35,7 @@ fn compared(folder: &Path, rules_from: &str, faster: f64, clips: usize) {
         sites: 6,
         steps_broadcast: 0.4,
         step_share: Some(0.15),
+        adaptive: None,
     };
     let facts = Facts {
         model: format!("models/{HOSTILE}.onnx"),
