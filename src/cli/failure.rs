@@ -74,7 +74,10 @@ pub enum Failure {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     #[error("{}: {error}", model.display())]
-    Generation { model: PathBuf, error: GenerationError },
+    Generation {
+        model: PathBuf,
+        error: Box<GenerationError>,
+    },
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
     #[error(transparent)]
@@ -161,7 +164,10 @@ impl Failure {
     pub fn generation(model: PathBuf, error: GenerationError) -> Failure {
         match error {
             GenerationError::Runtime(error) => Failure::Runtime(error),
-            error => Failure::Generation { model, error },
+            error => Failure::Generation {
+                model,
+                error: Box::new(error),
+            },
         }
     }
 
@@ -177,15 +183,11 @@ impl Failure {
 
     /// Whether all that went wrong is that someone wanted it to stop.
     pub fn is_stopped(&self) -> bool {
-        matches!(
-            self,
-            Failure::Stopped(_)
-                | Failure::Onnx(OnnxError::Stopped { .. })
-                | Failure::Generation {
-                    error: GenerationError::Stopped(_),
-                    ..
-                }
-        )
+        match self {
+            Failure::Stopped(_) | Failure::Onnx(OnnxError::Stopped { .. }) => true,
+            Failure::Generation { error, .. } => matches!(error.as_ref(), GenerationError::Stopped(_)),
+            _ => false,
+        }
     }
 
     /// The exit code.
@@ -223,7 +225,7 @@ impl Failure {
             Failure::Predict { .. } | Failure::Device(_) => ExitStatus::Usage,
             Failure::Plan(_) | Failure::OtherPlan { .. } => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
-            Failure::Generation { error, .. } => match error {
+            Failure::Generation { error, .. } => match error.as_ref() {
                 GenerationError::Output { .. } | GenerationError::NotFinite { .. } => ExitStatus::Execution,
                 GenerationError::Plan(_) | GenerationError::NoPlan | GenerationError::CacheType { .. } => {
                     ExitStatus::Model

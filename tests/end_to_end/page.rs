@@ -32,6 +32,7 @@ fn compared(folder: &Path, rules_from: &str, faster: f64, clips: usize) {
         timing: Broadcast::new(range, Window::timesteps(100.0, 800.0).unwrap())
             .unwrap()
             .into(),
+        adaptive: None,
         sites: 6,
         steps_broadcast: 0.4,
         step_share: Some(0.15),
