@@ -7,6 +7,9 @@ use super::{
     sum::add_in_order,
 };
 
+/// Gives the memory of a result of this shape, or why there is none.
+pub type Allocate<'a> = dyn FnMut(&[usize]) -> Result<NonNull<u8>, String> + 'a;
+
 /// An operator of domain `ai.pab`, or what else ranks do together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -97,7 +100,7 @@ impl Call {
         element: Element,
         shape: &[usize],
         data: &[u8],
-        allocate: &mut dyn FnMut(&[usize]) -> Result<NonNull<u8>, String>,
+        allocate: &mut Allocate<'_>,
     ) -> Result<(), CollectiveError> {
         // SAFETY: as the caller says.
         let result = unsafe { self.run_unguarded(communicator, element, shape, data, allocate) };
@@ -113,7 +116,7 @@ impl Call {
         element: Element,
         shape: &[usize],
         data: &[u8],
-        allocate: &mut dyn FnMut(&[usize]) -> Result<NonNull<u8>, String>,
+        allocate: &mut Allocate<'_>,
     ) -> Result<(), CollectiveError> {
         let mesh = communicator.mesh();
         let ranks = mesh.size(self.group);
@@ -464,7 +467,7 @@ struct Output<'a, 'b> {
     rank: usize,
     input_shape: &'a [usize],
     element: Element,
-    allocate: &'b mut dyn FnMut(&[usize]) -> Result<NonNull<u8>, String>,
+    allocate: &'b mut Allocate<'a>,
 }
 
 impl Output<'_, '_> {

@@ -93,6 +93,8 @@ impl Operators {
             reason: error.to_string(),
         })?;
         Ok(Self {
+            // What ONNX Runtime's binding takes; it stays with its session.
+            #[allow(clippy::arc_with_non_send_sync)]
             domain: Arc::new(domain),
         })
     }

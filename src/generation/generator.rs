@@ -47,6 +47,9 @@ impl Clip {
     }
 }
 
+/// Is told of each step, from 0, and what every cache would hold behind it.
+pub type See<'a> = dyn FnMut(usize, Vec<(String, Tensor)>) + 'a;
+
 /// An open model that makes clips.
 #[derive(Debug)]
 pub struct Generator {
@@ -244,7 +247,7 @@ impl Generator {
         noise: ArrayD<f32>,
         step_noise: &mut dyn NoiseSource,
         conditioning: &Conditioning,
-        see: &mut dyn FnMut(usize, Vec<(String, Tensor)>),
+        see: &mut See<'_>,
     ) -> Result<Clip, GenerationError> {
         let limit = usize::MAX;
         self.denoise(
@@ -289,7 +292,7 @@ impl Generator {
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(&StepDone<'_>),
         limit: usize,
-        mut see: Option<&mut dyn FnMut(usize, Vec<(String, Tensor)>)>,
+        mut see: Option<&mut See<'_>>,
     ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
         self.check_run(&timesteps)?;

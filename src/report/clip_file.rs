@@ -282,9 +282,9 @@ fn channels_first(clip: Array4<f32>) -> Array4<f32> {
 
 fn named_clip(path: &Path, range: Option<ValueRange>) -> Result<Array4<f32>, ReportError> {
     let mut arrays = read_named_arrays(path)?;
-    let place = |name: &str| arrays.iter().position(|(found, _)| found == name);
-    let written = WRITTEN.iter().find_map(|name| place(name));
-    let called = CALLED.iter().find_map(|name| place(name));
+    let place = |name: &&str| arrays.iter().position(|(found, _)| found == *name);
+    let written = WRITTEN.iter().find_map(&place);
+    let called = CALLED.iter().find_map(&place);
     let only = (arrays.len() == 1).then_some(0);
     let Some(chosen) = written.or(called).or(only) else {
         let names: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();

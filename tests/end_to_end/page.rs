@@ -32,10 +32,10 @@ fn compared(folder: &Path, rules_from: &str, faster: f64, clips: usize) {
         timing: Broadcast::new(range, Window::timesteps(100.0, 800.0).unwrap())
             .unwrap()
             .into(),
+        adaptive: None,
         sites: 6,
         steps_broadcast: 0.4,
         step_share: Some(0.15),
-        adaptive: None,
     };
     let facts = Facts {
         model: format!("models/{HOSTILE}.onnx"),

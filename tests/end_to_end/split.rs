@@ -46,6 +46,7 @@ impl Found {
 const ONE_THREAD: Options = Options {
     provider: Provider::Cpu,
     threads: Some(1),
+    device_index: 0,
     optimization: runtime::Optimization::Basic,
 };
 
