@@ -113,7 +113,11 @@ fn an_interrupted_calibration_goes_on() {
         assert!(close(one.mse, other.mse), "cell {place}: {} and {}", one.mse, other.mse);
     }
     for (one, other) in whole.drift.iter().zip(&again.drift) {
-        assert!(one.site == other.site && close(one.steps[6].mse, other.steps[6].mse), "{}", one.site);
+        assert!(
+            one.site == other.site && close(one.steps[6].mse, other.steps[6].mse),
+            "{}",
+            one.site
+        );
     }
     let other = [&resumed[..], &["--seed", "7"]].concat();
     let message = fail(2, arguments(folder.path(), &other));
