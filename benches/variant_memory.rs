@@ -1,14 +1,15 @@
 //! Peak memory of a run's variants, each a session: of one, of four, and of four that do not share their weights.
 //!
 //! Every figure is the peak (`VmHWM`) of a process of its own, which this program starts as itself; what is printed are
-//! ratios to the peak of one variant that is opened alone, from the same files in one run. The first model is a stack of feed-forwards
-//! whose weights are nearly all of its memory, the second the shipped one.
+//! ratios to the peak of one variant that is opened alone, from the same files in one run. The first model is a stack of
+//! feed-forwards whose weights are nearly all of its memory, the second the shipped one.
 //!
 //! What variants compute must not depend on how they were opened: the processes' outputs are compared to the bit.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)] // A bench that cannot go on should stop.
 
 use pab_patch::attention::{Cut, Kind, Part, Site};
+use pab_patch::axes::Size;
 use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::messages::{
     DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
@@ -73,7 +74,10 @@ fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
 
 /// Small numbers that differ from each other.
 fn weight(name: &str, rows: i64, columns: i64) -> TensorProto {
-    let mut state = name.len() as u32 + 1;
+    // Weights that are the same would be held once in any case.
+    let mut state = name.bytes().fold(1_u32, |state, byte| {
+        state.wrapping_mul(31).wrapping_add(u32::from(byte))
+    });
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         ((state >> 8) as f32 / (1 << 24) as f32 - 0.5) * 0.05
@@ -155,7 +159,7 @@ fn site(model: &ModelGraph, block: usize) -> Site {
         output: Cut {
             value,
             element_type: DataType::Float,
-            shape: Vec::new(),
+            shape: vec![Size::number(TOKENS), Size::number(WIDTH)],
             part: Part::Whole,
         }
         .into(),
@@ -182,7 +186,7 @@ fn child(path: &Path, mode: &str, count: usize) {
         ..Options::default()
     };
     let graph = ModelGraph::new(Model::load(path).unwrap()).unwrap();
-    let plan = Plan::parse(&graph.metadata(PLAN_KEY).unwrap()).unwrap();
+    let plan = Plan::parse(graph.metadata(PLAN_KEY).unwrap()).unwrap();
     let timesteps: Vec<f64> = (0..STEPS).map(|step| 900.0 - 50.0 * step as f64).collect();
     let schedule = SchedulePlan::new(&plan, &timesteps);
     let made = variants(&graph, &plan, &schedule).unwrap();
@@ -222,13 +226,13 @@ fn child(path: &Path, mode: &str, count: usize) {
     println!("{peak} {best} {digest}");
 }
 
-/// Ones for an input; sizes that are open are 2.
+/// The same number everywhere for an input. Open sizes are those of a batch of 2; caches have products of it.
 fn input(port: &Port) -> (String, Tensor) {
-    let shape: Vec<usize> = port
-        .shape
-        .iter()
-        .map(|size| size.map_or(2, |size| size as usize))
-        .collect();
+    let size = |(size, symbol): (&Option<i64>, &String)| match size {
+        Some(size) => *size as usize,
+        None => symbol.split('*').map(|factor| factor.parse().unwrap_or(2)).product(),
+    };
+    let shape: Vec<usize> = port.shape.iter().zip(&port.symbols).map(size).collect();
     let ones = Tensor::new(&shape, vec![0.5_f32; shape.iter().product()]).unwrap();
     let tensor = ones.cast(port.element_type.unwrap_or(ElementType::Float32));
     (port.name.clone(), tensor)

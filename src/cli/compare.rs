@@ -39,7 +39,7 @@ struct Report<'a> {
     /// Original beside patched, where clips are pictures.
     animation: Option<FilePath>,
     /// The clips themselves, where they are pictures.
-    clips: Option<ClipFolders>,
+    clip_folders: Option<ClipFolders>,
     /// The same figures as a file.
     figures: FilePath,
 }
@@ -226,7 +226,7 @@ fn report<'a>(
         .filter(|name| !name.as_os_str().is_empty())
         .unwrap_or(Path::new(PATCHED));
     let patched = write_clips(options, name, candidate, |both| &both.patched, rate)?;
-    let clips = originals.zip(patched).map(|(original, patched)| ClipFolders {
+    let clip_folders = originals.zip(patched).map(|(original, patched)| ClipFolders {
         original: original.into(),
         patched: patched.into(),
     });
@@ -235,7 +235,7 @@ fn report<'a>(
         caches: &candidate.written.caches,
         patched_file: candidate.written.model.as_path().into(),
         animation: animation.map(FilePath::from),
-        clips,
+        clip_folders,
         figures: figures.into(),
     })
 }
@@ -246,7 +246,7 @@ fn text(report: &Report<'_>, terminal: &Terminal) -> String {
     if let Some(animation) = &report.animation {
         text.push_str(&format!("Animation      {}\n", animation.display()));
     }
-    if let Some(clips) = &report.clips {
+    if let Some(clips) = &report.clip_folders {
         text.push_str(&format!(
             "Clips          {}\n               {}\n",
             clips.original.display(),

@@ -66,7 +66,7 @@ pub enum Failure {
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("{}: {error}", model.display())]
-    Shard { model: PathBuf, error: ShardError },
+    Shard { model: PathBuf, error: Box<ShardError> },
     #[error(transparent)]
     Rules(#[from] RulesError),
     #[error(transparent)]
@@ -85,7 +85,7 @@ pub enum Failure {
     Judging {
         reference: PathBuf,
         other: PathBuf,
-        error: QualityError,
+        error: Box<QualityError>,
     },
     /// Clips are further apart than was asked for: a line for each measure of each clip.
     #[error("clips are further apart than was asked for: {}", .0.join("; "))]
@@ -151,7 +151,10 @@ impl Failure {
 
     /// [`Failure::Shard`].
     pub fn shard(model: PathBuf, error: ShardError) -> Failure {
-        Failure::Shard { model, error }
+        Failure::Shard {
+            model,
+            error: Box::new(error),
+        }
     }
 
     /// [`Failure::Generation`]; errors of ONNX Runtime name the model themselves.
@@ -211,7 +214,7 @@ impl Failure {
                 RewriteError::NoSchedule => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },
-            Failure::Shard { error, .. } => match error {
+            Failure::Shard { error, .. } => match error.as_ref() {
                 ShardError::NoStreams => ExitStatus::Nothing,
                 ShardError::Mesh { .. } | ShardError::TooFew { .. } | ShardError::NoFactor { .. } => ExitStatus::Usage,
                 _ => ExitStatus::Model,
@@ -248,7 +251,7 @@ impl Failure {
             Failure::NothingFits { .. } | Failure::Report(ReportError::NoResult { .. }) => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Stopped(_) => ExitStatus::Interrupted,
-            Failure::Judging { error, .. } => match error {
+            Failure::Judging { error, .. } => match error.as_ref() {
                 QualityError::Lpips(error) => lpips_status(error),
                 _ => ExitStatus::Usage,
             },

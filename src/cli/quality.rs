@@ -67,7 +67,7 @@ fn judge(pair: &ClipPair, options: &QualityOptions, lpips: Option<&mut Lpips>) -
     let quality = compare_fully(reference.view(), other.view(), lpips, || ()).map_err(|error| Failure::Judging {
         reference: pair.reference.clone(),
         other: pair.other.clone(),
-        error,
+        error: Box::new(error),
     })?;
     Ok(JudgedClip {
         name: pair.name.clone(),

@@ -140,6 +140,7 @@ pub fn variant_generator(
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
     let generator = Generator::of_variants(sessions, plan, given);
     let mut generator = generator.map_err(Failure::of(model, Failure::generation))?;
+    report_placement(generator.session(), terminal);
     generator.stop_on(terminal.stop().clone());
     Ok(generator)
 }

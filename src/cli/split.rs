@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::analysis::{Analysis, Purpose, analyse, patched, rules};
-use super::args::{FactorChoice, MeshOptions, SplitOptions};
+use super::args::{FactorChoice, MeshOptions, OutputOptions, SplitOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
 use super::folder::OutputFolder;
@@ -40,8 +40,8 @@ struct Bytes {
     computing: u64,
     /// The same where every attention that mixes what is divided exchanges it for heads (Ulysses).
     ulysses: Option<u64>,
-    /// In a step that broadcasts every rule.
-    broadcasting: u64,
+    /// In a step that broadcasts every rule, where there are rules.
+    broadcasting: Option<u64>,
     /// In each step of the run, where its schedule is known.
     steps: Vec<u64>,
 }
@@ -181,6 +181,11 @@ impl Work<'_> {
         let (mut files, mut models) = (Vec::new(), Vec::new());
         let mut most: Option<Bytes> = None;
         let mut known = true;
+        let silent = Terminal::new(&OutputOptions {
+            json: false,
+            quiet: true,
+            verbose: 0,
+        });
         for rank in 0..self.split.mesh.ranks().unwrap_or(0) {
             self.terminal.stop().check()?;
             let graph = self.split.at_rank(rank).map_err(Failure::of(path, Failure::shard))?;
@@ -197,7 +202,9 @@ impl Work<'_> {
                     sites: graph.sites,
                     preset: None,
                 };
-                let mut patched = self.patched(of_rank)?;
+                // What is to say of the rules is the same for all ranks.
+                let terminal = if rank == 0 { self.terminal } else { &silent };
+                let mut patched = self.patched(of_rank, terminal)?;
                 patched.plan.schedule = self.course.schedule(&patched.plan);
                 let traffic = traffic(&patched.model, Some(&patched.plan));
                 let sent = traffic.map(|traffic| self.bytes(&traffic, Some(&patched.plan)));
@@ -217,14 +224,14 @@ impl Work<'_> {
         Ok((most.filter(|_| known), files))
     }
 
-    fn patched(&self, analysis: Analysis) -> Result<Patched, Failure> {
+    fn patched(&self, analysis: Analysis, terminal: &Terminal) -> Result<Patched, Failure> {
         let caches = CacheSettings {
             options: &self.options.caches,
             sizes: self.options.sizes.clone(),
         };
         let timesteps = self.course.timesteps();
         let path = &self.options.model;
-        Ok(patched(path, analysis, self.rules, &caches, timesteps, self.terminal)?.0)
+        Ok(patched(path, analysis, self.rules, &caches, timesteps, terminal)?.0)
     }
 
     fn bytes(&self, traffic: &Traffic, plan: Option<&Plan>) -> Bytes {
@@ -237,7 +244,7 @@ impl Work<'_> {
         Bytes {
             computing: traffic.step(&vec![false; rules]),
             ulysses: None,
-            broadcasting: traffic.step(&vec![true; rules]),
+            broadcasting: plan.map(|_| traffic.step(&vec![true; rules])),
             steps: steps.unwrap_or_default(),
         }
     }
@@ -321,7 +328,9 @@ fn text(report: &Report, terminal: &Terminal) -> String {
     if let Some(ulysses) = bytes.ulysses {
         row("the same with heads for tokens (Ulysses)", String::new(), ulysses);
     }
-    row("broadcasting every rule", String::new(), bytes.broadcasting);
+    if let Some(broadcasting) = bytes.broadcasting {
+        row("broadcasting every rule", String::new(), broadcasting);
+    }
     // Steps that send the same and follow each other are one row.
     let mut first = 0;
     for run in bytes.steps.chunk_by(|one, other| one == other) {

@@ -171,8 +171,16 @@ impl Run {
     }
 
     /// The best way to divide the run among `ranks` by this method: the axis that gives the shortest clip with the rules.
-    /// With `guidance` the halves of the batch go to two groups, where the ranks are even.
-    pub fn best(&self, ranks: usize, method: Method, guidance: bool, device: &Device, link: &Link) -> Forecast {
+    /// With `guidance` the halves of the batch go to two groups, where the ranks are even; with `axis` that one is divided.
+    pub fn best(
+        &self,
+        ranks: usize,
+        method: Method,
+        guidance: bool,
+        axis: Option<ShardedAxis>,
+        device: &Device,
+        link: &Link,
+    ) -> Forecast {
         let groups = if guidance && ranks.is_multiple_of(2) { 2 } else { 1 };
         let split = |axis| Split {
             guidance: groups,
@@ -180,6 +188,9 @@ impl Run {
             axis,
             method,
         };
+        if let Some(axis) = axis {
+            return self.predict(split(axis), device, link);
+        }
         let frames = self.predict(split(ShardedAxis::Frames), device, link);
         let places = self.predict(split(ShardedAxis::Places), device, link);
         match places.broadcast.clip < frames.broadcast.clip {

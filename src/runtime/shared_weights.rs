@@ -27,6 +27,7 @@ use super::{
     element::ElementType,
     error::RuntimeError,
     load,
+    provider::Provider,
     session::{Options, Session},
 };
 use crate::onnx::{
@@ -96,6 +97,7 @@ impl SharedWeights {
         };
         let (mut proto, weights) = model.into_parts();
         let mut values = Vec::new();
+        let on_processor = matches!(options.provider, Provider::Auto | Provider::Cpu);
         if let Some(graph) = &mut proto.graph {
             let kept = kept(graph);
             for tensor in &mut graph.initializer {
@@ -104,7 +106,8 @@ impl SharedWeights {
                     continue;
                 };
                 let name = tensor.name.clone().unwrap_or_default();
-                if kept.contains(&name)
+                if on_processor
+                    && kept.contains(&name)
                     && let Some(value) = self.value(tensor, &standing).map_err(refuse)?
                 {
                     values.push((name, value));
@@ -278,4 +281,80 @@ fn giving_back<T>(maps: &[Arc<Mmap>], work: impl FnOnce() -> T) -> T {
 #[cfg(not(target_os = "linux"))]
 fn giving_back<T>(_: &[Arc<Mmap>], work: impl FnOnce() -> T) -> T {
     work()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::SaveOptions;
+
+    fn export() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.static.onnx")
+    }
+
+    #[test]
+    fn weights_stand_where_they_are_said_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let beside = folder.path().join("beside.onnx");
+        let options = SaveOptions {
+            move_weights: true,
+            ..SaveOptions::default()
+        };
+        Model::load(&export()).unwrap().save(&beside, &options).unwrap();
+        for (path, others) in [(export(), 0), (beside, 1)] {
+            let model = Model::load(&path).unwrap();
+            let mut elsewhere = std::collections::BTreeSet::new();
+            let mut found = 0;
+            for tensor in &model.proto.graph.as_ref().unwrap().initializer {
+                let Some(standing) = model.weights().standing(tensor).unwrap() else {
+                    continue;
+                };
+                let file = std::fs::read(&standing.path).unwrap();
+                let (offset, length) = (standing.offset as usize, standing.length as usize);
+                assert_eq!(file[offset..offset + length], model.weights().bytes(tensor).unwrap());
+                found += 1;
+                if standing.path != path.canonicalize().unwrap() {
+                    elsewhere.insert(standing.path);
+                }
+            }
+            assert!(found > 20, "{found}");
+            assert_eq!(elsewhere.len(), others);
+        }
+    }
+
+    #[test]
+    fn sessions_are_given_the_same_matrices() {
+        crate::runtime::ensure().unwrap();
+        let mut weights = SharedWeights::default();
+        let options = Options {
+            provider: Provider::Cpu,
+            ..Options::default()
+        };
+        let mut open = || {
+            let session = weights.open(&export(), Model::load(&export()).unwrap(), &options);
+            drop(session.unwrap());
+            (weights.values.len(), weights.maps.len())
+        };
+        let first = open();
+        assert!(first.0 > 10 && first.1 == 1, "{first:?}");
+        assert_eq!(open(), first);
+    }
+
+    #[test]
+    fn a_weight_with_another_use_is_left_to_the_graph() {
+        let node = |operator: &str, inputs: [&str; 2]| crate::onnx::messages::NodeProto {
+            op_type: Some(operator.to_owned()),
+            input: inputs.map(str::to_owned).to_vec(),
+            ..Default::default()
+        };
+        let graph = GraphProto {
+            node: vec![
+                node("MatMul", ["x", "only"]),
+                node("MatMul", ["x", "both"]),
+                node("Add", ["both", "y"]),
+            ],
+            ..GraphProto::default()
+        };
+        assert_eq!(kept(&graph), HashSet::from(["only".to_owned()]));
+    }
 }

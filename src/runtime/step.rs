@@ -91,9 +91,10 @@ pub struct CachePort {
 /// A model that denoises a clip step by step.
 #[derive(Debug)]
 pub struct Denoiser {
+    /// It stands before the session, and goes before it: a device's memory belongs to the session.
+    held: Held,
     session: Session,
     feedback: Feedback,
-    held: Held,
     /// Where caches live and steps are bound to; `None` runs a model without caches, on the host's memory.
     device: Option<AllocationDevice<'static>>,
 }

@@ -120,7 +120,11 @@ fn libraries(row: &Row, names: &[String]) -> Option<Cause> {
     wanted.dedup();
     let missing: Vec<(&str, String)> = wanted
         .into_iter()
-        .filter_map(|name| Some((name, preload(name, &folders).err()?)))
+        // A second copy of the C++ library, from an environment of its own, would do harm.
+        .filter_map(|name| {
+            let places: &[_] = if known(name).is_some() { &folders } else { &[] };
+            Some((name, preload(name, places).err()?))
+        })
         .collect();
     if missing.is_empty() {
         if row.nvidia {

@@ -20,9 +20,10 @@ use super::{
 /// Caches stay where the sessions run. One that a graph makes and does not read comes out where the last one lay.
 #[derive(Debug)]
 pub struct VariantDenoiser {
+    /// They stand before the sessions, and go before them: a device's memory belongs to its session.
+    caches: Vec<Cache>,
     first: Variant,
     others: Vec<Variant>,
-    caches: Vec<Cache>,
     /// The shapes of the inputs of the last step that went well: for these the caches have the right memory.
     shapes: Vec<(String, Vec<usize>)>,
     device: AllocationDevice<'static>,

@@ -100,7 +100,11 @@ pub(super) fn choose(
         let pins = match pins(graph, facts, sites, *factor, ranks) {
             Ok(pins) => pins,
             Err(error) => {
-                refused.get_or_insert(error);
+                // Of the factors that streams do not have the last one is told: tokens, which most have.
+                match (&refused, &error) {
+                    (Some(ShardError::Stuck { .. } | ShardError::TooFew { .. }), ShardError::NoFactor { .. }) => {}
+                    _ => refused = Some(error),
+                }
                 continue;
             }
         };
@@ -264,15 +268,13 @@ fn pins(
                     factor,
                 });
             };
-            // Text may have fewer tokens than there are ranks: some then have none of it.
-            let most = shard.parts.iter().map(crate::axes::Size::as_number);
-            let most = most.fold(Some(0), |most, size| Some(most?.max(size?)));
-            if most.is_some_and(|most| (most as usize) < ranks) && has_latent(&value) {
-                return Err(ShardError::TooFew {
-                    factor,
-                    size: most.unwrap_or(0),
-                    ranks,
-                });
+            // A rank without any text would do, but ONNX Runtime's own fusions of projections take no empty tensors.
+            let sizes = shard.parts.iter().filter_map(crate::axes::Size::as_number);
+            if let Some(size) = sizes
+                .min()
+                .filter(|size| usize::try_from(*size).is_ok_and(|size| size < ranks))
+            {
+                return Err(ShardError::TooFew { factor, size, ranks });
             }
             pins.insert(value, Some(shard));
         }
@@ -308,7 +310,6 @@ fn in_the_way(graph: &Graph, sites: &Sites, flow: &Flow, factor: Factor) -> Resu
         .find(|id| before.contains(id) && leads_to(graph, **id, &additions));
     Ok(stuck.map(|id| ShardError::Stuck {
         node: graph.label(*id),
-        operator: graph.node(*id).operator().to_owned(),
         factor,
     }))
 }

@@ -1,7 +1,7 @@
 //! Why a graph cannot be split over ranks.
 
 use super::choice::Factor;
-use super::mesh::{Group, Mesh};
+use super::mesh::Mesh;
 use crate::graph::GraphError;
 
 /// Why a graph cannot be split over ranks.
@@ -37,14 +37,12 @@ pub enum ShardError {
     },
     /// An operator between the first and the last block needs what no rank has.
     #[error(
-        "node {node} ({operator}) stands in the way of dividing {factor}: it needs the data of other ranks, and is no \
+        "node {node} stands in the way of dividing {factor}: it needs the data of other ranks, and is no \
          attention whose exchange is known; split along another factor"
     )]
     Stuck {
-        /// The node.
+        /// The node, with its operator.
         node: String,
-        /// Its operator.
-        operator: String,
         /// What was to be divided.
         factor: Factor,
     },
@@ -103,12 +101,6 @@ pub enum ShardError {
         rank: usize,
         /// How many there are.
         ranks: usize,
-    },
-    /// Sizes that a collective needs are open.
-    #[error("along `{group}` nothing can be divided")]
-    Nothing {
-        /// The axis of the mesh.
-        group: Group,
     },
     /// The graph cannot be edited.
     #[error(transparent)]

@@ -58,6 +58,27 @@ pub(super) struct Flow {
     pub stuck: Vec<NodeId>,
 }
 
+/// Moves that can be made and taken back.
+#[derive(Default)]
+struct Moved {
+    /// Values with where they were computed and where they lie.
+    values: Vec<(ValueId, Placement, Placement)>,
+    nodes: Vec<(NodeId, Option<Step>)>,
+}
+
+impl Moved {
+    /// Makes the moves, or takes them back if they were made.
+    fn swap(&mut self, flow: &mut Flow) {
+        for (value, gives, held) in &mut self.values {
+            std::mem::swap(&mut flow.gives[value.index()], gives);
+            std::mem::swap(&mut flow.held[value.index()], held);
+        }
+        for (id, step) in &mut self.nodes {
+            std::mem::swap(&mut flow.steps[id.index()], step);
+        }
+    }
+}
+
 /// What a value is exchanged into.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Conversion {
@@ -285,39 +306,41 @@ impl Follower<'_> {
     }
 
     /// Moves the exchanges behind `nodes` before them, those that can, if that costs no more, or more by a share that is
-    /// allowed.
+    /// allowed. Where it costs more, what stands before them is moved along, as far as a few nodes: a mean of squares is
+    /// small, and the squares are not, but what they are of may be exchanged anyway.
     fn move_all(&self, nodes: &[NodeId], allowed: f64, flow: &mut Flow) {
-        let moves: Vec<(NodeId, Step)> = nodes
-            .iter()
-            .filter_map(|id| Some((*id, self.moved(*id, flow)?)))
-            .collect();
-        if moves.is_empty() {
-            return;
-        }
-        let touched: Vec<NodeId> = moves.iter().map(|(id, _)| *id).collect();
-        let before = self.local_cost(&touched, flow);
-        let (mut undo, mut undone) = (Vec::new(), Vec::new());
-        for (id, step) in moves {
-            for (slot, output) in self.graph.node(id).outputs().iter().enumerate() {
-                let Some(output) = output else { continue };
-                let place = output.index();
-                undo.push((*output, flow.gives[place].clone(), flow.held[place].clone()));
-                flow.gives[place].clone_from(&step.gives[slot]);
-                flow.held[place].clone_from(&step.gives[slot]);
+        const ROUNDS: usize = 4;
+        let mut moved = Moved::default();
+        let mut candidates = nodes.to_vec();
+        for _ in 0..ROUNDS {
+            // Nodes are asked with the moves so far in place, costs are compared with and without.
+            moved.swap(flow);
+            let is_new = |id: &&NodeId| !moved.nodes.iter().any(|(other, _)| other == *id);
+            let new = candidates.iter().filter(is_new);
+            let new: Vec<(NodeId, Step)> = new.filter_map(|id| Some((*id, self.moved(*id, flow)?))).collect();
+            moved.swap(flow);
+            if new.is_empty() {
+                return;
             }
-            let old = flow.steps[id.index()].replace(step);
-            undone.push((id, old));
-        }
-        if self.local_cost(&touched, flow) > before * (1.0 + allowed) {
-            for (value, gives, held) in undo {
-                flow.gives[value.index()] = gives;
-                flow.held[value.index()] = held;
+            for (id, step) in new {
+                for (output, gives) in self.graph.node(id).outputs().iter().zip(&step.gives) {
+                    moved
+                        .values
+                        .extend(output.map(|output| (output, gives.clone(), gives.clone())));
+                }
+                moved.nodes.push((id, Some(step)));
             }
-            for (id, step) in undone {
-                flow.steps[id.index()] = step;
+            let touched: Vec<NodeId> = moved.nodes.iter().map(|(id, _)| *id).collect();
+            let before = self.local_cost(&touched, flow);
+            moved.swap(flow);
+            if self.local_cost(&touched, flow) <= before * (1.0 + allowed) {
+                flow.stuck.retain(|other| !touched.contains(other));
+                return;
             }
-        } else {
-            flow.stuck.retain(|other| !touched.contains(other));
+            moved.swap(flow);
+            candidates = touched.iter().flat_map(|id| self.graph.producers(*id)).collect();
+            candidates.sort_unstable();
+            candidates.dedup();
         }
     }
 

@@ -111,6 +111,12 @@ fn normalization(operation: &Operation<'_>) -> Option<Vec<Link>> {
     pairs(operation, (0..first).map(|dim| (dim, dim)))
 }
 
+/// All dimensions but the last one.
+fn rows(operation: &Operation<'_>) -> Option<Vec<Link>> {
+    let last = operation.input(0)?.len().checked_sub(1)?;
+    pairs(operation, (0..last).map(|dim| (dim, dim)))
+}
+
 /// All dimensions but attribute `axis`. Before operator set 13 everything behind it was normalized, too.
 fn softmax(operation: &Operation<'_>) -> Option<Vec<Link>> {
     let rank = operation.input(0)?.len();
@@ -561,6 +567,7 @@ static TABLE: &[(&str, &str, Spelling)] = &[
     (MS, "FastGelu", Linked(elementwise)),
     (MS, "FusedMatMul", Linked(matmul)),
     (MS, "Gelu", Linked(unary)),
+    (MS, "MatMulNBits", Linked(rows)),
     (MS, "MultiHeadAttention", Linked(tokens_of_queries)),
     (MS, "QuickGelu", Linked(unary)),
     (MS, "SimplifiedLayerNormalization", Linked(normalization)),

@@ -56,6 +56,9 @@ pub struct Mesh {
     pub tensor: usize,
 }
 
+/// The most ranks of a mesh.
+const MOST_RANKS: usize = 4096;
+
 fn one() -> usize {
     1
 }
@@ -85,10 +88,10 @@ impl Mesh {
         }
     }
 
-    /// All ranks; none where there is no rank along some axis, or more than can be counted.
+    /// All ranks; none where there is no rank along some axis, or more than 4096.
     pub fn ranks(&self) -> Option<usize> {
         let all = self.guidance.checked_mul(self.sequence)?.checked_mul(self.tensor)?;
-        Some(all).filter(|ranks| *ranks > 0)
+        Some(all).filter(|ranks| (1..=MOST_RANKS).contains(ranks))
     }
 
     /// The place of `rank` along `group`.

@@ -66,7 +66,7 @@ impl Shard {
             let inner = outer
                 .as_ref()
                 .and_then(|outer| size.divide_exactly(&(outer * &total)))
-                .filter(|inner| &(inner * &Size::product(&to[dim + 1..])) == &behind);
+                .filter(|inner| inner * &Size::product(&to[dim + 1..]) == behind);
             if let (Some(outer), Some(inner)) = (outer, inner) {
                 return Some(Shard {
                     dim,

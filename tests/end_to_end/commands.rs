@@ -174,8 +174,8 @@ fn compare_writes_model_animation_and_figures() {
     // The clips are as exact as eight bits are.
     let quality = json([
         "quality",
-        printed["clips"]["original"].as_str().unwrap(),
-        printed["clips"]["patched"].as_str().unwrap(),
+        printed["clip_folders"]["original"].as_str().unwrap(),
+        printed["clip_folders"]["patched"].as_str().unwrap(),
     ]);
     let psnr = |value: &Value| value["psnr"].as_f64().unwrap();
     for (judged, compared) in quality["clips"]
@@ -217,6 +217,12 @@ fn compare_takes_several_rules() {
         }
         assert!(comparison["speed_up"]["allowed"].as_f64().unwrap() > 1.0);
     }
+    // A page has what the file says, and both sets of clips, against the same originals.
+    let page = folder.path().join("report.html");
+    let file = folder.path().join("comparisons.json");
+    let written = json(["report".as_ref(), file.as_os_str(), "-o".as_ref(), page.as_os_str()]);
+    assert_eq!(written["warnings"].as_array().unwrap().len(), 0, "{written}");
+    assert_eq!(std::fs::read_to_string(&page).unwrap().matches("<img ").count(), 2 * 3);
     // Both are compared with the same clip of the original.
     assert_eq!(comparisons[0]["original"], comparisons[1]["original"]);
     // Five timesteps of the table, two steps behind each, out of 50.

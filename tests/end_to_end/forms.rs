@@ -6,9 +6,7 @@ use ndarray::ArrayD;
 use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::{Model, try_each_tensor};
 use pab_patch::rewrite::{Drive, VariantIndex, variants};
-use pab_patch::runtime::{
-    self, Denoiser, Options, Provider, RuntimeError, Session, SharedWeights, Tensor, VariantDenoiser,
-};
+use pab_patch::runtime::{self, Denoiser, Options, Provider, RuntimeError, SharedWeights, Tensor, VariantDenoiser};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

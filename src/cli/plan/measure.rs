@@ -1,7 +1,7 @@
 //! The processor here as a device: its rates, measured with four small models that are made for it.
 
 use crate::cli::Failure;
-use crate::cli::args::{ProviderChoice, SessionOptions};
+use crate::cli::args::SessionOptions;
 use crate::cli::session::{library, open};
 use crate::cli::terminal::Terminal;
 use crate::onnx::messages::{
@@ -11,7 +11,7 @@ use crate::onnx::messages::{
 use crate::onnx::{Model, SaveOptions};
 use crate::predict::{Device, Rates};
 use crate::report::{ReportError, median};
-use crate::runtime::{Denoiser, Tensor};
+use crate::runtime::{Denoiser, Provider, Tensor};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ const SMALL_KERNELS: usize = 500;
 pub fn processor(ort_lib: Option<PathBuf>, threads: Option<usize>, terminal: &Terminal) -> Result<Device, Failure> {
     let options = SessionOptions {
         ort_lib,
-        provider: ProviderChoice::Cpu,
+        device: (Provider::Cpu, 0),
         threads,
     };
     let library = library(&options, terminal)?;

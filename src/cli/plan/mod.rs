@@ -214,7 +214,16 @@ fn report(
     link: Link,
 ) -> Report {
     let method = options.method.into();
-    let best = |ranks: usize| run.best(ranks, method, options.split_guidance, &device, &link);
+    let best = |ranks: usize| {
+        run.best(
+            ranks,
+            method,
+            options.split_guidance,
+            options.axis.map(Into::into),
+            &device,
+            &link,
+        )
+    };
     let mut ranks: Vec<usize> = RANKS.into_iter().chain([options.ranks]).collect();
     ranks.sort_unstable();
     ranks.dedup();

@@ -2,7 +2,7 @@
 
 use crate::cli::args::{CacheTypeChoice, CourseOptions, RulesOptions};
 use crate::cli::values::{duration, rate, size};
-use crate::predict::Method;
+use crate::predict::{Method, ShardedAxis};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -33,6 +33,9 @@ pub struct PlanOptions {
     /// How ranks exchange what an attention mixes
     #[arg(long, value_enum, default_value_t = MethodChoice::Dsp)]
     pub method: MethodChoice,
+    /// What ranks divide [default: what gives the shorter clip]
+    #[arg(long, value_enum, value_name = "AXIS")]
+    pub axis: Option<AxisChoice>,
     /// Give the two halves of guidance to two groups of ranks
     #[arg(long)]
     pub split_guidance: bool,
@@ -71,6 +74,23 @@ impl From<MethodChoice> for Method {
         match choice {
             MethodChoice::Dsp => Method::Dsp,
             MethodChoice::Ulysses => Method::Ulysses,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AxisChoice {
+    /// Frames
+    Frames,
+    /// Height times width, or all tokens
+    Places,
+}
+
+impl From<AxisChoice> for ShardedAxis {
+    fn from(choice: AxisChoice) -> ShardedAxis {
+        match choice {
+            AxisChoice::Frames => ShardedAxis::Frames,
+            AxisChoice::Places => ShardedAxis::Places,
         }
     }
 }

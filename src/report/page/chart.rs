@@ -1,6 +1,7 @@
 //! Lines and points over two axes, as SVG that takes its colours from the page.
 
 use super::super::html::escaped;
+use super::markup::shortened;
 use std::fmt::Write as _;
 
 /// Sizes in the picture's own units.
@@ -142,7 +143,7 @@ impl Chart<'_> {
                 html,
                 "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
                 y + 4.0,
-                escaped(&line.name)
+                escaped(&shortened(&line.name))
             );
         }
         html.push_str("</g>\n");

@@ -105,7 +105,7 @@ fn write_clip(html: &mut String, name: &str, psnr: Option<Option<f64>>, strips: 
     );
     let brightened = match gain {
         1 => "difference".to_owned(),
-        gain => format!("difference, {gain} × brighter"),
+        gain => format!("difference × {gain}"),
     };
     for (address, what) in strips.addresses.iter().zip(["original", "patched", &brightened]) {
         let _ = writeln!(

@@ -47,6 +47,15 @@ pub fn command(line: &str) -> String {
     format!("<code>{}</code>", escaped(line))
 }
 
+/// The end of a name that is too long for a picture.
+pub fn shortened(name: &str) -> String {
+    const MOST: usize = 21;
+    match name.chars().count() {
+        count if count > MOST => format!("…{}", name.chars().skip(count - MOST + 1).collect::<String>()),
+        _ => name.to_owned(),
+    }
+}
+
 /// A sentence of ours with markup, as text for a terminal.
 pub fn plain(html: &str) -> String {
     let mut text = String::new();
@@ -78,6 +87,12 @@ mod tests {
             html.contains("<th scope=\"row\">&lt;a&gt;</th><td class=\"number\">1</td>"),
             "{html}"
         );
+    }
+
+    #[test]
+    fn long_names_lose_their_beginning() {
+        assert_eq!(shortened("preset latte"), "preset latte");
+        assert_eq!(shortened("docs/strategies/reuse-5-7-9.yaml"), "…ies/reuse-5-7-9.yaml");
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub fn part(results: &Results) -> Part {
             action: Action {
                 strategy: rule.strategy,
                 timing: rule.timing.clone(),
+                adaptive: rule.adaptive.clone(),
             },
             sites: rule.sites,
             steps_broadcast: Some(rule.steps_broadcast),
@@ -135,13 +136,17 @@ fn words(action: &Action) -> String {
             "the half with the prompt is computed, and the difference that guidance made last is used again".to_owned()
         }
     };
-    match &action.timing {
+    let timed = match &action.timing {
         Timing::Windows(windows) => {
             let windows: Vec<String> = windows.iter().map(window).collect();
             format!("computed {}; at the steps between, {instead}", windows.join("; and "))
         }
         Timing::Steps(steps) => format!("at {steps}, {instead}"),
         Timing::After(table) => format!("{table}, {instead}"),
+    };
+    match &action.adaptive {
+        Some(adaptive) => format!("{timed}, as long as the model finds the {adaptive}"),
+        None => timed,
     }
 }
 
@@ -195,6 +200,7 @@ mod tests {
         words(&Action {
             strategy,
             timing: timing.into(),
+            adaptive: None,
         })
     }
 

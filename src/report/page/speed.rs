@@ -1,6 +1,6 @@
 //! How much faster: a table with ratios and spread, and the times of single steps.
 
-use super::markup::{command, folded, table};
+use super::markup::{command, folded, shortened, table};
 use super::{Part, Results};
 use crate::report::comparison::{Comparison, SpeedUp};
 use crate::report::html::escaped;
@@ -157,15 +157,6 @@ fn intervals(comparisons: &[&Comparison]) -> String {
     }
     html.push_str("</svg></div>\n");
     html
-}
-
-/// The end of a name that is too long for a picture.
-fn shortened(name: &str) -> String {
-    const MOST: usize = 24;
-    match name.chars().count() {
-        count if count > MOST => format!("…{}", name.chars().skip(count - MOST + 1).collect::<String>()),
-        _ => name.to_owned(),
-    }
 }
 
 fn clips(comparison: &Comparison) -> String {

@@ -48,6 +48,16 @@ pub struct Exchange {
     pub element_type: DataType,
 }
 
+impl Exchange {
+    /// Elements apart from what is divided, from the sizes of its result; `None` where that does not tell.
+    pub(super) fn rest_of(&self, result: &[Size]) -> Option<Size> {
+        match self.collective {
+            Collective::AllReduce | Collective::AllGather => Size::product(result).divide_exactly(&self.from),
+            Collective::AllToAll => None,
+        }
+    }
+}
+
 /// Writes exchanges along one axis of the mesh.
 pub(super) struct Exchanges<'e> {
     pub group: Group,

@@ -27,6 +27,7 @@ use crate::rewrite::write_known_sizes;
 use crate::shard::{Division, Factor, Facts, Group, Mesh, Preference, ShardError};
 use pass::Moved;
 use sizes::{DOMAIN, Sizes, VERSION};
+use std::collections::HashMap;
 
 /// How a graph is split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +125,17 @@ pub fn split(
             ranks,
             factor: division.factor,
         });
+    }
+    // What one axis of the mesh exchanges, later axes may have divided further.
+    let nodes = split.model.graph.nodes();
+    let results: HashMap<&str, ValueId> = nodes
+        .filter_map(|(_, node)| Some((node.name(), node.output(0)?)))
+        .collect();
+    for exchange in &mut split.exchanges {
+        let result = results.get(exchange.name.as_str());
+        if let Some(rest) = result.and_then(|value| exchange.rest_of(facts.sizes(*value)?)) {
+            exchange.rest = rest;
+        }
     }
     split.locals = sizes.into_locals();
     split.model.graph.eliminate_dead_code();

@@ -28,6 +28,11 @@ pub fn unroll(models: Vec<ModelProto>, mesh: &Mesh, own: &dyn Fn(&str) -> bool) 
     for (_, model) in models {
         graphs.push(model.graph.ok_or_else(|| refuse("a rank has no graph"))?);
     }
+    if graphs.iter().any(has_nested) {
+        return Err(refuse(
+            "a collective stands in a nested graph; put one branch in the place of each `If` first",
+        ));
+    }
     let inputs: Vec<String> = graphs[0].input.iter().filter_map(|input| input.name.clone()).collect();
     let shared: HashSet<String> = inputs.into_iter().filter(|name| !own(name)).collect();
     let mut whole = GraphProto {
@@ -79,6 +84,14 @@ pub fn unroll(models: Vec<ModelProto>, mesh: &Mesh, own: &dyn Fn(&str) -> bool) 
         .opset_import
         .retain(|import| import.domain.as_deref() != Some(DOMAIN));
     Ok(first)
+}
+
+/// Whether a nested graph has a collective.
+fn has_nested(graph: &GraphProto) -> bool {
+    let is_collective = |node: &NodeProto| node.domain.as_deref() == Some(DOMAIN);
+    let bodies = graph.node.iter().flat_map(|node| &node.attribute);
+    let mut bodies = bodies.flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs));
+    bodies.any(|body| body.node.iter().any(is_collective) || has_nested(body))
 }
 
 /// Prefixes every name of a rank's graph but those of shared inputs.

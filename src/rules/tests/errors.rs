@@ -43,7 +43,7 @@ rules:
       |
     2 | rule: []
       | ^^^^
-      = help: did you mean `rules`? Keys here are version, description, memory, inputs, rules
+      = help: did you mean `rules`? Keys here are version, description, memory, parallel, inputs, rules
 
     error: `Spatial` is no name for a rule
      --> rules.yaml:4:11

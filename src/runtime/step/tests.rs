@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::runtime::{Options, ensure};
+use crate::runtime::{Options, Provider, ensure};
 
 fn session() -> Session {
     ensure().unwrap();
