@@ -18,6 +18,17 @@ strategies:
     cargo run --release -- compare models/latte-shapes/model.onnx --clips 32 -o target/strategies \
         $(for rules in docs/strategies/*.yaml; do echo --rules $rules; done)
 
+# docs/planner.md: predictions beside published times, and beside times measured here.
+planner:
+    cargo build --release
+    python3 docs/planner/check.py target/release/pab-patch
+
+# Everything in docs/calibration: curves, fitted rules, and both judged runs over 32 clips.
+calibration:
+    cargo run --release -- calibrate models/latte-shapes/model.onnx --forms span-1,span-2 --ranges 2,3,5,8 --points 3 \
+        --min-ssim 0.95 --threads 2 --judge-clips 32 --judge-scheduler docs/calibration/dpm-solver.json --judge-steps 25 \
+        $(for rules in 2-4-6 3-5-7 5-7-9; do echo --against docs/strategies/reuse-$rules.yaml; done) -o docs/calibration
+
 # Load, patch and save a graph of 100,000 nodes.
 bench-graph:
     cargo bench --bench large_graph
@@ -25,3 +36,8 @@ bench-graph:
 # Licences, advisories, sources and duplicates of all dependencies.
 deny:
     cargo deny check
+
+# Our loops against diffusers' own (docs/against_diffusers.md); PYTHON has torch, diffusers and numpy.
+against-diffusers python="python3" *options:
+    cargo build --release
+    {{ python }} benches/against_diffusers/run.py target/release/pab-patch {{ options }}

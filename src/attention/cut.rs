@@ -70,6 +70,14 @@ impl Cuts {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    /// The same cuts as `changed` makes each of them, in the same order.
+    pub fn map(&self, changed: impl Fn(&Cut) -> Cut) -> Cuts {
+        Cuts {
+            first: changed(&self.first),
+            others: self.others.iter().map(changed).collect(),
+        }
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         1 + self.others.len()

@@ -17,6 +17,7 @@ mod cost;
 mod cut;
 mod exit;
 mod feed_forward;
+mod indicator;
 mod kind;
 mod linear;
 mod module;

@@ -28,6 +28,13 @@ pub struct Joined {
     count: usize,
 }
 
+impl Joined {
+    /// What stands one behind the other, in order.
+    pub fn parts(&self) -> &[Dimension] {
+        &self.parts
+    }
+}
+
 /// Deeper joints than this come from no model; they would let a hostile file exhaust the stack.
 const DEEPEST_JOINT: u8 = 6;
 

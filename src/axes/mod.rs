@@ -42,7 +42,7 @@ pub use integers::Integers;
 pub use label::{Label, Labels};
 pub(crate) use note::labelling;
 pub use note::{AxesError, Note};
-pub use size::{Bindings, Size, Term};
+pub use size::{Base, Bindings, Product, Size, Term};
 
 use crate::graph::{ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::DataType;

@@ -1,6 +1,6 @@
 //! Integer polynomials in named sizes: the arithmetic behind [`super::Size`].
 
-use super::size::{Bindings, Size, Term};
+use super::size::{Base, Bindings, Product, Size, Term};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -110,6 +110,22 @@ impl Polynomial {
             })
         };
         self.0.iter().map(term).collect()
+    }
+
+    /// What it is the sum of, where it is made of numbers, symbols and quotients alone.
+    pub(super) fn products(&self) -> Option<Vec<Product>> {
+        let product = |(monomial, coefficient): (&Monomial, &i128)| {
+            let powers = monomial.0.iter().map(|(atom, power)| match atom {
+                Atom::Symbol(name) => Some((Base::Symbol(name.to_string()), *power)),
+                Atom::Quotient(parts, _) => Some((Base::Quotient(parts.0.clone(), parts.1.clone()), *power)),
+                Atom::Unknown(_) => None,
+            });
+            Some(Product {
+                coefficient: i64::try_from(*coefficient).ok()?,
+                powers: powers.collect::<Option<Vec<_>>>()?,
+            })
+        };
+        self.0.iter().map(product).collect()
     }
 
     pub(super) fn is_too_long(&self) -> bool {

@@ -30,6 +30,24 @@ pub struct Term {
     pub powers: Vec<(String, u32)>,
 }
 
+/// What a size is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// A named size.
+    Symbol(String),
+    /// The first by the second, rounded down.
+    Quotient(Size, Size),
+}
+
+/// A number times a product of powers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// The number.
+    pub coefficient: i64,
+    /// What is multiplied with it, each with its power from 1.
+    pub powers: Vec<(Base, u32)>,
+}
+
 /// Numbers for the symbols of sizes, for example `{batch: 2}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
@@ -188,6 +206,40 @@ impl Size {
             }]),
             Form::Symbolic(polynomial) => polynomial.terms(),
         }
+    }
+
+    /// The sum of products that it is, like [`Size::terms`], but with quotients. `None` where something in it is not known.
+    pub fn products(&self) -> Option<Vec<Product>> {
+        match &self.0 {
+            Form::Number(value) => Some(vec![Product {
+                coefficient: i64::try_from(*value).ok()?,
+                powers: Vec::new(),
+            }]),
+            Form::Symbolic(polynomial) => polynomial.products(),
+        }
+    }
+
+    /// The size with other sizes in the place of its symbols; `replaced` gives `None` for those that stay.
+    pub fn substitute(&self, replaced: &dyn Fn(&str) -> Option<Size>) -> Size {
+        if self.as_number().is_some() {
+            return self.clone();
+        }
+        let Some(products) = self.products() else {
+            return self.clone();
+        };
+        products.iter().fold(Size::number(0), |sum, product| {
+            let factors = product.powers.iter().flat_map(|(base, power)| {
+                let base = match base {
+                    Base::Symbol(name) => replaced(name).unwrap_or_else(|| Size::symbol(name)),
+                    Base::Quotient(numerator, divisor) => numerator
+                        .substitute(replaced)
+                        .divide_down(&divisor.substitute(replaced)),
+                };
+                std::iter::repeat_n(base, *power as usize)
+            });
+            let factors: Vec<Size> = factors.collect();
+            &sum + &(&Size::number(product.coefficient) * &Size::product(&factors))
+        })
     }
 
     /// Calls `visit` with the name of every symbol in it.

@@ -1,9 +1,13 @@
 //! The arguments of the command line.
 
+use super::calibrate::CalibrateOptions;
+use super::plan::PlanOptions;
 use super::run::RunOptions;
-use super::values::{assignment, bytes, finite, input, size, video};
+use super::values::{assignment, bytes, finite, input, range, size, video};
+use crate::report::ValueRange;
 use crate::rewrite::{CacheType, Drive};
 use crate::rules::{DEFAULT_PRESET, preset_names};
+use crate::runtime::Provider;
 use crate::sampler::VideoSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -15,10 +19,11 @@ Exit codes:
   2  wrong arguments
   3  a model file is missing, damaged, unsafe or not understood
   4  the rules are wrong
-  5  nothing to do: no attention was found, or no rule matches any
+  5  nothing to do: no attention was found, no rule matches any, or there is no result for a page
   6  the output cannot be written
   7  ONNX Runtime is missing, too old or unusable
   8  running the model failed
+  9  clips are further apart than was asked for
 130  interrupted by Ctrl-C or SIGTERM; what was finished is kept
 
 Examples:
@@ -28,6 +33,8 @@ Examples:
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
   pab-patch compare model.onnx --rules latte -o comparison
   pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32
+  pab-patch calibrate model.onnx --min-ssim 0.95 --against pab -o calibration
+  pab-patch quality comparison/clips/original comparison/clips/patched --min-ssim 0.95
   pab-patch run PIPELINE_DIR --prompt 'a ship on the sea' --steps 30 --animation mp4 -o clip";
 
 /// Makes exported diffusion transformers (.onnx) faster by Pyramid Attention Broadcast.
@@ -52,12 +59,22 @@ pub enum Command {
     Inspect(InspectOptions),
     /// Write a static graph for each set of rules that the steps of a run broadcast together, over one copy of the weights
     Variants(VariantsOptions),
+    /// Split a model over ranks, and show what they send each other
+    Split(SplitOptions),
     /// Generate a clip with a model, original or patched
     Run(RunOptions),
     /// Patch a model, generate the same clips with original and patched, and compare speed and quality
     Compare(CompareOptions),
+    /// Measure how much sites change from step to step and what broadcasting them costs, and fit rules to that
+    Calibrate(CalibrateOptions),
+    /// Tell how close clips are to their references: PSNR, SSIM, MS-SSIM, LPIPS, flicker
+    Quality(QualityOptions),
+    /// Put results on one page: what was found, rules, schedule, speed, quality, clips, and how to make it again
+    Report(ReportOptions),
     /// Time single steps of original and patched model in alternating order
     Bench(BenchOptions),
+    /// Predict time, communication and memory on 1 to 64 ranks of a device that need not be here, from the graph alone
+    Plan(PlanOptions),
     /// Fetch ONNX Runtime into the cache, so that all else works offline
     Setup(SetupOptions),
     /// Show which ONNX Runtime, execution providers, devices and threads are used
@@ -275,22 +292,13 @@ pub struct SessionOptions {
     /// ONNX Runtime's library, or the folder that holds it [default: found, else fetched]
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
-    /// What runs the model
-    #[arg(long, value_enum, default_value_t = ProviderChoice::Auto)]
-    pub provider: ProviderChoice,
+    /// What runs the model: an execution provider and the number of its device, such as `cpu`, `cuda`, `cuda:1`, `tensorrt` or
+    /// `webgpu`, or an error where that cannot be used; `auto` is CUDA where it can be used, and the processor otherwise
+    #[arg(long, alias = "provider", value_name = "NAME[:N]", default_value = "auto", value_parser = crate::runtime::provider::parse)]
+    pub device: (Provider, u32),
     /// Threads within an operator [default: the number of cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProviderChoice {
-    /// CUDA where it can be used, the processor otherwise
-    Auto,
-    /// The processor
-    Cpu,
-    /// An NVIDIA GPU, or an error
-    Cuda,
 }
 
 #[derive(Debug, Args)]
@@ -376,6 +384,64 @@ pub struct CompareOptions {
 }
 
 #[derive(Debug, Args)]
+pub struct QualityOptions {
+    /// The reference: a folder of PNG frames, a GIF, an (animated) PNG, an .npz, .npy or .safetensors, a film that ffmpeg plays; or
+    /// a folder of such clips
+    pub reference: PathBuf,
+    /// What is compared with it; clips of two folders are matched by their names
+    pub other: PathBuf,
+    /// Network for LPIPS, which puts out its feature maps in order (docs/lpips/export.py writes those of the package lpips)
+    #[arg(long, value_name = "NETWORK.onnx")]
+    pub lpips: Option<PathBuf>,
+    /// Its linear heads, arrays `lin0`, `lin1`, … in a .safetensors or .npz [default: the file beside the network]
+    #[arg(long, value_name = "FILE", requires = "lpips")]
+    pub lpips_heads: Option<PathBuf>,
+    /// What is black and what is white in arrays of floats [default: -1,1 in those that `run` writes, else 0,1]
+    #[arg(long, value_name = "LOW,HIGH", value_parser = range, allow_hyphen_values = true)]
+    pub range: Option<ValueRange>,
+    /// Show a line for each frame
+    #[arg(long)]
+    pub frames: bool,
+    /// Exit with 9 where a clip's PSNR is below
+    #[arg(long, value_name = "DB")]
+    pub min_psnr: Option<f64>,
+    /// Exit with 9 where a clip's SSIM is below
+    #[arg(long, value_name = "SSIM")]
+    pub min_ssim: Option<f64>,
+    /// Exit with 9 where a clip's MS-SSIM is below
+    #[arg(long, value_name = "MS-SSIM")]
+    pub min_ms_ssim: Option<f64>,
+    /// Exit with 9 where a clip's LPIPS is above
+    #[arg(long, value_name = "LPIPS", requires = "lpips")]
+    pub max_lpips: Option<f64>,
+    /// Write the figures as JSON, for `pab-patch report`
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub session: SessionOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Results: the folder that `compare` wrote, or any folder or file with its figures, with plans, or with the JSON of `inspect`,
+    /// `quality`, `bench` or `calibrate` [default: comparison]
+    #[arg(value_name = "FOLDER|FILE.json")]
+    pub results: Vec<PathBuf>,
+    /// The page
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+    /// Its title [default: the model's name]
+    #[arg(long)]
+    pub title: Option<String>,
+    /// Clips of each comparison that are shown, at most
+    #[arg(long, default_value_t = 6, value_name = "N")]
+    pub clips: usize,
+    /// Frames a second
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub fps: u32,
+}
+
+#[derive(Debug, Args)]
 pub struct BenchOptions {
     /// The exported model, not patched
     pub model: PathBuf,
@@ -403,6 +469,58 @@ pub struct BenchOptions {
     /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
+}
+
+#[derive(Debug, Args)]
+pub struct SplitOptions {
+    /// The exported model, not patched
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub rules: RulesOptions,
+    #[command(flatten)]
+    pub mesh: MeshOptions,
+    #[command(flatten)]
+    pub caches: CacheOptions,
+    #[command(flatten)]
+    pub course: CourseOptions,
+    /// Split the model as it is: nothing is broadcast
+    #[arg(long)]
+    pub plain: bool,
+    /// Folder for the graphs, one for each rank; without it nothing is written
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Write one graph that computes what all ranks compute, with standard operators only, to check the split anywhere
+    #[arg(long, requires_all = ["output", "plain"])]
+    pub unrolled: bool,
+    /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
+    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
+    pub sizes: Vec<(String, usize)>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct MeshOptions {
+    /// Ranks over tokens [default: what the rules say under `parallel`, or 1]
+    #[arg(long, value_name = "N")]
+    pub sequence: Option<usize>,
+    /// Ranks over the halves of the batch that guidance puts together [default: the same]
+    #[arg(long = "guidance-ranks", value_name = "N")]
+    pub guidance: Option<usize>,
+    /// Ranks over weights [default: the same]
+    #[arg(long, value_name = "N")]
+    pub tensor: Option<usize>,
+    /// What tokens are divided along [default: what sends least]
+    #[arg(long, value_enum, value_name = "FACTOR")]
+    pub along: Option<FactorChoice>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FactorChoice {
+    /// Frames: spatial attention is local, temporal attention exchanges
+    Frames,
+    /// Rows and columns: temporal attention is local, spatial attention exchanges
+    Space,
+    /// All tokens: attention exchanges tokens for heads
+    Tokens,
 }
 
 #[derive(Debug, Args)]

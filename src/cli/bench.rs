@@ -9,43 +9,17 @@ use super::session::{inputs, library};
 use super::terminal::Terminal;
 use super::values::sizes;
 use super::variants::{Times, Values, Variants};
-use crate::report::{Alignment, Distribution, FilePath, Table, number};
+use crate::report::{Alignment, Distribution, Provenance, StepRatios, StepTimes, Table, number};
 use crate::rewrite::Drive;
 use serde::Serialize;
 
-/// What `--json` prints. Times are in milliseconds, ratios are of medians.
+/// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    model: FilePath,
+    #[serde(flatten)]
+    times: StepTimes,
     /// The memory of the caches.
     caches: CacheReport,
-    runtime: String,
-    rounds: usize,
-    /// How often the models were opened anew for them.
-    openings: usize,
-    /// The original model.
-    original: Distribution,
-    /// The patched model in a run that broadcasts nothing, and so keeps no cache.
-    computing: Distribution,
-    /// The patched model in a step that computes everything and keeps it for later broadcasts.
-    keeping: Distribution,
-    /// The patched model with everything broadcast.
-    broadcasting: Distribution,
-    /// A static graph from which everything that is broadcast was taken out.
-    removed: Distribution,
-    ratios: Ratios,
-}
-
-#[derive(Serialize)]
-struct Ratios {
-    /// Patched with nothing broadcast over original: what the switches cost.
-    computing_over_original: f64,
-    /// A step that also keeps every cache over original.
-    keeping_over_original: f64,
-    /// Patched with everything broadcast over the static graph without the modules.
-    broadcasting_over_removed: f64,
-    /// Original over patched with everything broadcast: how much faster the fastest step is.
-    original_over_broadcasting: f64,
 }
 
 /// Patches into a temporary folder and times.
@@ -118,13 +92,13 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         distribution(&times.keeping)?,
         distribution(&times.broadcasting)?,
     ];
-    let report = Report {
-        model: options.model.as_path().into(),
-        caches: written.caches,
+    let times = StepTimes {
+        model: options.model.to_string_lossy().into_owned(),
+        provenance: Some(Provenance::of_process()),
         runtime: format!("ONNX Runtime {}", library.version),
         rounds: options.rounds,
         openings,
-        ratios: Ratios {
+        ratios: StepRatios {
             computing_over_original: computing.median / original.median,
             keeping_over_original: keeping.median / original.median,
             broadcasting_over_removed: broadcasting.median / removed.median,
@@ -136,10 +110,14 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         keeping,
         broadcasting,
     };
-    terminal.result(&report, || text(&report, terminal))
+    let report = Report {
+        times,
+        caches: written.caches,
+    };
+    terminal.result(&report, || text(&report.times, terminal))
 }
 
-fn text(report: &Report, terminal: &Terminal) -> String {
+fn text(report: &StepTimes, terminal: &Terminal) -> String {
     let names = ["one step", "median", "mean", "min", "max"];
     let mut table = Table::new(
         names
@@ -147,13 +125,7 @@ fn text(report: &Report, terminal: &Terminal) -> String {
             .enumerate()
             .map(|(column, name)| (name, if column == 0 { Alignment::Left } else { Alignment::Right })),
     );
-    for (name, times) in [
-        ("original", &report.original),
-        ("patched, nothing broadcast", &report.computing),
-        ("patched, everything computed and kept", &report.keeping),
-        ("patched, everything broadcast", &report.broadcasting),
-        ("static graph without the modules", &report.removed),
-    ] {
+    for (name, times) in report.rows() {
         let times = [times.median, times.mean, times.min, times.max].map(number::milliseconds);
         table.row(std::iter::once(name.to_owned()).chain(times));
     }

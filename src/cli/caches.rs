@@ -177,7 +177,7 @@ impl CacheSettings<'_> {
         // Spans and guidance are one each, and stay.
         let mut reserved = 0_u64;
         for rule in 0..rules.rules.len() {
-            let size = wide.cache_bytes(rule, &options);
+            let size = &wide.cache_bytes(rule, &options) + &wide.indicator_bytes(rule, rules, choices);
             let bytes = number_of(&size, &known).ok_or_else(|| Failure::Usage(open_sizes(&size, &known)))?;
             reserved = reserved.saturating_add(bytes);
         }

@@ -16,11 +16,11 @@ use super::variants::Values;
 use crate::generation::{Clip, Conditioning, Generator};
 use crate::quality::{compare, to_unit_range};
 use crate::report::{
-    Comparison, Facts, FilePath, FramesPerSecond, Measured, MeasuredClip, Pair, RuleFigures, RunFacts, RuntimeFacts,
-    side_by_side, write_json, write_pairs,
+    CLIPS, Comparison, Facts, FilePath, FramesPerSecond, Measured, MeasuredClip, ORIGINAL, PATCHED, Pair, Provenance,
+    ReportError, RuleFigures, RunFacts, RuntimeFacts, side_by_side, write_apng, write_json, write_pairs,
 };
 use crate::rules::DEFAULT_PRESET;
-use crate::runtime::{Library, Provider};
+use crate::runtime::Library;
 use crate::sampler::{RunSettings, SchedulerConfig, SeededNoise, noise};
 use ndarray::ArrayD;
 use serde::Serialize;
@@ -38,6 +38,8 @@ struct Report<'a> {
     patched_file: FilePath,
     /// Original beside patched, where clips are pictures.
     animation: Option<FilePath>,
+    /// The clips themselves, where they are pictures.
+    clip_folders: Option<ClipFolders>,
     /// The same figures as a file.
     figures: FilePath,
 }
@@ -48,6 +50,13 @@ struct Reports<'a> {
     comparisons: &'a [Report<'a>],
 }
 
+/// Folders with a file for each clip, of the same names.
+#[derive(Clone, Serialize)]
+struct ClipFolders {
+    original: FilePath,
+    patched: FilePath,
+}
+
 /// A model that was patched by one set of rules, and its clips.
 struct Candidate {
     /// Where its files go.
@@ -56,6 +65,8 @@ struct Candidate {
     generator: Generator,
     work: RemovedWork,
     clips: Vec<MeasuredClip>,
+    /// What each step of each clip broadcast: a flag for each rule.
+    broadcast: Vec<Vec<bool>>,
     pictures: Vec<Both>,
 }
 
@@ -112,6 +123,7 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
             generator,
             work,
             clips: Vec::with_capacity(options.clips),
+            broadcast: Vec::new(),
             pictures: Vec::with_capacity(options.clips),
         });
     }
@@ -119,13 +131,20 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
 
     let mut comparisons = Vec::with_capacity(candidates.len());
     for candidate in &mut candidates {
-        let facts = facts(options, candidate, &library, &original, &config, &timesteps)?;
+        let facts = facts(options, candidate, &library, &original, &config)?;
         let clips = std::mem::take(&mut candidate.clips);
-        comparisons.push(Comparison::new(facts, clips, candidate.work.allowed)?);
+        let allowed = candidate.work.allowed(&candidate.broadcast);
+        let mut comparison = Comparison::new(facts, clips, allowed)?;
+        comparison.provenance = Some(Provenance::of_process());
+        comparisons.push(comparison);
     }
     let mut reports = Vec::with_capacity(candidates.len());
+    let originals = match candidates.first() {
+        Some(candidate) => write_clips(options, ORIGINAL, candidate, |both| &both.original, rate)?,
+        None => None,
+    };
     for (candidate, comparison) in candidates.iter().zip(&comparisons) {
-        reports.push(report(options, candidate, comparison, rate)?);
+        reports.push(report(options, candidate, comparison, originals.as_deref(), rate)?);
     }
     if let [report] = reports.as_slice() {
         return terminal.result(report, || text(report, terminal));
@@ -195,16 +214,28 @@ fn report<'a>(
     options: &CompareOptions,
     candidate: &'a Candidate,
     comparison: &'a Comparison,
+    originals: Option<&Path>,
     rate: FramesPerSecond,
 ) -> Result<Report<'a>, Failure> {
     let figures = candidate.folder.join("figures.json");
     write_json(&figures, comparison)?;
     let animation = animation(&candidate.folder, &candidate.pictures, rate, options.sampling.scale)?;
+    // By the name of the rules where there are several.
+    let below = candidate.folder.strip_prefix(&options.output).ok();
+    let name = below
+        .filter(|name| !name.as_os_str().is_empty())
+        .unwrap_or(Path::new(PATCHED));
+    let patched = write_clips(options, name, candidate, |both| &both.patched, rate)?;
+    let clip_folders = originals.zip(patched).map(|(original, patched)| ClipFolders {
+        original: original.into(),
+        patched: patched.into(),
+    });
     Ok(Report {
         comparison,
         caches: &candidate.written.caches,
         patched_file: candidate.written.model.as_path().into(),
         animation: animation.map(FilePath::from),
+        clip_folders,
         figures: figures.into(),
     })
 }
@@ -214,6 +245,13 @@ fn text(report: &Report<'_>, terminal: &Terminal) -> String {
     text.push_str(&format!("\nPatched model  {}\n", report.patched_file.display()));
     if let Some(animation) = &report.animation {
         text.push_str(&format!("Animation      {}\n", animation.display()));
+    }
+    if let Some(clips) = &report.clip_folders {
+        text.push_str(&format!(
+            "Clips          {}\n               {}\n",
+            clips.original.display(),
+            clips.patched.display()
+        ));
     }
     text.push_str(&format!("Figures        {}\n", report.figures.display()));
     text
@@ -258,12 +296,18 @@ fn clips(
         let mut made: Vec<Option<Clip>> = vec![None; models];
         for turn in 0..models {
             let model = (index + turn) % models;
-            let generator = match model.checked_sub(1).and_then(|place| candidates.get_mut(place)) {
-                Some(candidate) => &mut candidate.generator,
-                None => &mut *original,
+            let (generator, mut broadcast) = match model.checked_sub(1).and_then(|place| candidates.get_mut(place)) {
+                Some(candidate) => (&mut candidate.generator, Some(&mut candidate.broadcast)),
+                None => (&mut *original, None),
             };
             let mut scheduler = config.scheduler_for(&settings)?;
-            let (noise, done) = (noise.clone(), &mut || bar.inc(1));
+            let done = &mut |flags: &[bool]| {
+                bar.inc(1);
+                if let Some(broadcast) = &mut broadcast {
+                    broadcast.push(flags.to_vec());
+                }
+            };
+            let noise = noise.clone();
             let clip = generate(options, generator, scheduler.as_mut(), noise, seed, &conditioning, done)?;
             if let Some(place) = made.get_mut(model) {
                 *place = Some(clip);
@@ -313,12 +357,18 @@ fn generate(
     noise: ArrayD<f32>,
     seed: u64,
     conditioning: &Conditioning,
-    done: &mut dyn FnMut(),
+    done: &mut dyn FnMut(&[bool]),
 ) -> Result<Clip, Failure> {
     generator
-        .generate(scheduler, noise, &mut SeededNoise::new(seed), conditioning, &mut |_| {
-            done()
-        })
+        .generate(
+            scheduler,
+            noise,
+            &mut SeededNoise::new(seed),
+            conditioning,
+            &mut |step| {
+                done(step.flags);
+            },
+        )
         .map_err(Failure::of(&options.model, Failure::generation))
 }
 
@@ -368,11 +418,14 @@ fn facts(
     library: &Library,
     original: &Generator,
     config: &SchedulerConfig,
-    timesteps: &[f64],
 ) -> Result<Facts, Failure> {
     let (written, shares) = (&candidate.written, &candidate.work.shares);
     let plan = &written.plan;
-    let schedule = plan.schedule(timesteps);
+    let steps = &candidate.broadcast;
+    let share = |rule: usize| {
+        let broadcast = steps.iter().filter(|flags| flags.get(rule) == Some(&true)).count();
+        broadcast as f64 / steps.len().max(1) as f64
+    };
     let rules = plan.rules.iter().enumerate().map(|(index, rule)| {
         let kinds: BTreeSet<_> = plan.sites_of(index).map(|site| site.kind.word()).collect();
         RuleFigures {
@@ -380,8 +433,9 @@ fn facts(
             kind: kinds.into_iter().collect::<Vec<_>>().join(", "),
             strategy: rule.strategy,
             timing: rule.timing.clone(),
+            adaptive: rule.adaptive.clone(),
             sites: plan.sites_of(index).count(),
-            steps_broadcast: schedule.share(index),
+            steps_broadcast: share(index),
             step_share: shares.get(index).copied(),
         }
     });
@@ -390,10 +444,7 @@ fn facts(
     for (size, given) in clip_shape.iter_mut().rev().zip(shape.iter().rev()) {
         *size = *given;
     }
-    let provider = match original.session().provider() {
-        Provider::Cuda => "CUDAExecutionProvider",
-        _ => "CPUExecutionProvider",
-    };
+    let provider = original.session().provider().identifier();
     Ok(Facts {
         model: options.model.display().to_string(),
         patched_model: written.model.display().to_string(),
@@ -414,6 +465,36 @@ fn facts(
         },
         rules: rules.collect(),
     })
+}
+
+/// Writes every clip by one of the models into a folder of its own below `clips`, exactly as it is; `None` where clips are no
+/// pictures.
+fn write_clips(
+    options: &CompareOptions,
+    name: impl AsRef<Path>,
+    candidate: &Candidate,
+    which: fn(&Both) -> &ArrayD<f32>,
+    rate: FramesPerSecond,
+) -> Result<Option<PathBuf>, Failure> {
+    let folder = options.output.join(CLIPS).join(name);
+    let file = |number: usize| folder.join(format!("clip_{number:03}.apng"));
+    for (number, both) in candidate.pictures.iter().enumerate() {
+        let Some(clip) = picture(which(both)) else {
+            return Ok(None);
+        };
+        std::fs::create_dir_all(&folder).map_err(|source| ReportError::Write {
+            path: folder.clone(),
+            source,
+        })?;
+        write_apng(&file(number), clip, rate, 1)?;
+    }
+    // Those of an earlier comparison, which may have had more.
+    for number in candidate.pictures.len().. {
+        if std::fs::remove_file(file(number)).is_err() {
+            break;
+        }
+    }
+    Ok(Some(folder))
 }
 
 fn animation(folder: &Path, pictures: &[Both], rate: FramesPerSecond, scale: u32) -> Result<Option<PathBuf>, Failure> {

@@ -45,6 +45,15 @@ fn table(facts: &Facts) -> Table {
         row("newest opset", opset.to_string());
     }
     row("execution providers", facts.providers.join(", "));
+    for provider in &facts.usable {
+        let name = format!("--device {}", provider.name);
+        if provider.causes.is_empty() {
+            row(&name, "nothing is known to stand in its way".to_owned());
+        }
+        for cause in &provider.causes {
+            row(&name, format!("cannot be used: {}; {}", cause.reason, cause.advice));
+        }
+    }
     for device in &facts.devices {
         row(
             "device",

@@ -5,12 +5,14 @@ use crate::generation::GenerationError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
 use crate::pipeline::PipelineError;
-use crate::quality::QualityError;
+use crate::predict::{DeviceError, PredictError};
+use crate::quality::{LpipsError, QualityError};
 use crate::report::ReportError;
 use crate::rewrite::{PlanError, RewriteError};
 use crate::rules::RulesError;
 use crate::runtime::RuntimeError;
 use crate::sampler::SamplerError;
+use crate::shard::ShardError;
 use crate::stop::Stopped;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +29,7 @@ pub enum ExitStatus {
     Model = 3,
     /// The rules are wrong.
     Rules = 4,
-    /// No attention was found, or no rule matches any.
+    /// No attention was found, no rule matches any, or there is no result for a page.
     Nothing = 5,
     /// The output cannot be written.
     Output = 6,
@@ -35,6 +37,8 @@ pub enum ExitStatus {
     Runtime = 7,
     /// Running the model failed.
     Execution = 8,
+    /// Clips are further apart than was asked for.
+    FurtherApart = 9,
     /// Ended by Ctrl-C or SIGTERM: 128 and the number of the first, as shells have it.
     Interrupted = 130,
 }
@@ -57,6 +61,12 @@ pub enum Failure {
     Axes { model: PathBuf, error: AxesError },
     #[error("{}: {error}", model.display())]
     Rewrite { model: PathBuf, error: Box<RewriteError> },
+    #[error("{}: {error}", model.display())]
+    Predict { model: PathBuf, error: PredictError },
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("{}: {error}", model.display())]
+    Shard { model: PathBuf, error: Box<ShardError> },
     #[error(transparent)]
     Rules(#[from] RulesError),
     #[error(transparent)]
@@ -64,13 +74,25 @@ pub enum Failure {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     #[error("{}: {error}", model.display())]
-    Generation { model: PathBuf, error: GenerationError },
+    Generation {
+        model: PathBuf,
+        error: Box<GenerationError>,
+    },
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
     #[error(transparent)]
     Sampler(#[from] SamplerError),
     #[error(transparent)]
     Quality(#[from] QualityError),
+    #[error("{} and {}: {error}", reference.display(), other.display())]
+    Judging {
+        reference: PathBuf,
+        other: PathBuf,
+        error: Box<QualityError>,
+    },
+    /// Clips are further apart than was asked for: a line for each measure of each clip.
+    #[error("clips are further apart than was asked for: {}", .0.join("; "))]
+    FurtherApart(Vec<String>),
     #[error(transparent)]
     Report(#[from] ReportError),
     #[error(transparent)]
@@ -130,11 +152,22 @@ impl Failure {
         }
     }
 
+    /// [`Failure::Shard`].
+    pub fn shard(model: PathBuf, error: ShardError) -> Failure {
+        Failure::Shard {
+            model,
+            error: Box::new(error),
+        }
+    }
+
     /// [`Failure::Generation`]; errors of ONNX Runtime name the model themselves.
     pub fn generation(model: PathBuf, error: GenerationError) -> Failure {
         match error {
             GenerationError::Runtime(error) => Failure::Runtime(error),
-            error => Failure::Generation { model, error },
+            error => Failure::Generation {
+                model,
+                error: Box::new(error),
+            },
         }
     }
 
@@ -150,15 +183,11 @@ impl Failure {
 
     /// Whether all that went wrong is that someone wanted it to stop.
     pub fn is_stopped(&self) -> bool {
-        matches!(
-            self,
-            Failure::Stopped(_)
-                | Failure::Onnx(OnnxError::Stopped { .. })
-                | Failure::Generation {
-                    error: GenerationError::Stopped(_),
-                    ..
-                }
-        )
+        match self {
+            Failure::Stopped(_) | Failure::Onnx(OnnxError::Stopped { .. }) => true,
+            Failure::Generation { error, .. } => matches!(error.as_ref(), GenerationError::Stopped(_)),
+            _ => false,
+        }
     }
 
     /// The exit code.
@@ -187,10 +216,16 @@ impl Failure {
                 RewriteError::NoSchedule => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },
+            Failure::Shard { error, .. } => match error.as_ref() {
+                ShardError::NoStreams => ExitStatus::Nothing,
+                ShardError::Mesh { .. } | ShardError::TooFew { .. } | ShardError::NoFactor { .. } => ExitStatus::Usage,
+                _ => ExitStatus::Model,
+            },
             Failure::Rules(_) => ExitStatus::Rules,
+            Failure::Predict { .. } | Failure::Device(_) => ExitStatus::Usage,
             Failure::Plan(_) | Failure::OtherPlan { .. } => ExitStatus::Model,
             Failure::Runtime(error) => runtime_status(error),
-            Failure::Generation { error, .. } => match error {
+            Failure::Generation { error, .. } => match error.as_ref() {
                 GenerationError::Output { .. } | GenerationError::NotFinite { .. } => ExitStatus::Execution,
                 GenerationError::Plan(_) | GenerationError::NoPlan | GenerationError::CacheType { .. } => {
                     ExitStatus::Model
@@ -212,12 +247,28 @@ impl Failure {
                 | ReportError::NoFfmpeg { .. },
             )
             | Failure::Stdout(_) => ExitStatus::Output,
-            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. }) => ExitStatus::Usage,
-            Failure::NothingFits { .. } => ExitStatus::Nothing,
+            Failure::Report(ReportError::Array { .. } | ReportError::Read { .. } | ReportError::ClipFile { .. }) => {
+                ExitStatus::Usage
+            }
+            Failure::NothingFits { .. } | Failure::Report(ReportError::NoResult { .. }) => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
             Failure::Stopped(_) => ExitStatus::Interrupted,
+            Failure::Judging { error, .. } => match error.as_ref() {
+                QualityError::Lpips(error) => lpips_status(error),
+                _ => ExitStatus::Usage,
+            },
+            Failure::FurtherApart(_) => ExitStatus::FurtherApart,
+            Failure::Quality(QualityError::Lpips(error)) => lpips_status(error),
             Failure::Quality(_) | Failure::Report(_) => ExitStatus::Other,
         }
+    }
+}
+
+fn lpips_status(error: &LpipsError) -> ExitStatus {
+    match error {
+        LpipsError::Network { .. } => ExitStatus::Model,
+        LpipsError::Heads { .. } | LpipsError::Small { .. } => ExitStatus::Usage,
+        LpipsError::Runtime(error) => runtime_status(error),
     }
 }
 

@@ -7,6 +7,7 @@ mod analysis;
 mod args;
 mod bench;
 mod caches;
+mod calibrate;
 mod compare;
 mod completions;
 mod course;
@@ -16,11 +17,15 @@ mod folder;
 mod inspect;
 mod interrupt;
 mod patch;
+mod plan;
 mod plan_beside;
+mod quality;
 mod removed_work;
+mod report;
 mod run;
 mod session;
 mod setup;
+mod split;
 mod terminal;
 mod values;
 mod variants;
@@ -71,9 +76,14 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
         None => patch::run(&arguments.patch, terminal),
         Some(Command::Inspect(options)) => inspect::run(&options, terminal),
         Some(Command::Variants(options)) => write_variants::run(&options, terminal),
+        Some(Command::Split(options)) => split::run(&options, terminal),
         Some(Command::Run(options)) => run::run(&options, terminal),
+        Some(Command::Calibrate(options)) => calibrate::run(&options, terminal),
         Some(Command::Compare(options)) => compare::run(&options, terminal),
+        Some(Command::Quality(options)) => quality::run(&options, terminal),
+        Some(Command::Report(options)) => report::run(&options, terminal),
         Some(Command::Bench(options)) => bench::run(&options, terminal),
+        Some(Command::Plan(options)) => plan::run(&options, terminal),
         Some(Command::Setup(options)) => setup::run(&options, terminal),
         Some(Command::Doctor(options)) => doctor::run(&options, terminal),
         Some(Command::Completions(options)) => completions::run(&options),
@@ -83,7 +93,23 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<(), Failure> {
 /// Whether a command has something to clean up or to keep when it is interrupted. The others may just end.
 fn writes_or_waits(command: Option<&Command>) -> bool {
     match command {
-        None | Some(Command::Variants(_) | Command::Run(_) | Command::Compare(_) | Command::Bench(_)) => true,
-        Some(Command::Inspect(_) | Command::Setup(_) | Command::Doctor(_) | Command::Completions(_)) => false,
+        None
+        | Some(
+            Command::Variants(_)
+            | Command::Split(_)
+            | Command::Run(_)
+            | Command::Calibrate(_)
+            | Command::Compare(_)
+            | Command::Bench(_),
+        ) => true,
+        Some(
+            Command::Inspect(_)
+            | Command::Plan(_)
+            | Command::Quality(_)
+            | Command::Report(_)
+            | Command::Setup(_)
+            | Command::Doctor(_)
+            | Command::Completions(_),
+        ) => false,
     }
 }

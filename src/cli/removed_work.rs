@@ -21,9 +21,8 @@ const OPEN_AT_ONCE: usize = 4;
 pub struct RemovedWork {
     /// By rule, the share of a step's time that goes when its modules are taken out, 0 to 1.
     pub shares: Vec<f64>,
-    /// The original's time over that of the static graphs which the steps of the run come to: the speed-up that would be
-    /// there if patching cost nothing.
-    pub allowed: Option<f64>,
+    /// By set of flags, the time of the static graph over the original's.
+    left: Vec<(Vec<bool>, Option<f64>)>,
 }
 
 impl RemovedWork {
@@ -39,10 +38,17 @@ impl RemovedWork {
         let rules = written.plan.rules.len();
         let alone = (0..rules).map(|rule| (0..rules).map(|other| other == rule).collect());
         let mut sets: Vec<Vec<bool>> = alone.collect();
-        let of_run = schedule.distinct_sets();
-        for set in &of_run {
-            if !sets.contains(&set.flags) {
-                sets.push(set.flags.clone());
+        for set in schedule.distinct_sets() {
+            // Where adaptive rules may broadcast, the model may also compute them.
+            let rules = written.plan.rules.iter();
+            let computed: Vec<bool> = rules
+                .zip(&set.flags)
+                .map(|(rule, flag)| *flag && rule.adaptive.is_none())
+                .collect();
+            for flags in [set.flags, computed] {
+                if !sets.contains(&flags) {
+                    sets.push(flags);
+                }
             }
         }
         let mut left = Vec::with_capacity(sets.len());
@@ -57,19 +63,23 @@ impl RemovedWork {
             let ratio = |removed: &Vec<f64>| median_of_ratios(removed, &times.original);
             left.extend(times.removed.iter().map(ratio));
         }
-        let steps = of_run.iter().map(|set| {
-            let place = sets.iter().position(|flags| *flags == set.flags)?;
-            Some(set.steps as f64 * left.get(place).copied().flatten()?)
-        });
-        let time: Option<f64> = steps.sum();
         let shares = left.iter().take(rules);
         Ok(RemovedWork {
             shares: shares
                 .map(|left| left.map_or(0.0, |left| (1.0 - left).max(0.0)))
                 .collect(),
-            allowed: time
-                .filter(|time| *time > 0.0)
-                .map(|time| schedule.steps() as f64 / time),
+            left: sets.into_iter().zip(left).collect(),
         })
+    }
+
+    /// The original's time over that of the static graphs which steps that broadcast `steps` come to: the speed-up that
+    /// would be there if patching cost nothing. `None` where one of them was not timed.
+    pub fn allowed(&self, steps: &[Vec<bool>]) -> Option<f64> {
+        let times = steps.iter().map(|flags| {
+            let timed = self.left.iter().find(|(timed, _)| timed == flags);
+            timed.and_then(|(_, left)| *left)
+        });
+        let time: Option<f64> = times.sum();
+        time.filter(|time| *time > 0.0).map(|time| steps.len() as f64 / time)
     }
 }

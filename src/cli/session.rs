@@ -1,7 +1,7 @@
 //! Opening models for commands: ONNX Runtime, sessions, schedulers and prompts as the options want them.
 
 use super::Failure;
-use super::args::{ClipOptions, InputFile, ProviderChoice, SamplingOptions, SessionOptions};
+use super::args::{ClipOptions, InputFile, SamplingOptions, SessionOptions};
 use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
@@ -11,7 +11,7 @@ use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::report::{read_array_named, read_matrix, read_named};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
-use crate::runtime::{self, Library, Options, Places, Provider, Session, Tensor};
+use crate::runtime::{self, Library, Options, Places, Session, SharedWeights, Tensor};
 use crate::sampler::{RunSettings, SchedulerConfig};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -39,14 +39,11 @@ pub fn library(options: &SessionOptions, terminal: &Terminal) -> Result<Library,
 
 /// How sessions are opened.
 pub fn runtime_options(options: &SessionOptions) -> Options {
-    let provider = match options.provider {
-        ProviderChoice::Auto => Provider::Auto,
-        ProviderChoice::Cpu => Provider::Cpu,
-        ProviderChoice::Cuda => Provider::Cuda,
-    };
+    let (provider, device_index) = options.device;
     Options {
         threads: options.threads,
         provider,
+        device_index,
         ..Options::default()
     }
 }
@@ -56,9 +53,34 @@ pub fn open(model: &Path, options: &SessionOptions, terminal: &Terminal) -> Resu
     terminal.stop().check()?;
     let session = Session::open(model, &runtime_options(options))?;
     if let Some(reason) = session.fallback() {
-        terminal.detail(format!("running on the processor: {reason}"));
+        terminal.warning(format!("running on the processor, since CUDA cannot be used: {reason}"));
     }
+    report_placement(&session, terminal);
     Ok(session)
+}
+
+/// Says which nodes run on the processor although the model runs elsewhere: each costs copies to the host and back.
+fn report_placement(session: &Session, terminal: &Terminal) {
+    let Some(operators) = session.on_processor().filter(|operators| !operators.is_empty()) else {
+        return;
+    };
+    let nodes: usize = operators.iter().map(|operator| operator.nodes.len()).sum();
+    let counts = operators
+        .iter()
+        .map(|operator| format!("{} {}", operator.nodes.len(), operator.operator));
+    terminal.note(format!(
+        "{}: {nodes} nodes run on the processor and not on {} ({}); -v names them",
+        session.model().display(),
+        session.provider().row().map_or("it", |row| row.title),
+        counts.collect::<Vec<_>>().join(", ")
+    ));
+    for operator in operators {
+        terminal.detail(format!(
+            "on the processor: {}: {}",
+            operator.operator,
+            operator.nodes.join(", ")
+        ));
+    }
 }
 
 /// Opens a model for generating clips; `given` are inputs that the user feeds.
@@ -105,20 +127,20 @@ pub fn variant_generator(
         }
     };
     let made = variants(&graph, &plan, &schedule).map_err(Failure::of(model, Failure::rewrite))?;
+    drop(graph);
     let mut sessions = Vec::with_capacity(made.len());
+    let mut weights = SharedWeights::default();
     for variant in made {
-        let bytes = variant
-            .model
-            .into_model()
-            .map_err(Failure::of(model, Failure::graph))?
-            .to_bytes();
+        let variant_model = variant.model.into_model();
+        let variant_model = variant_model.map_err(Failure::of(model, Failure::graph))?;
         terminal.stop().check()?;
-        let session = Session::open_bytes(model, &bytes, &runtime_options(options))?;
+        let session = weights.open(model, variant_model, &runtime_options(options))?;
         sessions.push((variant.flags, session));
     }
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
     let generator = Generator::of_variants(sessions, plan, given);
     let mut generator = generator.map_err(Failure::of(model, Failure::generation))?;
+    report_placement(generator.session(), terminal);
     generator.stop_on(terminal.stop().clone());
     Ok(generator)
 }

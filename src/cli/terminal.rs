@@ -28,6 +28,16 @@ impl Terminal {
         }
     }
 
+    /// The same terminal for work within a command, of which only warnings of errors would be seen: its messages are not.
+    pub fn hushed(&self) -> Terminal {
+        Terminal {
+            json: self.json,
+            quiet: true,
+            verbose: 0,
+            stop: self.stop.clone(),
+        }
+    }
+
     /// Whether who sits there has had enough: Ctrl-C asks it.
     pub fn stop(&self) -> &Stop {
         &self.stop

@@ -1,6 +1,7 @@
 //! Values of arguments, from their text.
 
 use super::args::InputFile;
+use crate::report::ValueRange;
 use crate::rules::Bytes;
 use crate::sampler::VideoSize;
 use std::collections::BTreeMap;
@@ -64,12 +65,48 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Bytes a second: `450GB/s`, `900 MB/s`.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let size = text
+        .trim()
+        .strip_suffix("/s")
+        .and_then(|size| size.parse::<Bytes>().ok());
+    match size {
+        Some(Bytes(bytes)) if bytes > 0 => Ok(bytes as f64),
+        _ => Err("expected bytes a second, such as `450GB/s`".to_owned()),
+    }
+}
+
+/// A time in seconds: `20us`, `0.5ms`, `1s`.
+pub fn duration(text: &str) -> Result<f64, String> {
+    const UNITS: [(&str, f64); 4] = [("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)];
+    let text = text.trim();
+    let found = UNITS
+        .iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?.trim_end(), *seconds)));
+    let seconds = found.and_then(|(digits, unit)| Some(digits.parse::<f64>().ok()? * unit));
+    match seconds {
+        Some(seconds) if (0.0..=60.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected a time of at most a minute, such as `20us` or `0.5ms`".to_owned()),
+    }
+}
+
 /// A number that can be computed with.
 pub fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(number) if number.is_finite() => Ok(number),
         Ok(_) => Err("expected a finite number".to_owned()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What is black and what is white, `LOW,HIGH`.
+pub fn range(text: &str) -> Result<ValueRange, String> {
+    let (low, high) = text.split_once(',').ok_or("expected LOW,HIGH, such as -1,1")?;
+    let (low, high) = (finite(low.trim())?, finite(high.trim())?);
+    match low < high {
+        true => Ok(ValueRange { low, high }),
+        false => Err(format!("{low} is not below {high}")),
     }
 }
 
@@ -109,6 +146,21 @@ mod tests {
         assert_eq!(bytes("10"), Ok(10));
         for wrong in ["", "GiB", "-1", "2 gib", "1e3", "99999999999GiB", "1..2"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(range("-1, 1"), Ok(ValueRange { low: -1.0, high: 1.0 }));
+        for wrong in ["1", "1,0", "0,0", "0,inf", ","] {
+            assert!(range(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((rate("450GB/s"), rate("1 MB/s")), (Ok(450e9), Ok(1e6)));
+        assert_eq!(
+            (duration("20us"), duration("0.5 ms"), duration("2s")),
+            (Ok(2e-5), Ok(5e-4), Ok(2.0))
+        );
+        for wrong in ["", "450GB", "0GB/s", "-1GB/s", "GB/s"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "20", "us", "-1s", "61s", "nans"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(finite("nan").is_err() && finite("inf").is_err() && finite("-1.5") == Ok(-1.5));
     }

@@ -1,45 +1,9 @@
 //! How ranks are laid out, and which part of an axis each has.
 
-use std::{fmt, ops::Range, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use super::CollectiveError;
-
-/// An axis of the mesh of ranks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Group {
-    /// The conditional and unconditional halves of the batch.
-    Guidance,
-    /// Parts of the sequence.
-    Sequence,
-    /// Parts of the weights.
-    Tensor,
-}
-
-impl Group {
-    /// All axes, the slowest first.
-    pub const ALL: [Group; 3] = [Group::Guidance, Group::Sequence, Group::Tensor];
-
-    /// As the operators' attribute `group` has it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Guidance => "guidance",
-            Self::Sequence => "sequence",
-            Self::Tensor => "tensor",
-        }
-    }
-
-    /// Its place in [`Self::ALL`].
-    pub(super) fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl fmt::Display for Group {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
+pub use crate::shard::{Group, part};
 
 impl FromStr for Group {
     type Err = CollectiveError;
@@ -125,13 +89,13 @@ impl fmt::Display for Mesh {
     }
 }
 
-/// The entries that place `place` of `places` has of an axis of `entries`: `entries / places`, and one more for each of the
-/// first `entries % places`. None where there are fewer entries than places.
-#[must_use]
-pub fn part(entries: usize, places: usize, place: usize) -> Range<usize> {
-    let (each, more) = (entries / places.max(1), entries % places.max(1));
-    let start = place * each + place.min(more);
-    start..start + each + usize::from(place < more)
+impl TryFrom<crate::shard::Mesh> for Mesh {
+    type Error = CollectiveError;
+
+    /// The mesh that a model was split over.
+    fn try_from(mesh: crate::shard::Mesh) -> Result<Self, CollectiveError> {
+        Self::new(mesh.guidance, mesh.sequence, mesh.tensor)
+    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,10 @@ impl fmt::Display for Operation {
     }
 }
 
+/// Gives memory for a result of this shape, which may be any non-null pointer where the result is empty; the error is the
+/// allocator's reason.
+pub type Allocate<'a> = dyn FnMut(&[usize]) -> Result<NonNull<u8>, String> + 'a;
+
 /// What a node does, apart from its tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -97,7 +101,7 @@ impl Call {
         element: Element,
         shape: &[usize],
         data: &[u8],
-        allocate: &mut dyn FnMut(&[usize]) -> Result<NonNull<u8>, String>,
+        allocate: &mut Allocate<'_>,
     ) -> Result<(), CollectiveError> {
         // SAFETY: as the caller says.
         let result = unsafe { self.run_unguarded(communicator, element, shape, data, allocate) };
@@ -113,7 +117,7 @@ impl Call {
         element: Element,
         shape: &[usize],
         data: &[u8],
-        allocate: &mut dyn FnMut(&[usize]) -> Result<NonNull<u8>, String>,
+        allocate: &mut Allocate<'_>,
     ) -> Result<(), CollectiveError> {
         let mesh = communicator.mesh();
         let ranks = mesh.size(self.group);
@@ -464,7 +468,7 @@ struct Output<'a, 'b> {
     rank: usize,
     input_shape: &'a [usize],
     element: Element,
-    allocate: &'b mut dyn FnMut(&[usize]) -> Result<NonNull<u8>, String>,
+    allocate: &'b mut Allocate<'b>,
 }
 
 impl Output<'_, '_> {

@@ -6,7 +6,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
     str::FromStr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ort::{
@@ -89,6 +92,7 @@ impl Operators {
         let domain = build().map_err(|error| CollectiveError::Operators {
             reason: error.to_string(),
         })?;
+        #[allow(clippy::arc_with_non_send_sync)] // `ort` keeps domains in an `Arc`.
         Ok(Self {
             domain: Arc::new(domain),
         })
@@ -114,6 +118,9 @@ struct CollectiveOperator {
 
 /// ONNX Runtime's word for "any type, and the output's is the input's".
 const ANY: TensorElementType = TensorElementType::Undefined;
+
+/// Numbers for the names of open sizes, which are all different.
+static OPEN: AtomicU64 = AtomicU64::new(0);
 
 impl Operator for CollectiveOperator {
     type Kernel<'attr> = CollectiveKernel;
@@ -157,13 +164,20 @@ impl Operator for CollectiveOperator {
             let Ok(result) = call.result_shape(self.seat.mesh(), self.seat.rank(), &sizes) else {
                 return Ok(());
             };
-            let result = result
+            let result: Vec<Option<i64>> = result
                 .into_iter()
-                .map(|size| size.and_then(|size| i64::try_from(size).ok()).unwrap_or(-1));
+                .map(|size| size.and_then(|size| i64::try_from(size).ok()))
+                .collect();
+            // An open size without a name would be taken for the number -1, and what reshapes it for a mistake.
+            let names = result.iter().map(|size| match size {
+                Some(_) => String::new(),
+                None => format!("pab.open.{}", OPEN.fetch_add(1, Ordering::Relaxed)),
+            });
+            let dimension_symbols = SymbolicDimensions::new(names);
             let result = ValueType::Tensor {
                 ty: *ty,
-                shape: Shape::new(result),
-                dimension_symbols: SymbolicDimensions::empty(sizes.len()),
+                shape: Shape::new(result.into_iter().map(|size| size.unwrap_or(-1))),
+                dimension_symbols,
             };
             context.set_output(0, &result)
         })

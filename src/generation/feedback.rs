@@ -29,13 +29,14 @@ impl TryFrom<&Plan> for Feedback {
                 element_type,
                 shape: shape.collect(),
                 difference: match cache.role {
-                    CacheRole::Value | CacheRole::Residual | CacheRole::Guidance => 0,
+                    CacheRole::Value | CacheRole::Residual | CacheRole::Guidance | CacheRole::Indicator => 0,
                     CacheRole::FirstDifference => 1,
                     CacheRole::SecondDifference => 2,
                 },
                 in_place: cache.in_place,
                 // Beside guidance there are no forecasts, so nothing else keeps it from being written in place.
                 halved_by: guidance.filter(|_| !cache.in_place),
+                adaptive: plan.rules.get(site.rule).is_some_and(|rule| rule.adaptive.is_some()),
             })
         });
         let flags = plan.rules.iter().map(|rule| rule.flag.clone()).collect();
@@ -53,10 +54,12 @@ impl TryFrom<&Plan> for Feedback {
             states: plan
                 .rules
                 .iter()
-                .filter_map(|rule| rule.state.as_ref())
-                .map(|state| StatePort {
+                .enumerate()
+                .filter_map(|(index, rule)| Some((rule.state.as_ref()?, rule.adaptive.as_ref().map(|_| index))))
+                .map(|(state, decides)| StatePort {
                     input: state.input.clone(),
                     output: state.output.clone(),
+                    decides,
                 })
                 .collect(),
         })

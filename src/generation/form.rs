@@ -31,6 +31,23 @@ impl Form {
         Ok(())
     }
 
+    /// Forgets the caches, and holds all of them from now on.
+    pub fn forget(&mut self) -> Result<(), GenerationError> {
+        match self {
+            Form::Switch(denoiser) => denoiser.reset()?,
+            Form::Variants(denoiser) => denoiser.reset()?,
+        }
+        Ok(())
+    }
+
+    /// Copies of the caches by the names of their inputs; of variants, which keep what a later step reads, none.
+    pub fn caches(&self) -> Result<Vec<(String, Tensor)>, GenerationError> {
+        Ok(match self {
+            Form::Switch(denoiser) => denoiser.caches()?,
+            Form::Variants(_) => Vec::new(),
+        })
+    }
+
     /// Bytes of the caches that are held.
     pub fn held_bytes(&self) -> usize {
         match self {
@@ -39,10 +56,18 @@ impl Form {
         }
     }
 
-    /// Bytes of caches that were copied in the host's memory; of variants nobody counts.
-    pub fn host_copies(&self) -> Option<u64> {
+    /// Bytes of caches that were copied in the host's memory.
+    pub fn host_copies(&self) -> u64 {
         match self {
-            Form::Switch(denoiser) => Some(denoiser.host_copies()),
+            Form::Switch(denoiser) => denoiser.host_copies(),
+            Form::Variants(denoiser) => denoiser.host_copies(),
+        }
+    }
+
+    /// What the last step broadcast, where the model may decide that itself.
+    pub fn broadcast(&self) -> Option<&[bool]> {
+        match self {
+            Form::Switch(denoiser) => Some(denoiser.broadcast()),
             Form::Variants(_) => None,
         }
     }

@@ -25,7 +25,7 @@ pub struct StepDone<'a> {
     pub begun: Instant,
     /// How long it took: the model, guidance and the scheduler's step.
     pub milliseconds: f64,
-    /// For each rule of the plan whether it broadcast.
+    /// For each rule of the plan whether it broadcast; of adaptive ones what the model decided.
     pub flags: &'a [bool],
     /// The sample after it.
     pub sample: ArrayViewD<'a, f32>,
@@ -53,6 +53,8 @@ pub struct Generator {
     form: Form,
     roles: Roles,
     plan: Option<Plan>,
+    /// What is followed in the place of the plan's timings.
+    followed: Option<Schedule>,
     stop: Stop,
 }
 
@@ -76,6 +78,7 @@ impl Generator {
             form: Form::Switch(Box::new(denoiser)),
             roles,
             plan,
+            followed: None,
             stop: Stop::default(),
         })
     }
@@ -98,6 +101,7 @@ impl Generator {
             form: Form::Variants(Box::new(denoiser)),
             roles,
             plan: Some(plan),
+            followed: None,
             stop: Stop::default(),
         })
     }
@@ -105,6 +109,12 @@ impl Generator {
     /// From now on clips are given up between two steps where `stop` is asked: [`GenerationError::Stopped`].
     pub fn stop_on(&mut self, stop: Stop) {
         self.stop = stop;
+    }
+
+    /// From now on steps broadcast by these flags in the place of the plan's timings; `None` goes by the plan again. A model
+    /// that is driven by its step holds its own schedule, and cannot follow another.
+    pub fn follow(&mut self, schedule: Option<Schedule>) {
+        self.followed = schedule;
     }
 
     /// The plan, where the model is patched.
@@ -127,9 +137,9 @@ impl Generator {
         self.form.held_bytes()
     }
 
-    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`]; `None` for variants, which do not
-    /// count them.
-    pub fn host_copies(&self) -> Option<u64> {
+    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`] and
+    /// [`VariantDenoiser::host_copies`].
+    pub fn host_copies(&self) -> u64 {
         self.form.host_copies()
     }
 
@@ -175,6 +185,12 @@ impl Generator {
         }
     }
 
+    /// What the step that was just done broadcast, where the schedule allowed `flags`.
+    fn broadcast(&self, flags: &[bool]) -> Vec<bool> {
+        let broadcast = self.form.broadcast().filter(|broadcast| broadcast.len() == flags.len());
+        broadcast.unwrap_or(flags).to_vec()
+    }
+
     /// The names of the rules whose flags are set.
     fn names(&self, flags: &[bool]) -> Vec<String> {
         let rules = self.plan.iter().flat_map(|plan| &plan.rules);
@@ -184,9 +200,11 @@ impl Generator {
 
     /// Which rules broadcast at which step of a run through `timesteps`; nothing is broadcast by a plain model.
     pub fn schedule(&self, timesteps: &[f64]) -> Schedule {
-        self.plan
-            .as_ref()
-            .map_or_else(|| Schedule::new(&[], timesteps), |plan| plan.schedule(timesteps))
+        let of_plan = || match &self.plan {
+            Some(plan) => plan.schedule(timesteps),
+            None => Schedule::new(&[], timesteps),
+        };
+        self.followed.clone().unwrap_or_else(of_plan)
     }
 
     /// The rules that leave out half of the batch, as indices.
@@ -212,7 +230,32 @@ impl Generator {
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(&StepDone<'_>),
     ) -> Result<Clip, GenerationError> {
-        self.denoise(scheduler, noise, step_noise, conditioning, watch, usize::MAX)
+        self.denoise(scheduler, noise, step_noise, conditioning, watch, usize::MAX, None)
+    }
+
+    /// Makes a clip with nothing broadcast, and tells `see` what every cache would hold behind each step: the index of the
+    /// step, and the values by the names of the caches' inputs. One step's values are there at a time.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn record(
+        &mut self,
+        scheduler: &mut dyn Scheduler,
+        noise: ArrayD<f32>,
+        step_noise: &mut dyn NoiseSource,
+        conditioning: &Conditioning,
+        see: &mut dyn FnMut(usize, Vec<(String, Tensor)>),
+    ) -> Result<Clip, GenerationError> {
+        let limit = usize::MAX;
+        self.denoise(
+            scheduler,
+            noise,
+            step_noise,
+            conditioning,
+            &mut |_| {},
+            limit,
+            Some(see),
+        )
     }
 
     /// Runs the first two steps of a clip, of variants all steps until each was run: the first runs of a session are
@@ -232,11 +275,12 @@ impl Generator {
         };
         let steps = sets.iter().map(|set| set.first + 1).max().unwrap_or(0).max(2);
         let step_noise = &mut SeededNoise::new(0);
-        self.denoise(scheduler, noise, step_noise, conditioning, &mut |_| {}, steps)
+        self.denoise(scheduler, noise, step_noise, conditioning, &mut |_| {}, steps, None)
             .map(drop)
     }
 
-    /// The first `limit` steps of a clip.
+    /// The first `limit` steps of a clip; with `see`, nothing is broadcast and it is told of the caches.
+    #[allow(clippy::too_many_arguments)]
     fn denoise(
         &mut self,
         scheduler: &mut dyn Scheduler,
@@ -245,6 +289,7 @@ impl Generator {
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(&StepDone<'_>),
         limit: usize,
+        mut see: Option<&mut dyn FnMut(usize, Vec<(String, Tensor)>)>,
     ) -> Result<Clip, GenerationError> {
         let timesteps = scheduler.timesteps().to_vec();
         self.check_run(&timesteps)?;
@@ -256,16 +301,26 @@ impl Generator {
                 schedule.compute_always(rule);
             }
         }
+        if see.is_some() {
+            for rule in 0..schedule.rules() {
+                schedule.compute_always(rule);
+            }
+        }
         let batch = noise.shape().first().copied().unwrap_or(1);
         let fixed = self.fixed_inputs(conditioning, batch)?;
         let mut sample = noise * scheduler.initial_noise_sigma();
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());
-        self.form.begin(&schedule)?;
+        match see {
+            // Without a schedule every cache is held.
+            Some(_) => self.form.forget()?,
+            None => self.form.begin(&schedule)?,
+        }
         for (index, timestep) in timesteps.iter().enumerate().take(limit) {
             self.stop.check()?;
             let begun = Instant::now();
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
             let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(index))?;
+            let flags = self.broadcast(schedule.flags(index));
             sample = scheduler.step(index, output.view(), sample.view(), step_noise)?;
             let count = sample.iter().filter(|value| !value.is_finite()).count();
             if count > 0 {
@@ -274,9 +329,12 @@ impl Generator {
                     timestep: *timestep,
                     count,
                     by_model: output.iter().any(|value| !value.is_finite()),
-                    rules: self.names(schedule.flags(index)),
+                    rules: self.names(&flags),
                     patched: self.plan.is_some(),
                 });
+            }
+            if let Some(see) = &mut see {
+                see(index, self.form.caches()?);
             }
             let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
             step_milliseconds.push(milliseconds);
@@ -285,7 +343,7 @@ impl Generator {
                 timestep: *timestep,
                 begun,
                 milliseconds,
-                flags: schedule.flags(index),
+                flags: &flags,
                 sample: sample.view(),
             });
         }

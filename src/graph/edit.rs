@@ -240,6 +240,26 @@ impl Graph {
         inputs[slot] = Some(edge);
     }
 
+    /// Gives a node an attribute, in the place of one of the same name.
+    pub fn set_attribute(&mut self, node: NodeId, attribute: AttributeProto) {
+        let attributes = &mut self.node_mut(node).proto.attribute;
+        match attributes.iter_mut().find(|other| other.name == attribute.name) {
+            Some(other) => *other = attribute,
+            None => attributes.push(attribute),
+        }
+    }
+
+    /// Forgets the declared type of `value`, where it is neither input nor output: an edit has made it another.
+    /// [`Graph::eliminate_dead_code`] takes what is left of it off the list.
+    pub fn forget_type(&mut self, value: ValueId) {
+        if let Some(InfoPlace::Info(place)) = self.values[value.index()].info {
+            self.values[value.index()].info = None;
+            if let Some((_, info)) = self.infos.get_mut(place) {
+                info.r#type = None;
+            }
+        }
+    }
+
     /// Lets everybody who reads `old` read `new`: nodes, nested graphs and the list of outputs.
     ///
     /// An output of the graph keeps its place, but takes the name of `new`. Takes constant time a use, and as many steps

@@ -65,6 +65,16 @@ impl ModelGraph {
         }
     }
 
+    /// Declares operator set `domain`, where the file does not.
+    pub fn declare_operators(&mut self, domain: &str, version: i64) {
+        if self.opset(domain).is_none() {
+            self.header.opset_import.push(OperatorSetIdProto {
+                domain: Some(domain.to_owned()),
+                version: Some(version),
+            });
+        }
+    }
+
     /// Everything but the graph: IR version, opsets, functions, metadata.
     pub fn header(&self) -> &ModelProto {
         &self.header

@@ -156,7 +156,7 @@ impl Graph {
             if matches!(entry.info, Some(super::InfoPlace::Info(_))) {
                 entry.info = None;
             }
-            if !gone[value.index()] {
+            if !gone[value.index()] && info.r#type.is_some() {
                 entry.info.get_or_insert(super::InfoPlace::Info(self.infos.len()));
                 self.infos.push((value, info));
             }

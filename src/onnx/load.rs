@@ -62,8 +62,8 @@ impl Model {
             });
         }
         let bytes = external::map(path).map_err(read)?;
-        let (proto, deviation) = decode(path, bytes)?;
-        let weights = Weights::of_file(path)?;
+        let (proto, deviation) = decode(path, bytes.clone())?;
+        let weights = Weights::of_file(path, bytes)?;
         Ok(Model {
             proto,
             weights,
@@ -98,6 +98,11 @@ impl Model {
     /// Gives the values of the model's tensors.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// The decoded file and its weights.
+    pub fn into_parts(self) -> (ModelProto, Weights) {
+        (self.proto, self.weights)
     }
 
     /// Why saving the untouched model would give other bytes than the file has: a legal, yet unusual way of writing

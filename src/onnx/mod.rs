@@ -33,7 +33,7 @@ pub use save::{How, Progress, ProgressFn, SaveOptions, Saved, SavedFile};
 pub use tensor::TensorFault;
 pub use tensors::{try_each_tensor, try_each_tensor_mut};
 pub use validate::{ValidationError, Violation, validate};
-pub use weights::Weights;
+pub use weights::{Standing, Weights};
 
 /// The newest ONNX IR version whose fields the messages know (ONNX 1.23).
 pub const NEWEST_IR_VERSION: i64 = 14;

@@ -27,8 +27,36 @@ struct Source {
     path: PathBuf,
     /// Canonical, so that resolved links can be compared with it.
     folder: PathBuf,
+    /// The model's own bytes, memory-mapped.
+    bytes: Bytes,
     /// By location as tensors write it.
     files: Mutex<HashMap<String, DataFile>>,
+}
+
+/// Where a tensor's values stand in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The file, canonical.
+    pub path: PathBuf,
+    /// The file relative to the folder of the model's canonical path, as tensors write it.
+    pub location: String,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+impl Standing {
+    /// Makes a tensor with external data of it, which needs the file and not the values.
+    pub fn write(&self, tensor: &mut TensorProto) {
+        let reference = Reference {
+            location: self.location.clone(),
+            offset: self.offset,
+            length: Some(self.length),
+            checksum: None,
+        };
+        reference.write(tensor);
+    }
 }
 
 /// An external-data file.
@@ -51,7 +79,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`OnnxError::Read`] where the file's folder cannot be resolved.
-    pub(super) fn of_file(path: &Path) -> Result<Weights, OnnxError> {
+    pub(super) fn of_file(path: &Path, bytes: Bytes) -> Result<Weights, OnnxError> {
         let folder = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -65,6 +93,7 @@ impl Weights {
             source: Some(Arc::new(Source {
                 path: path.to_owned(),
                 folder,
+                bytes,
                 files,
             })),
         })
@@ -95,6 +124,53 @@ impl Weights {
         let needed = in_tensor(tensor, tensor::byte_length(tensor))?;
         let slice = Reference::of(tensor).and_then(|reference| self.slice(&reference, needed));
         slice.map_err(|fault| outside(tensor, fault))
+    }
+
+    /// Where the values of a tensor stand as [`Weights::bytes`] gives them: in a data file, or in the model's own.
+    /// `None` where they stand in no file, or are written there in another way.
+    ///
+    /// # Errors
+    /// [`OnnxError::External`] for data files that are missing or outside the model's folder, [`OnnxError::Read`] where
+    /// the model's own is gone.
+    pub fn standing(&self, tensor: &TensorProto) -> Result<Option<Standing>, OnnxError> {
+        let Some(source) = &self.source else {
+            return Ok(None);
+        };
+        if in_tensor(tensor, tensor::is_external(tensor))? {
+            let length = self.bytes(tensor)?.len() as u64;
+            let file =
+                Reference::of(tensor).and_then(|reference| Ok((self.file(&reference.location)?.path, reference)));
+            let (path, reference) = file.map_err(|fault| outside(tensor, fault))?;
+            return Ok(Some(Standing {
+                path,
+                location: reference.location,
+                offset: reference.offset,
+                length,
+            }));
+        }
+        let Some(raw) = &tensor.raw_data else {
+            return Ok(None);
+        };
+        // Slices of the map are known by where they lie.
+        let offset = (raw.as_ptr() as usize).checked_sub(source.bytes.as_ptr() as usize);
+        let within = |offset: &usize| {
+            let end = offset.checked_add(raw.len());
+            end.is_some_and(|end| end <= source.bytes.len())
+        };
+        let Some(offset) = offset.filter(within) else {
+            return Ok(None);
+        };
+        let path = source.path.canonicalize().map_err(|error| OnnxError::Read {
+            path: source.path.clone(),
+            source: error,
+        })?;
+        let location = path.file_name().and_then(|name| name.to_str());
+        Ok(location.map(str::to_owned).map(|location| Standing {
+            path,
+            location,
+            offset: offset as u64,
+            length: raw.len() as u64,
+        }))
     }
 
     /// The values of a tensor of integers (2 to 64 bits, signed or not) or booleans (0 and 1), in row-major order.

@@ -1,7 +1,9 @@
 //! Why two clips cannot be compared.
 
+use super::lpips::LpipsError;
+
 /// An error of a comparison. Each says what to do next.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum QualityError {
     /// The shapes differ.
     #[error(
@@ -41,4 +43,7 @@ pub enum QualityError {
         /// The frame, from zero.
         frame: usize,
     },
+    /// LPIPS cannot be measured.
+    #[error(transparent)]
+    Lpips(#[from] LpipsError),
 }

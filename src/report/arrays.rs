@@ -80,11 +80,20 @@ pub fn read_array(path: &Path) -> Result<ArrayD<f64>, ReportError> {
         path: path.to_owned(),
         source,
     })?;
-    parse_npy(path, &bytes)
+    Ok(parse_npy(path, &bytes)?.numbers)
+}
+
+/// An array as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct ReadArray {
+    /// Its elements as numbers.
+    pub numbers: ArrayD<f64>,
+    /// Whether they were bytes in the file, as levels of pixels are.
+    pub bytes: bool,
 }
 
 /// The array of the content of a `.npy` file; `path` names it in errors.
-pub(super) fn parse_npy(path: &Path, bytes: &[u8]) -> Result<ArrayD<f64>, ReportError> {
+pub(super) fn parse_npy(path: &Path, bytes: &[u8]) -> Result<ReadArray, ReportError> {
     let refuse = |reason: String, advice: &str| refuse(path, reason, advice);
     let again = "save it again with numpy.save";
     // The header is looked at first: it can claim any size, and the reader would ask for all that memory at once.
@@ -131,7 +140,10 @@ pub(super) fn parse_npy(path: &Path, bytes: &[u8]) -> Result<ArrayD<f64>, Report
             _ => ArrayD::<f64>::read_npy(bytes)?,
         })
     };
-    read().map_err(|error| refuse(error.to_string(), again))
+    Ok(ReadArray {
+        numbers: read().map_err(|error| refuse(error.to_string(), again))?,
+        bytes: descriptor == "'|u1'",
+    })
 }
 
 pub(super) fn refuse(path: &Path, reason: String, advice: &str) -> ReportError {

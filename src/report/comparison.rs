@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::ReportError;
+use super::provenance::Provenance;
 use super::statistics::{Distribution, mean, median_of_ratios, quantile, ratio_of_medians};
 use crate::quality::{ClipQuality, QualitySummary};
-use crate::rules::{Strategy, Timing};
+use crate::rules::{Adaptive, Strategy, Timing};
 
 /// The version of the JSON that [`Comparison`] serialises to; it grows when a field changes its meaning or goes.
 ///
@@ -18,6 +19,9 @@ const FORMAT: u32 = 2;
 pub struct Comparison {
     /// The version of this format.
     pub format: u32,
+    /// How it was made; older files do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     /// What was compared, and how.
     #[serde(flatten)]
     pub facts: Facts,
@@ -88,6 +92,9 @@ pub struct RuleFigures {
     pub strategy: Strategy,
     /// At which steps.
     pub timing: Timing,
+    /// What decides of these steps, where the model does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<Adaptive>,
     /// How many modules the rule applies to.
     pub sites: usize,
     /// The share of all steps of a run in which these modules were broadcast, 0 to 1.
@@ -123,6 +130,13 @@ pub struct SpeedUp {
     /// step broadcasts, as often as each comes; `null` where they were not timed.
     pub allowed: Option<f64>,
 }
+
+/// Where `pab-patch compare` writes clips, below its output folder.
+pub const CLIPS: &str = "clips";
+/// The folder of the original model's clips in [`CLIPS`].
+pub const ORIGINAL: &str = "original";
+/// The folder of the patched model's clips in [`CLIPS`]; of several sets of rules each has one of its own name.
+pub const PATCHED: &str = "patched";
 
 /// One clip.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -202,6 +216,7 @@ impl Comparison {
         let clips = clips.collect();
         Ok(Comparison {
             format: FORMAT,
+            provenance: None,
             facts,
             original,
             patched,
@@ -240,7 +255,7 @@ pub(super) mod tests {
             psnr,
             mean_squared_error: psnr.map_or(0.0, |psnr| 10.0_f64.powf(-psnr / 10.0)),
             ssim,
-            frames: Vec::new(),
+            ..ClipQuality::default()
         }
     }
 
@@ -251,6 +266,7 @@ pub(super) mod tests {
             kind: name.to_owned(),
             strategy: Strategy::Reuse,
             timing: timing(range).into(),
+            adaptive: None,
             sites: 6,
             steps_broadcast,
             step_share: Some(step_share),

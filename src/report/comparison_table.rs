@@ -84,6 +84,7 @@ impl Comparison {
             let action = Action {
                 strategy: rule.strategy,
                 timing: rule.timing.clone(),
+                adaptive: rule.adaptive.clone(),
             };
             table.row([
                 rule.name.clone(),

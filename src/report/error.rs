@@ -62,6 +62,16 @@ pub enum ReportError {
         /// What to do.
         advice: String,
     },
+    /// A file or folder is no clip that can be read.
+    #[error("{}: not a usable clip: {reason}; {advice}", path.display())]
+    ClipFile {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        advice: String,
+    },
     /// `ffmpeg` cannot be started.
     #[error(
         "{}: an MP4 needs the program ffmpeg, which cannot be started ({reason}); install it, or choose gif or apng with \
@@ -92,6 +102,17 @@ pub enum ReportError {
         /// The array's name in the archive.
         name: String,
         /// The encoder's reason.
+        reason: String,
+    },
+    /// There is no result where one was looked for.
+    #[error(
+        "{}: no result for a page: {reason}; give what `pab-patch compare` wrote, or the JSON of inspect, quality, bench or calibrate, or a plan",
+        path.display()
+    )]
+    NoResult {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it is none.
         reason: String,
     },
     /// There is nothing to report.

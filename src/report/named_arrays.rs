@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
 use super::ReportError;
-use super::arrays::{Elements, parse_npy, read_array, refuse};
+use super::arrays::{Elements, ReadArray, parse_npy, read_array, refuse};
 use super::atomic::{failed, write_atomically};
 
 /// The endings of files with several arrays.
@@ -28,6 +28,12 @@ pub fn is_named(path: &Path) -> bool {
 /// [`ReportError::Read`] where the file cannot be opened, [`ReportError::Array`] where it is damaged or holds elements of a
 /// type that is not read.
 pub fn read_named(path: &Path) -> Result<Vec<(String, ArrayD<f64>)>, ReportError> {
+    let read = read_named_arrays(path)?;
+    Ok(read.into_iter().map(|(name, array)| (name, array.numbers)).collect())
+}
+
+/// The same, with what the elements were.
+pub(super) fn read_named_arrays(path: &Path) -> Result<Vec<(String, ReadArray)>, ReportError> {
     let bytes = std::fs::read(path).map_err(|source| ReportError::Read {
         path: path.to_owned(),
         source,
@@ -58,7 +64,7 @@ pub fn read_array_named(path: &Path, name: &str) -> Result<ArrayD<f64>, ReportEr
     }
 }
 
-fn npz(path: &Path, bytes: &[u8]) -> Result<Vec<(String, ArrayD<f64>)>, ReportError> {
+fn npz(path: &Path, bytes: &[u8]) -> Result<Vec<(String, ReadArray)>, ReportError> {
     let again = "save it again with numpy.savez";
     let damaged = |error: &dyn std::fmt::Display| refuse(path, error.to_string(), again);
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?;
@@ -83,7 +89,7 @@ fn npz(path: &Path, bytes: &[u8]) -> Result<Vec<(String, ArrayD<f64>)>, ReportEr
     Ok(arrays)
 }
 
-fn safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, ArrayD<f64>)>, ReportError> {
+fn safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, ReadArray)>, ReportError> {
     let again = "save it again with safetensors.numpy.save_file";
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| refuse(path, error.to_string(), again))?;
     let read = |(name, tensor): (String, TensorView<'_>)| {
@@ -96,7 +102,11 @@ fn safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<(String, ArrayD<f64>)>, 
             )
         })?;
         let array = ArrayD::from_shape_vec(IxDyn(tensor.shape()), numbers);
-        Ok((name, array.map_err(|error| refuse(path, error.to_string(), again))?))
+        let read = ReadArray {
+            numbers: array.map_err(|error| refuse(path, error.to_string(), again))?,
+            bytes: tensor.dtype() == Dtype::U8,
+        };
+        Ok((name, read))
     };
     tensors.tensors().into_iter().map(read).collect()
 }

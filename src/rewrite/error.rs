@@ -94,6 +94,43 @@ pub enum RewriteError {
         /// Its line.
         other_line: usize,
     },
+    /// Guidance beside a rule that the model decides.
+    #[error(
+        "rule `{guidance}` (line {line}) runs half of the batch, so that the drift of rule `{other}` (line {other_line}) \
+         could not be told from step to step; remove `adaptive`, or patch with one of the two rules"
+    )]
+    AdaptiveBeside {
+        /// The rule for guidance.
+        guidance: String,
+        /// Its line.
+        line: usize,
+        /// The rule that the model decides.
+        other: String,
+        /// Its line.
+        other_line: usize,
+    },
+    /// A rule has nothing that its drift could be told by.
+    #[error(
+        "rule `{rule}` (line {line}) is `adaptive`, and what its first site `{site}` projects could not be followed from the \
+         residual stream, or its sizes are not known; remove `adaptive`, or let the rule begin with another block"
+    )]
+    NoIndicator {
+        /// The rule.
+        rule: String,
+        /// Its line.
+        line: usize,
+        /// The site.
+        site: String,
+    },
+    /// A static graph of a rule that the model decides.
+    #[error(
+        "rule `{rule}` is `adaptive`: the model decides at each step, which static graphs cannot; use the switch form \
+         (`--form switch`), or patch without `adaptive`"
+    )]
+    Undecided {
+        /// The rule.
+        rule: String,
+    },
     /// Guidance beside a site whose value does not have its halves one behind the other.
     #[error(
         "rule `{guidance}` runs half of the batch, and in what site `{site}` caches, {shape}, the batch {batch} is not the \

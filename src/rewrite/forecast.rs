@@ -13,7 +13,6 @@ use super::build::{Build, described, of_cache, of_cut};
 use super::module::Module;
 use super::plan::StatePlan;
 use super::{CachePlan, Choice, PlanSize, RewriteError};
-use crate::attention::Cut;
 use crate::graph::{Graph, GraphError, ValueId};
 use crate::onnx::messages::DataType;
 use std::iter::zip;
@@ -146,16 +145,16 @@ pub(super) fn wrap(
     let cuts = choice.cuts.iter().zip(caches.chunks(each)).zip(inputs.chunks(each));
     let sites: Vec<Site<'_>> = cuts
         .map(|((cut, caches), inputs)| Site {
-            cut,
+            element_type: cut.element_type,
             caches,
             inputs,
             shared,
         })
         .collect();
     let mut outputs: Vec<String> = Vec::with_capacity(choice.cuts.count() * (each + 1));
-    for site in &sites {
+    for (site, cut) in zip(&sites, choice.cuts.iter()) {
         let value = site.predicted(&mut broadcast)?;
-        broadcast.add_output(value, of_cut("", site.cut));
+        broadcast.add_output(value, of_cut("", cut));
         outputs.push(site.name("value"));
     }
     for (site, value) in zip(&sites, computed) {
@@ -177,13 +176,16 @@ pub(super) fn wrap(
     Ok(())
 }
 
-/// One cut of a site with its caches.
-struct Site<'s> {
-    cut: &'s Cut,
-    /// The value, and its differences in their order.
-    caches: &'s [CachePlan],
-    inputs: &'s [ValueId],
-    shared: &'s Shared,
+/// A value that is forecast, with its caches: a cut of a site, or what a span added to a stream.
+pub(super) struct Site<'s> {
+    /// The type of the value's elements.
+    pub element_type: DataType,
+    /// Of the value, and of its differences in their order.
+    pub caches: &'s [CachePlan],
+    /// Their inputs.
+    pub inputs: &'s [ValueId],
+    /// What the sites of the rule share.
+    pub shared: &'s Shared,
 }
 
 impl Site<'_> {
@@ -195,7 +197,7 @@ impl Site<'_> {
 
     /// The type that is computed in.
     fn arithmetic(&self) -> DataType {
-        match self.cut.element_type {
+        match self.element_type {
             DataType::Double => DataType::Double,
             _ => DataType::Float,
         }
@@ -221,7 +223,7 @@ impl Site<'_> {
     }
 
     /// In the branch that broadcasts: the predicted value.
-    fn predicted(&self, inner: &mut Graph) -> Result<ValueId, GraphError> {
+    pub fn predicted(&self, inner: &mut Graph) -> Result<ValueId, GraphError> {
         let read = self.read(inner, self.caches.len())?;
         let steps = [Some(&self.shared.ahead), self.shared.half_square.as_ref()];
         let mut read = read.into_iter();
@@ -238,11 +240,11 @@ impl Site<'_> {
             sum = build.node("Add", &[sum, term], Vec::new(), &self.name(&format!("sum_{place}")))?;
         }
         let name = self.name("predicted");
-        cast(inner, sum, self.arithmetic(), self.cut.element_type, &name)
+        cast(inner, sum, self.arithmetic(), self.element_type, &name)
     }
 
     /// In the branch that broadcasts: the caches as they are.
-    fn kept(&self, inner: &mut Graph) -> Result<Vec<ValueId>, GraphError> {
+    pub fn kept(&self, inner: &mut Graph) -> Result<Vec<ValueId>, GraphError> {
         let caches = self.caches.iter().zip(self.inputs);
         caches
             .map(|(cache, input)| {
@@ -256,13 +258,13 @@ impl Site<'_> {
     ///
     /// Each difference is that of the one below it, which is taken as it is cached: rounded where caches are narrowed, so
     /// that a value that stays the same has differences of 0.
-    fn fresh(&self, inner: &mut Graph, value: ValueId) -> Result<Vec<ValueId>, GraphError> {
+    pub fn fresh(&self, inner: &mut Graph, value: ValueId) -> Result<Vec<ValueId>, GraphError> {
         // The highest difference is made from those below it.
         let read = self.read(inner, self.shared.order())?;
         let ahead = self.number(inner, &self.shared.ahead, "ahead")?;
         let zero = self.number(inner, &self.shared.zero, "zero")?;
         let mut fresh = Vec::with_capacity(self.caches.len());
-        let (mut new, mut element_type) = (value, self.cut.element_type);
+        let (mut new, mut element_type) = (value, self.element_type);
         let mut differences = read.into_iter().zip(&self.shared.enough);
         for (order, cache) in self.caches.iter().enumerate() {
             let mut cached = cast(

@@ -1,5 +1,7 @@
 //! Sizes that the axis analysis knows: written once instead of computed wherever an exporter asks for them.
 
+mod scales;
+
 use super::build::Build;
 use crate::axes::{Axes, Integers, Size, Term};
 use crate::graph::{Graph, GraphError, Node, ValueId};
@@ -37,6 +39,7 @@ pub fn write_known_sizes(graph: &mut Graph, axes: &Axes) -> Result<usize, GraphE
             wanted.extend(known.map(|known| (id, slot, known)));
         }
     }
+    let scales = scales::find(graph, axes);
     let mut written = Written {
         build: Build::new(graph),
         sources: &sources,
@@ -46,16 +49,16 @@ pub fn write_known_sizes(graph: &mut Graph, axes: &Axes) -> Result<usize, GraphE
         let by = written.tensor(known)?;
         written.build.graph.set_input(*node, *slot, by);
     }
-    if !wanted.is_empty() {
+    let replaced = wanted.len() + scales::share(&mut written, &scales)?;
+    if replaced > 0 {
         graph.eliminate_dead_code();
     }
-    Ok(wanted.len())
+    Ok(replaced)
 }
 
 /// The inputs of operators that say what size or which part of the data is meant, from the first to the last.
 ///
-/// What else reads sizes goes on to compute with them. A scale that is computed from a size, for one, must not become a
-/// number that ONNX Runtime could fuse with the product of queries and keys: that would round differently.
+/// What else reads sizes goes on to compute with them: see [`scales`].
 const TAKE_SIZES: [(&str, usize, usize); 6] = [
     ("Expand", 1, 1),
     ("Pad", 1, 1),
@@ -223,6 +226,25 @@ impl Written<'_> {
         let value = self.build.node("Gather", &[shape, at], vec![axis(0)], &name)?;
         self.values.insert(key, value);
         Ok(value)
+    }
+
+    /// A number that ONNX Runtime computes at each step, in a list or as a scalar; `None` where no size is open.
+    fn computed(&mut self, number: i64, in_list: bool) -> Result<Option<ValueId>, GraphError> {
+        let Some(symbol) = self.sources.keys().next() else {
+            return Ok(None);
+        };
+        let symbol = self.symbol(symbol)?;
+        let name = self.name();
+        let nothing = self.build.node("Sub", &[symbol, symbol], Vec::new(), &name)?;
+        let stored = self.tensor(&list(vec![Size::number(number)]))?;
+        let name = self.name();
+        let sum = self.build.node("Add", &[nothing, stored], Vec::new(), &name)?;
+        if in_list {
+            return Ok(Some(sum));
+        }
+        let shape = self.shape(&[])?;
+        let name = self.name();
+        Ok(Some(self.build.node("Reshape", &[sum, shape], Vec::new(), &name)?))
     }
 
     fn numbers(&mut self, wanted: &Known, numbers: &[i64]) -> Result<ValueId, GraphError> {

@@ -38,7 +38,7 @@ impl CacheMemory {
             (!bytes.is_empty()).then(|| RuleMemory {
                 name: rule.name.clone(),
                 sites: bytes.len(),
-                bytes: sum(&bytes),
+                bytes: &sum(&bytes) + &wide.indicator_bytes(index, rules, choices),
             })
         });
         let rules: Vec<RuleMemory> = of_rule.collect();

@@ -10,6 +10,7 @@ mod build;
 mod cache_type;
 mod ceiling;
 mod choice;
+mod drift;
 mod drive;
 mod error;
 mod forecast;
@@ -24,6 +25,7 @@ mod plan;
 mod reuse;
 mod shape_arithmetic;
 mod span;
+pub mod split;
 mod switch;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use super::drive::Drive;
 use crate::attention::Kind;
 use crate::axes::Size;
 use crate::onnx::messages::DataType;
-use crate::rules::{Action, CutPoint, Strategy, Timing};
+use crate::rules::{Action, Adaptive, CutPoint, Strategy, Timing};
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -87,6 +87,9 @@ pub struct RulePlan {
     pub strategy: Strategy,
     /// At which steps.
     pub timing: Timing,
+    /// What decides of these steps, inside the model; without it all of them broadcast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<Adaptive>,
     /// What the sites of the rule share from step to step, where they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<StatePlan>,
@@ -98,6 +101,7 @@ impl RulePlan {
         Action {
             strategy: self.strategy,
             timing: self.timing.clone(),
+            adaptive: self.adaptive.clone(),
         }
     }
 }
@@ -126,6 +130,8 @@ pub enum CacheRole {
     Residual,
     /// The difference that guidance made.
     Guidance,
+    /// What the drift of an adaptive rule is told by, as it was in the last step.
+    Indicator,
 }
 
 /// A site of a plan.

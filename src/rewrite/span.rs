@@ -2,24 +2,27 @@
 //!
 //! The branch that computes holds the nodes of the span as they are, and takes the stream before it from the stream
 //! behind it. The branch that broadcasts adds that difference to the stream as it comes. Neither reads what it writes, so
-//! a cache can be written in place; but beside guidance (`halved.rs`).
+//! a cache can be written in place; but beside guidance (`halved.rs`), and where the difference is forecast (`forecast.rs`).
 
 use super::build::{Build, of_cache};
+use super::forecast::{Shared, Site};
 use super::halved::{Guided, Halved, of_value};
 use super::plan::{CachePlan, CacheRole, PlanSize, can_be_cached};
+use super::switch::DIFFERENCES;
 use super::{RewriteError, SpanChoice, SwitchOptions, node};
 use crate::attention::{Part, SpanEntry, SpanStream};
 use crate::graph::{Graph, NewNode, ValueId};
 use crate::onnx::messages::AttributeProto;
 use std::iter::zip;
 
-/// A cache for each stream of a span.
+/// A cache for each stream of a span, and of a forecast one for each of its finite differences behind it.
 pub(super) fn caches_of(
     choice: &SpanChoice,
     guided: Option<&Guided>,
     options: &SwitchOptions,
 ) -> Result<Vec<CachePlan>, RewriteError> {
-    let caches = choice.span.streams.iter().map(|stream| {
+    let mut caches = Vec::with_capacity(choice.span.streams.len() * (1 + choice.differences));
+    for stream in &choice.span.streams {
         let input = match stream.exit.part {
             Part::Whole => format!("pab.cache.{}", choice.name),
             part => format!("pab.cache.{}.{part}", choice.name),
@@ -31,19 +34,25 @@ pub(super) fn caches_of(
             });
         }
         let halved = Halved::of(guided, &choice.name, &stream.exit)?;
-        Ok(CachePlan {
-            output: format!("{input}.next"),
-            input,
-            element_type: options.element_type(stream.exit.element_type),
-            shape: stream.exit.shape.iter().map(PlanSize::from).collect(),
-            role: CacheRole::Residual,
-            in_place: halved.is_none(),
-        })
-    });
-    caches.collect()
+        let differences = DIFFERENCES.into_iter().take(choice.differences);
+        for (role, ending) in std::iter::once((CacheRole::Residual, "")).chain(differences) {
+            let input = format!("{input}{ending}");
+            caches.push(CachePlan {
+                output: format!("{input}.next"),
+                input,
+                element_type: options.element_type(stream.exit.element_type),
+                shape: stream.exit.shape.iter().map(PlanSize::from).collect(),
+                role,
+                in_place: halved.is_none() && choice.differences == 0,
+            });
+        }
+    }
+    Ok(caches)
 }
 
-/// Puts the span into an `If` on `flag`: its outputs are the streams behind it, then the caches.
+/// Puts the span into an `If` on `flag`: its outputs are the streams behind it, then the caches. `shared` is what the values
+/// of the rule share where it forecasts.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn wrap(
     graph: &mut Graph,
     choice: &SpanChoice,
@@ -51,12 +60,16 @@ pub(super) fn wrap(
     caches: &[CachePlan],
     inputs: &[ValueId],
     guided: Option<&Guided>,
+    shared: Option<&Shared>,
 ) -> Result<(), RewriteError> {
     let name = &choice.name;
     let streams = &choice.span.streams;
+    // Those of a stream stand side by side: the difference, and how that changed.
+    let each = 1 + choice.differences;
     let after = choice.span.nodes.last().map(|node| graph.position(*node));
     let value_names: Vec<String> = caches
         .iter()
+        .step_by(each)
         .map(|cache| cache.input.replacen("pab.cache.", "pab.value.", 1))
         .collect();
     let mut outputs = Vec::with_capacity(2 * streams.len());
@@ -81,9 +94,13 @@ pub(super) fn wrap(
     let mut compute = graph.extract(&choice.span.nodes, &exits, &format!("pab.compute.{name}"))?;
     let computed: Vec<ValueId> = compute.outputs().collect();
     let mut broadcast = graph.nested(&format!("pab.broadcast.{name}"));
-    let mut kept = Vec::with_capacity(streams.len());
-    let each = zip(zip(streams, &joins), zip(caches, &halved));
-    for (((stream, join), (cache, halved)), (input, behind)) in each.zip(zip(inputs, computed)) {
+    let mut kept = Vec::with_capacity(caches.len());
+    let of_streams = zip(zip(streams, &joins), zip(caches.chunks(each), &halved));
+    let of_streams = of_streams.zip(zip(inputs.chunks(each), computed));
+    for (((stream, join), (caches, halved)), (inputs, behind)) in of_streams {
+        let ([cache, ..], [input, ..]) = (caches, inputs) else {
+            continue;
+        };
         let before = entry(
             graph,
             &mut compute,
@@ -98,6 +115,30 @@ pub(super) fn wrap(
             Vec::new(),
             &format!("{}.residual", cache.input),
         )?;
+        let before = entry(
+            graph,
+            &mut broadcast,
+            stream,
+            join.as_ref(),
+            &format!("{}.before", cache.input),
+        )?;
+        if let Some(shared) = shared {
+            let site = Site {
+                element_type: stream.exit.element_type,
+                caches,
+                inputs,
+                shared,
+            };
+            for (fresh, cache) in zip(site.fresh(&mut compute, residual)?, caches) {
+                compute.add_output(fresh, of_cache("", cache));
+            }
+            let predicted = site.predicted(&mut broadcast)?;
+            let name = format!("{}.added", cache.input);
+            let sum = node::add(&mut broadcast, "Add", &[before, predicted], Vec::new(), &name)?;
+            broadcast.add_output(sum, of_value(&stream.exit, *halved));
+            kept.extend(zip(site.kept(&mut broadcast)?, caches));
+            continue;
+        }
         let narrowed = stream.exit.element_type != cache.element_type;
         let residual = match narrowed {
             true => {
@@ -111,13 +152,6 @@ pub(super) fn wrap(
             None => residual,
         };
         compute.add_output(residual, of_cache("", cache));
-        let before = entry(
-            graph,
-            &mut broadcast,
-            stream,
-            join.as_ref(),
-            &format!("{}.before", cache.input),
-        )?;
         let cached = broadcast.capture(*input, &cache.input);
         let part = match halved {
             Some(halved) => halved.broadcast(graph, &mut broadcast, cached, cache)?,
@@ -138,16 +172,13 @@ pub(super) fn wrap(
             &format!("{}.added", cache.input),
         )?;
         broadcast.add_output(sum, of_value(&stream.exit, *halved));
-        kept.push((cached, cache));
+        let name = format!("{}.reuse", cache.input);
+        kept.push((
+            node::add(&mut broadcast, "Identity", &[cached], Vec::new(), &name)?,
+            cache,
+        ));
     }
-    for (cached, cache) in kept {
-        let same = node::add(
-            &mut broadcast,
-            "Identity",
-            &[cached],
-            Vec::new(),
-            &format!("{}.reuse", cache.input),
-        )?;
+    for (same, cache) in kept {
         broadcast.add_output(same, of_cache("", cache));
     }
     outputs.extend(caches.iter().map(|cache| cache.output.clone()));

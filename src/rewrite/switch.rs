@@ -5,6 +5,7 @@
 //! ONNX host runs the result.
 
 use super::build::{described, of_cache};
+use super::drift::Decision;
 use super::forecast::{self, Shared};
 use super::halved::{Guided, Halved, of_value};
 use super::module::Module;
@@ -43,6 +44,7 @@ pub struct Patched {
 ///
 /// New inputs: the flags (`pab.broadcast.<rule>`, `bool` scalars) and the caches (`pab.cache.<site>`; with
 /// several cuts `pab.cache.<site>.<part>`); new outputs: the caches for the next step (the input's name and `.next`).
+/// A rule that is adaptive has a state, too, and a cache for what it decides by (`pab.cache.indicator.<rule>`).
 /// Forecasts also have caches of the finite differences (`.d1`, `.d2`) and a state for each rule (`pab.state.<rule>`).
 /// The original's inputs and outputs keep their places in front.
 ///
@@ -100,7 +102,8 @@ pub fn switch_wide(
         }
         None => None,
     };
-    wide.wrap(&mut model.graph, &flags, guided.as_ref(), options, &mut plan)?;
+    let shared: Vec<Option<&Shared>> = driven.iter().map(|driven| driven.shared.as_ref()).collect();
+    wide.wrap(&mut model.graph, &flags, &shared, guided.as_ref(), options, &mut plan)?;
     let mut inputs = Vec::with_capacity(choices.len());
     for choice in choices {
         let refuse = || RewriteError::NoSuchRule {
@@ -148,6 +151,16 @@ pub fn switch_wide(
         match shared {
             None => reuse::wrap(&mut model.graph, module, choice, &site.caches, &inputs, *flag, &halved)?,
             Some(shared) => forecast::wrap(&mut model.graph, module, choice, &site.caches, &inputs, *flag, shared)?,
+        }
+    }
+    for (place, indicator) in driven
+        .iter()
+        .enumerate()
+        .filter_map(|(place, driven)| Some((place, driven.indicator.as_ref()?)))
+    {
+        // It stands with the rule's first site, so that a host that hands on all caches hands it on too.
+        if let Some(site) = plan.sites.iter_mut().find(|site| site.rule == place) {
+            site.caches.push(indicator.clone());
         }
     }
     model.graph.eliminate_dead_code();
@@ -201,10 +214,12 @@ pub fn refuse_patched(model: &ModelGraph) -> Result<(), RewriteError> {
 struct Driven {
     /// The rule, as an index of [`Rules::rules`].
     rule: usize,
-    /// True broadcasts.
+    /// True broadcasts: the host's flag, or what the model decides where that allows it.
     flag: ValueId,
     /// What its sites share, where it forecasts.
     shared: Option<Shared>,
+    /// What the model decides by, where it does.
+    indicator: Option<CachePlan>,
 }
 
 /// A flag input for each rule that has a site, in the order of the rules, and what the sites of forecasts share.
@@ -226,23 +241,33 @@ fn add_rules(
         };
         let name = format!("pab.broadcast.{}", rule.name);
         let flag = graph.add_input(described(&name, DataType::Bool, &[]))?;
-        let (shared, state) = match differences(action.strategy) {
-            0 => (None, None),
-            order => {
-                let (shared, state) = Shared::add(graph, &rule.name, order, flag)?;
-                (Some(shared), Some(state))
+        let (mut drives, mut shared, mut state, mut indicator) = (flag, None, None, None);
+        match (differences(action.strategy), &action.adaptive) {
+            (0, None) => {}
+            (0, Some(adaptive)) => {
+                let decision = Decision::add(graph, &rule.name, adaptive, wide.indicator(index, rule, choices)?, flag)?;
+                drives = decision.value;
+                state = Some(decision.state);
+                indicator = Some(decision.indicator);
             }
-        };
+            (order, _) => {
+                let (added, of_rule) = Shared::add(graph, &rule.name, order, flag)?;
+                shared = Some(added);
+                state = Some(of_rule);
+            }
+        }
         driven.push(Driven {
             rule: index,
-            flag,
+            flag: drives,
             shared,
+            indicator,
         });
         plan.rules.push(RulePlan {
             name: rule.name.clone(),
             flag: name,
             strategy: action.strategy,
             timing: action.timing.clone(),
+            adaptive: action.adaptive.clone(),
             state,
         });
     }
@@ -253,14 +278,18 @@ fn add_rules(
 pub(super) fn differences(strategy: Strategy) -> usize {
     match strategy {
         Strategy::Reuse | Strategy::Residual | Strategy::Guidance => 0,
-        Strategy::Forecast {
-            order: ForecastOrder::First,
-        } => 1,
-        Strategy::Forecast {
-            order: ForecastOrder::Second,
-        } => 2,
+        Strategy::Forecast { order } | Strategy::ResidualForecast { order } => match order {
+            ForecastOrder::First => 1,
+            ForecastOrder::Second => 2,
+        },
     }
 }
+
+/// Caches of finite differences by their order, with the endings of their names.
+pub(super) const DIFFERENCES: [(CacheRole, &str); 2] = [
+    (CacheRole::FirstDifference, ".d1"),
+    (CacheRole::SecondDifference, ".d2"),
+];
 
 /// The caches for each cut: the value, named by the site, and by the part of its result where there are several; and
 /// its finite differences where it is forecast.
@@ -270,11 +299,6 @@ fn caches_of(
     guided: Option<&Guided>,
     options: &SwitchOptions,
 ) -> Result<Vec<CachePlan>, RewriteError> {
-    const ROLES: [(CacheRole, &str); 3] = [
-        (CacheRole::Value, ""),
-        (CacheRole::FirstDifference, ".d1"),
-        (CacheRole::SecondDifference, ".d2"),
-    ];
     let mut caches = Vec::new();
     for cut in choice.cuts.iter() {
         if !can_be_cached(cut.element_type) {
@@ -288,14 +312,15 @@ fn caches_of(
             part => format!("pab.cache.{}.{part}", choice.site.name),
         };
         let halved = Halved::of(guided, &choice.site.name, cut)?;
-        for (role, ending) in ROLES.iter().take(1 + differences(strategy)) {
+        let differences_of = DIFFERENCES.into_iter().take(differences(strategy));
+        for (role, ending) in std::iter::once((CacheRole::Value, "")).chain(differences_of) {
             let input = format!("{name}{ending}");
             caches.push(CachePlan {
                 output: format!("{input}.next"),
                 input,
                 element_type: options.element_type(cut.element_type),
                 shape: cut.shape.iter().map(PlanSize::from).collect(),
-                role: *role,
+                role,
                 // A step that computes differences, or one half of the batch, reads what was there.
                 in_place: differences(strategy) == 0 && halved.is_none(),
             });

@@ -3,6 +3,7 @@
 //! Execution providers that dislike control flow run them, and none holds a node that its steps do not need. A cache is
 //! an input only where it is read, and an output only where a later step reads it; the host keeps it in between.
 
+use super::drift::decision_name;
 use super::drive::STEP_INPUT;
 use super::{PLAN_KEY, Plan, RewriteError, SchedulePlan};
 use crate::graph::{Graph, GraphError, ModelGraph, NodeId, ValueId};
@@ -31,8 +32,14 @@ pub struct Variant {
 /// the same in all variants, also where one does not need an input.
 ///
 /// # Errors
-/// [`RewriteError::Graph`] where the model is not one that was made by this plan.
+/// [`RewriteError::Undecided`] where the model decides itself; [`RewriteError::Graph`] where the model is not one that was
+/// made by this plan.
 pub fn variants(model: &ModelGraph, plan: &Plan, schedule: &SchedulePlan) -> Result<Vec<Variant>, RewriteError> {
+    if let Some(rule) = plan.rules.iter().find(|rule| rule.adaptive.is_some()) {
+        return Err(RewriteError::Undecided {
+            rule: rule.name.clone(),
+        });
+    }
     let mut variants: Vec<Variant> = Vec::new();
     // The variant of each step.
     let mut course = Vec::with_capacity(schedule.steps());
@@ -125,22 +132,29 @@ fn needed_outputs(variants: &[Variant], course: &[usize], plan: &Plan) -> Vec<BT
 /// Turns the flags into constants and puts one branch in the place of each of their switches.
 pub(super) fn fix_flags(graph: &mut Graph, plan: &Plan, flags: &[bool]) -> Result<(), GraphError> {
     let rules = plan.rules.iter().zip(flags.iter().copied());
-    let fixed: Vec<(&str, ValueId, bool)> = rules
-        .filter_map(|(rule, broadcast)| Some((rule.name.as_str(), graph.find(&rule.flag)?, broadcast)))
-        .collect();
+    let mut fixed: Vec<(String, ValueId, bool)> = Vec::new();
+    for (rule, broadcast) in rules {
+        // The switches of an adaptive rule are on its decision, which is fixed as well.
+        let decision = rule.adaptive.as_ref().map(|_| decision_name(&rule.name));
+        for name in decision.into_iter().chain([rule.flag.clone()]) {
+            if let Some(value) = graph.find(&name) {
+                fixed.push((name, value, broadcast));
+            }
+        }
+    }
     // A branch that takes its switch's place may bring switches with it.
     let mut changed = true;
     while changed {
         changed = false;
-        for &(_, flag, broadcast) in &fixed {
-            let branch = if broadcast { "then_branch" } else { "else_branch" };
-            for node in switches_on(graph, flag) {
+        for (_, flag, broadcast) in &fixed {
+            let branch = if *broadcast { "then_branch" } else { "else_branch" };
+            for node in switches_on(graph, *flag) {
                 graph.inline_body(node, branch)?;
                 changed |= !graph.contains(node);
             }
         }
     }
-    for (rule, flag, broadcast) in fixed {
+    for (name, flag, broadcast) in fixed {
         let mut constant = TensorProto {
             data_type: Some(DataType::Bool as i32),
             int32_data: vec![i32::from(broadcast)],
@@ -148,7 +162,7 @@ pub(super) fn fix_flags(graph: &mut Graph, plan: &Plan, flags: &[bool]) -> Resul
         };
         // A flag that is looked up is no input; nobody but switches reads it unless they stand in other nested graphs.
         if !graph.fix_input(flag, constant.clone()) && !graph.value(flag).uses().is_empty() {
-            constant.name = Some(format!("pab.fixed.{rule}"));
+            constant.name = Some(name.replacen("pab.", "pab.fixed.", 1));
             let constant = graph.add_initializer(constant)?;
             graph.replace_uses(flag, constant);
         }

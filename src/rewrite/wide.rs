@@ -1,15 +1,18 @@
 //! Rules that are wider than a site: for spans of blocks, and for guidance.
 
 use super::build::of_cache;
+use super::forecast::Shared;
 use super::halved::{BatchAxes, Guided};
 use super::plan::{Plan, SiteKind, SitePlan, WideKind};
-use super::{Halves, RewriteError, SwitchOptions, facts, guidance, span};
+use super::switch::differences;
+use super::{Choice, Halves, RewriteError, SwitchOptions, facts, guidance, span};
 use crate::attention::{Cut, Sites, Span};
 use crate::axes::{Axes, Size};
-use crate::graph::{Graph, ModelGraph, ValueId};
+use crate::graph::{Graph, ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::DataType;
 use crate::onnx::tensor::element_bits;
 use crate::rules::{CutPoint, Match, Rule, Rules, Strategy};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 
 /// A span that a rule leaves out.
@@ -21,6 +24,10 @@ pub struct SpanChoice {
     pub rule: usize,
     /// The span.
     pub span: Span,
+    /// How many finite differences are cached beside what it adds to each stream.
+    pub differences: usize,
+    /// What the drift of an adaptive rule is told by: that of its first site.
+    pub indicator: Option<Cut>,
 }
 
 /// The rule that leaves out half of the batch.
@@ -43,6 +50,8 @@ pub struct Wide {
     pub spans: Vec<SpanChoice>,
     /// Guidance.
     pub guidance: Option<GuidanceChoice>,
+    /// By the names of sites, what the drift of adaptive rules for sites could be told by. Empty where there is no such rule.
+    pub indicators: BTreeMap<String, Cut>,
 }
 
 impl Wide {
@@ -55,15 +64,26 @@ impl Wide {
     /// [`RewriteError::Span`] and [`RewriteError::NoBlocks`] where a rule's blocks cannot be left out as one,
     /// [`RewriteError::Kept`] where an earlier rule keeps one of their sites,
     /// [`RewriteError::Guidance`] where the batch cannot be halved, [`RewriteError::GuidanceBeside`] for guidance beside
-    /// forecasts.
+    /// forecasts, [`RewriteError::AdaptiveBeside`] beside adaptive rules.
     pub fn select(model: &ModelGraph, axes: &Axes, sites: &Sites, rules: &Rules) -> Result<Wide, RewriteError> {
         let mut wide = Wide::default();
         for (index, rule) in rules.rules.iter().enumerate() {
             match rule.strategy() {
-                Some(Strategy::Residual) => wide.add_spans(model, axes, sites, rules, index, rule)?,
+                Some(Strategy::Residual | Strategy::ResidualForecast { .. }) => {
+                    wide.add_spans(model, axes, sites, rules, index, rule)?
+                }
                 Some(Strategy::Guidance) => wide.add_guidance(model, axes, rules, index, rule)?,
                 _ => {}
             }
+        }
+        let adaptive = |rule: &&Rule| rule.action.as_ref().is_some_and(|action| action.adaptive.is_some());
+        let by_site = |rule: &Rule| rule.strategy().is_some_and(Strategy::is_by_site);
+        if rules.rules.iter().filter(adaptive).any(by_site) {
+            let found = sites.sites.iter().enumerate().filter_map(|(place, site)| {
+                let indicator = sites.indicator(&model.graph, axes, place)?;
+                Some((site.name.clone(), indicator))
+            });
+            wide.indicators = found.collect();
         }
         let streams = wide.spans.iter().flat_map(|choice| &choice.span.streams);
         let exits: Vec<ValueId> = streams.map(|stream| stream.exit.value).collect();
@@ -97,7 +117,8 @@ impl Wide {
     pub(super) fn cached(&self) -> impl Iterator<Item = (usize, DataType, &[Size])> + '_ {
         let of_spans = self.spans.iter().flat_map(|choice| {
             let exits = choice.span.streams.iter().map(|stream| &stream.exit);
-            exits.map(|exit| (choice.rule, exit.element_type, exit.shape.as_slice()))
+            let caches = exits.flat_map(|exit| std::iter::repeat_n(exit, 1 + choice.differences));
+            caches.map(|exit| (choice.rule, exit.element_type, exit.shape.as_slice()))
         });
         let of_guidance = self.guidance.iter().flat_map(|choice| {
             let outputs = choice.halves.outputs.iter();
@@ -112,6 +133,45 @@ impl Wide {
         of_rule.fold(Size::number(0), |sum, (_, element_type, shape)| {
             let bits = element_bits(options.element_type(element_type)).unwrap_or(0);
             &sum + &(&Size::product(shape) * &Size::number(i64::from(bits / 8)))
+        })
+    }
+
+    /// What the drift of rule `rule`, number `index` of the rules, is told by.
+    ///
+    /// # Errors
+    /// [`RewriteError::NoIndicator`] where its first site or span has nothing of the kind.
+    pub(super) fn indicator<'c>(
+        &'c self,
+        index: usize,
+        rule: &Rule,
+        choices: &'c [Choice<'_>],
+    ) -> Result<&'c Cut, RewriteError> {
+        let (site, found) = self.first_indicator(index, choices);
+        found.ok_or_else(|| RewriteError::NoIndicator {
+            rule: rule.name.clone(),
+            line: rule.line,
+            site: site.to_owned(),
+        })
+    }
+
+    /// The name of the first span or site of a rule, and what its drift is told by.
+    fn first_indicator<'c>(&'c self, index: usize, choices: &'c [Choice<'_>]) -> (&'c str, Option<&'c Cut>) {
+        if let Some(span) = self.spans.iter().find(|span| span.rule == index) {
+            return (&span.name, span.indicator.as_ref());
+        }
+        let site = choices.iter().find(|choice| choice.rule == index);
+        let name = site.map_or("", |choice| choice.site.name.as_str());
+        (name, self.indicators.get(name))
+    }
+
+    /// Bytes of what the drift of rule `index` is told by; 0 where the rule is not adaptive.
+    pub fn indicator_bytes(&self, index: usize, rules: &Rules, choices: &[Choice<'_>]) -> Size {
+        let action = rules.rules.get(index).and_then(|rule| rule.action.as_ref());
+        let adaptive = action.is_some_and(|action| action.adaptive.is_some());
+        let found = adaptive.then(|| self.first_indicator(index, choices).1).flatten();
+        found.map_or(Size::number(0), |indicator| {
+            let bits = element_bits(indicator.element_type).unwrap_or(0);
+            &Size::product(&indicator.shape) * &Size::number(i64::from(bits / 8))
         })
     }
 
@@ -157,10 +217,24 @@ impl Wide {
                 error,
             })?;
             Wide::refuse_kept(&span, sites, rules, index, rule)?;
+            let mut span = span;
+            let indicator = rule
+                .action
+                .as_ref()
+                .and_then(|action| action.adaptive.as_ref())
+                .and_then(|_| span.sites.first())
+                .and_then(|site| sites.indicator(&model.graph, axes, *site));
+            if let Some(indicator) = &indicator {
+                // What the decision is computed from stands before the switch.
+                let before = before(&model.graph, indicator.value);
+                span.nodes.retain(|node| !before.contains(node));
+            }
             self.spans.push(SpanChoice {
                 name,
                 rule: index,
                 span,
+                differences: rule.strategy().map_or(0, differences),
+                indicator,
             });
         }
         Ok(())
@@ -192,9 +266,24 @@ impl Wide {
         index: usize,
         rule: &Rule,
     ) -> Result<(), RewriteError> {
-        let forecasts = |other: &&Rule| matches!(other.strategy(), Some(Strategy::Forecast { .. }));
+        let forecasts = |other: &&Rule| {
+            let strategy = other.strategy();
+            matches!(
+                strategy,
+                Some(Strategy::Forecast { .. } | Strategy::ResidualForecast { .. })
+            )
+        };
         if let Some(other) = rules.rules.iter().find(forecasts) {
             return Err(RewriteError::GuidanceBeside {
+                guidance: rule.name.clone(),
+                line: rule.line,
+                other: other.name.clone(),
+                other_line: other.line,
+            });
+        }
+        let decided = |other: &&Rule| other.action.as_ref().is_some_and(|action| action.adaptive.is_some());
+        if let Some(other) = rules.rules.iter().find(decided) {
+            return Err(RewriteError::AdaptiveBeside {
                 guidance: rule.name.clone(),
                 line: rule.line,
                 other: other.name.clone(),
@@ -232,11 +321,13 @@ impl Wide {
     }
 
     /// Wraps all of them, each by the flag of its rule, and adds them to the plan. `flags` are those of the plan's rules,
-    /// each with the index of its rule in the file; `guided` is that of [`Wide::guided`].
+    /// each with the index of its rule in the file, `shared` what their values share where they forecast; `guided` is that of
+    /// [`Wide::guided`].
     pub(super) fn wrap(
         &self,
         graph: &mut Graph,
         flags: &[(usize, ValueId)],
+        shared: &[Option<&Shared>],
         guided: Option<&Guided>,
         options: &SwitchOptions,
         plan: &mut Plan,
@@ -245,7 +336,8 @@ impl Wide {
             let caches = span::caches_of(choice, guided, options)?;
             let (place, flag) = flag_of(flags, &choice.name, choice.rule)?;
             let inputs = add_inputs(graph, &caches)?;
-            span::wrap(graph, choice, flag, &caches, &inputs, guided)?;
+            let shared = shared.get(place).copied().flatten();
+            span::wrap(graph, choice, flag, &caches, &inputs, guided, shared)?;
             plan.sites.push(SitePlan {
                 name: choice.name.clone(),
                 kind: SiteKind::Wide(WideKind::Span),
@@ -292,6 +384,20 @@ fn flag_of(flags: &[(usize, ValueId)], site: &str, rule: usize) -> Result<(usize
         rule,
     };
     found.map(|(place, (_, flag))| (place, *flag)).ok_or_else(refuse)
+}
+
+/// The nodes that `value` is computed with.
+fn before(graph: &Graph, value: ValueId) -> HashSet<NodeId> {
+    let mut before = HashSet::new();
+    let mut pending = vec![value];
+    while let Some(value) = pending.pop() {
+        if let Some((id, node)) = graph.producer(value)
+            && before.insert(id)
+        {
+            pending.extend(node.reads());
+        }
+    }
+    before
 }
 
 /// The runs of blocks that `select` matches.

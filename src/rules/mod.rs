@@ -4,6 +4,7 @@
 //! places (`tree`) → rules (`check`, and `reach` for rules that can never apply) → [`Rules`]. All errors of a file
 //! are reported at once ([`Report`]).
 
+mod adaptive;
 mod after;
 mod assign;
 mod blocks;
@@ -32,6 +33,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use adaptive::{Adaptive, AdaptiveError};
 pub use after::{AfterError, AfterTable};
 pub use assign::NamedSite;
 pub use blocks::{BlockEnd, BlockRange, Blocks};
@@ -51,6 +53,7 @@ pub use strategy::{Action, ForecastOrder, Strategy, UnknownOrder};
 pub use timing::{Timing, TimingError};
 pub use window::{Window, WindowError};
 
+use crate::shard::Mesh;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -71,6 +74,9 @@ pub struct Rules {
     /// The most bytes that all caches together may take.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written_bytes")]
     pub memory: Option<u64>,
+    /// The ranks that the model is split over, where the file says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<Mesh>,
     /// What the axes of the model's inputs count, where the file says so.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "inputs::as_mapping")]
     pub inputs: Vec<InputAxes>,
@@ -88,7 +94,7 @@ pub struct Rule {
     pub name: String,
     /// What the rule is for, in the author's words.
     pub description: Option<String>,
-    /// What the rule is for: sites, or for [`Strategy::Residual`] spans of blocks.
+    /// What the rule is for: sites, or spans of blocks ([`Strategy::is_by_span`]).
     pub select: Match,
     /// Which value is cached.
     pub cut: CutPoint,
@@ -127,20 +133,31 @@ impl Serialize for Rule {
         }
         match self.strategy() {
             Some(Strategy::Guidance) => {}
-            Some(Strategy::Residual) => rule.serialize_entry("match", &self.select.of_spans())?,
+            Some(strategy) if strategy.is_by_span() => rule.serialize_entry("match", &self.select.of_spans())?,
             _ => rule.serialize_entry("match", &self.select)?,
         }
         match &self.action {
             None => rule.serialize_entry("broadcast", "never")?,
-            Some(Action { strategy, timing }) => {
+            Some(Action {
+                strategy,
+                timing,
+                adaptive,
+            }) => {
                 if strategy.is_by_site() {
                     rule.serialize_entry("cut", &self.cut)?;
                 }
                 let order = match strategy {
-                    Strategy::Forecast { order } => Some(*order),
+                    Strategy::Forecast { order } | Strategy::ResidualForecast { order } => Some(*order),
                     _ => None,
                 };
-                rule.serialize_entry(strategy.key(), &ActionForm { order, timing })?;
+                rule.serialize_entry(
+                    strategy.key(),
+                    &ActionForm {
+                        order,
+                        timing,
+                        adaptive,
+                    },
+                )?;
             }
         }
         rule.end()
@@ -154,6 +171,8 @@ struct ActionForm<'a> {
     order: Option<ForecastOrder>,
     #[serde(flatten)]
     timing: &'a Timing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adaptive: &'a Option<Adaptive>,
 }
 
 /// Which value of a residual branch is cached.
@@ -230,6 +249,7 @@ impl Rules {
                 file: file.to_owned(),
                 description: checked.description,
                 memory: checked.memory,
+                parallel: checked.parallel,
                 inputs: checked.inputs,
                 rules: checked.rules,
                 text: text.to_owned(),

@@ -18,7 +18,7 @@ pub(super) fn check(file: &File, findings: &mut Findings) {
         let earlier = file.rules.get(..index).unwrap_or_default();
         match rule.strategy() {
             Some(Strategy::Guidance) => guidance(rule, *place, earlier, findings),
-            Some(Strategy::Residual) => spans(rule, *place, earlier, findings),
+            Some(Strategy::Residual | Strategy::ResidualForecast { .. }) => spans(rule, *place, earlier, findings),
             None | Some(Strategy::Reuse | Strategy::Forecast { .. }) => sites(rule, *place, earlier, findings),
         }
     }
@@ -44,7 +44,7 @@ fn spans(rule: &Rule, place: Place, earlier: &[Rule], findings: &mut Findings) {
         let (one, two) = (&other.select, &rule.select);
         let kinds =
             one.kinds.is_empty() || two.kinds.is_empty() || one.kinds.iter().any(|kind| two.kinds.contains(kind));
-        other.strategy() == Some(Strategy::Residual)
+        other.strategy().is_some_and(Strategy::is_by_span)
             && kinds
             && comparable(other, rule)
             && one.blocks.of(MANY).meets(&two.blocks.of(MANY))

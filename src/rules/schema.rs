@@ -5,8 +5,8 @@
 //! checker.
 
 use super::CutPoint;
-use super::check::timing::{BROADCAST, FORECAST, GUIDANCE, RANGED, RESIDUAL, WINDOW};
-use super::check::{ACTIONS, FILE, LONGEST_NAME, MATCH, RULE, VERSION};
+use super::check::timing::{ADAPTIVE, BROADCAST, FORECAST, GUIDANCE, RANGED, RESIDUAL, WINDOW};
+use super::check::{ACTIONS, FILE, LONGEST_NAME, MATCH, PARALLEL, RULE, VERSION};
 use super::read::Shape;
 use crate::attention::Kind;
 use crate::axes::Label;
@@ -64,6 +64,15 @@ pub fn schema() -> Value {
             "description": "Ceiling for all caches together, such as 2GiB",
             "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": format!("^ *{BYTES} *$") }],
         }),
+        "parallel" => {
+            let ranks = |_: &str| json!({ "type": "integer", "minimum": 1, "maximum": 4096 });
+            let mut mesh = object(&PARALLEL, ranks);
+            extend(
+                &mut mesh,
+                json!({ "description": "Ranks that the model is split over, along each axis" }),
+            );
+            mesh
+        }
         "inputs" => json!({
             "description": "What the axes of the model's inputs count",
             "type": "object",
@@ -164,6 +173,7 @@ fn timing(shape: &'static Shape) -> Value {
         }
         "steps" => one_or_more(step.clone(), "Exactly these steps broadcast"),
         "after" => one_or_more(timestep.clone(), "Compute at these timesteps"),
+        "adaptive" => adaptive(),
         _ => json!({
             "description": "How many steps broadcast after each of these timesteps",
             "type": "integer", "minimum": 1,
@@ -171,9 +181,36 @@ fn timing(shape: &'static Shape) -> Value {
     });
     let forms = [&["range"][..], &["windows"], &["steps"], &["after", "skip"]];
     let forms: Vec<Value> = forms.iter().map(|keys| json!({ "required": keys })).collect();
-    let dependencies = json!({ "window": ["range"], "skip": ["after"] });
+    let mut dependencies = json!({ "window": ["range"], "skip": ["after"] });
+    if shape.keys.contains(&"order") && shape.keys.contains(&"adaptive") {
+        extend(
+            &mut dependencies,
+            json!({ "adaptive": { "not": { "required": ["order"] } } }),
+        );
+    }
     extend(&mut timing, json!({ "oneOf": forms, "dependencies": dependencies }));
     timing
+}
+
+fn adaptive() -> Value {
+    let mut adaptive = object(&ADAPTIVE, |key| match key {
+        "threshold" => json!({
+            "description": "Compute from this drift on; 0 broadcasts nothing",
+            "type": "number", "minimum": 0,
+        }),
+        _ => one_or_more(
+            json!({ "type": "number" }),
+            "Polynomial of each step's change, the highest power first",
+        ),
+    });
+    extend(
+        &mut adaptive,
+        json!({
+            "description": "Broadcast only while the drift since the last computed step stays below a threshold",
+            "required": ["threshold"],
+        }),
+    );
+    adaptive
 }
 
 /// A mapping with the keys of a shape and no others.

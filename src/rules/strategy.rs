@@ -1,5 +1,6 @@
 //! What a rule does at the steps at which it broadcasts.
 
+use super::adaptive::Adaptive;
 use super::timing::Timing;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,8 +10,10 @@ use std::fmt;
 pub struct Action {
     /// What takes the place of computing.
     pub strategy: Strategy,
-    /// At which steps.
+    /// At which steps it may.
     pub timing: Timing,
+    /// What decides of these steps; without it all of them broadcast.
+    pub adaptive: Option<Adaptive>,
 }
 
 /// What takes the place of computing at a step that broadcasts.
@@ -27,6 +30,11 @@ pub enum Strategy {
     },
     /// The change that a span of blocks made to the residual stream when it was computed last.
     Residual,
+    /// A forecast of that change from how it changed when it was computed last.
+    ResidualForecast {
+        /// How many differences it goes by.
+        order: ForecastOrder,
+    },
     /// The difference that guidance makes, as it was computed last.
     Guidance,
 }
@@ -48,9 +56,14 @@ impl Strategy {
         match self {
             Strategy::Reuse => "broadcast",
             Strategy::Forecast { .. } => "forecast",
-            Strategy::Residual => "residual",
+            Strategy::Residual | Strategy::ResidualForecast { .. } => "residual",
             Strategy::Guidance => "guidance",
         }
+    }
+
+    /// Whether it is for spans of blocks.
+    pub fn is_by_span(self) -> bool {
+        matches!(self, Strategy::Residual | Strategy::ResidualForecast { .. })
     }
 
     /// Whether each site of a rule has caches of its own. Otherwise the rule is for whole spans of blocks, or for the
@@ -66,6 +79,7 @@ impl fmt::Display for Strategy {
             Strategy::Reuse => f.write_str("reuse"),
             Strategy::Forecast { order } => write!(f, "forecast of order {}", i64::from(*order)),
             Strategy::Residual => f.write_str("residual"),
+            Strategy::ResidualForecast { order } => write!(f, "residual, forecast of order {}", i64::from(*order)),
             Strategy::Guidance => f.write_str("guidance"),
         }
     }
@@ -74,8 +88,12 @@ impl fmt::Display for Strategy {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.strategy {
-            Strategy::Reuse => self.timing.fmt(f),
-            strategy => write!(f, "{strategy}, {}", self.timing),
+            Strategy::Reuse => self.timing.fmt(f)?,
+            strategy => write!(f, "{strategy}, {}", self.timing)?,
+        }
+        match &self.adaptive {
+            Some(adaptive) => write!(f, ", {adaptive}"),
+            None => Ok(()),
         }
     }
 }

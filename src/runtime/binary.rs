@@ -217,26 +217,26 @@ fn pe(head: Fields<'_>) -> Option<Header> {
 
 /// Little-endian fields at byte offsets; `None` where the bytes end.
 #[derive(Clone, Copy)]
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl Fields<'_> {
     fn array<const N: usize>(self, at: usize) -> Option<[u8; N]> {
         self.0.get(at..at.checked_add(N)?)?.try_into().ok()
     }
 
-    fn byte(self, at: usize) -> Option<u8> {
+    pub(super) fn byte(self, at: usize) -> Option<u8> {
         self.0.get(at).copied()
     }
 
-    fn u16(self, at: usize) -> Option<u16> {
+    pub(super) fn u16(self, at: usize) -> Option<u16> {
         self.array(at).map(u16::from_le_bytes)
     }
 
-    fn u32(self, at: usize) -> Option<u32> {
+    pub(super) fn u32(self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_le_bytes)
     }
 
-    fn u64(self, at: usize) -> Option<u64> {
+    pub(super) fn u64(self, at: usize) -> Option<u64> {
         self.array(at).map(u64::from_le_bytes)
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     ffi::{c_char, c_int},
-    path::Path,
 };
 
 use serde::Serialize;
@@ -30,7 +29,46 @@ pub struct Gpus {
     pub names: Vec<String>,
     /// Why there are none.
     pub reason: Option<String>,
+    /// What to do where there are none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub advice: &'static str,
+    /// The newest CUDA that the driver takes, as 1000 times its major and 10 times its minor version.
+    pub driver_cuda: Option<u32>,
 }
+
+/// What the driver answers where it cannot be used (`cuda.h`, `CUresult`): the number, what it means and what to do.
+const DRIVER_ERRORS: &[(c_int, &str, &str)] = &[
+    (
+        34,
+        "libcuda.so.1 is the stub that the CUDA toolkit has for linking",
+        "take its folder out of LD_LIBRARY_PATH, and install the NVIDIA driver",
+    ),
+    (35, "the NVIDIA driver is older than its library", UPDATE),
+    (
+        100,
+        "the NVIDIA driver finds no GPU",
+        "see what `nvidia-smi` lists; a container has to be given the GPU (`--gpus all`), and CUDA_VISIBLE_DEVICES hides GPUs; or \
+         use --device cpu",
+    ),
+    (
+        802,
+        "the NVIDIA driver is not ready yet",
+        "wait for it, or start the Fabric Manager (`nvidia-fabricmanager`), and try again",
+    ),
+    (
+        803,
+        "the parts of the NVIDIA driver have different versions",
+        "restart the machine, or install the driver again",
+    ),
+    (
+        804,
+        "the GPU does not work with this pair of driver and library",
+        UPDATE,
+    ),
+];
+const UPDATE: &str = "update the NVIDIA driver, or use --device cpu";
+const INSTALL: &str = "install the NVIDIA driver, or use --device cpu; a container needs the NVIDIA Container Toolkit";
+const LOOK: &str = "see what `nvidia-smi` says, or use --device cpu";
 
 /// A device that an execution provider of the loaded library offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,32 +131,48 @@ fn cpu_model(information: &str) -> Option<String> {
 #[must_use]
 pub fn gpus() -> Gpus {
     match ask_driver() {
-        Ok(names) if names.is_empty() => Gpus {
-            names,
-            reason: Some("the NVIDIA driver knows no GPU".to_owned()),
-        },
-        Ok(names) => Gpus { names, reason: None },
-        Err(reason) => Gpus {
-            names: Vec::new(),
+        Ok(gpus) if gpus.names.is_empty() => {
+            let (reason, advice) = said(100);
+            Gpus {
+                reason: Some(reason),
+                advice,
+                ..gpus
+            }
+        }
+        Ok(gpus) => gpus,
+        Err((reason, advice)) => Gpus {
             reason: Some(reason),
+            advice,
+            ..Gpus::default()
         },
     }
 }
 
+/// What an error of the driver means and what to do.
+fn said(code: c_int) -> (String, &'static str) {
+    match DRIVER_ERRORS.iter().find(|(known, ..)| *known == code) {
+        Some((_, reason, advice)) => (format!("{reason} (CUDA error {code})"), advice),
+        None => (format!("the NVIDIA driver failed with CUDA error {code}"), LOOK),
+    }
+}
+
 /// CUDA's driver interface (`cuda.h`): every function returns 0 for success.
-fn ask_driver() -> Result<Vec<String>, String> {
+fn ask_driver() -> Result<Gpus, (String, &'static str)> {
     type Init = unsafe extern "system" fn(u32) -> c_int;
     type Count = unsafe extern "system" fn(*mut c_int) -> c_int;
     type Get = unsafe extern "system" fn(*mut c_int, c_int) -> c_int;
     type Name = unsafe extern "system" fn(*mut c_char, c_int, c_int) -> c_int;
     if cfg!(target_vendor = "apple") {
-        return Err("macOS has no NVIDIA driver".to_owned());
+        return Err((
+            "macOS has no NVIDIA driver".to_owned(),
+            "use --device coreml or --device cpu",
+        ));
     }
     let file = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
     // SAFETY: this is the name under which NVIDIA's driver installs its library; its initialisers set up itself only.
-    let library =
-        unsafe { libloading::Library::new(file) }.map_err(|_| format!("no NVIDIA driver ({file} cannot be loaded)"))?;
-    let missing = |error: libloading::Error| format!("{file}: {error}");
+    let library = unsafe { libloading::Library::new(file) }
+        .map_err(|_| (format!("no NVIDIA driver ({file} cannot be loaded)"), INSTALL))?;
+    let missing = |error: libloading::Error| (format!("{file} is no NVIDIA driver: {error}"), INSTALL);
     // SAFETY: the four types are those of `cuda.h`, unchanged since CUDA 2.
     let (init, count, get, name) = unsafe {
         (
@@ -128,28 +182,23 @@ fn ask_driver() -> Result<Vec<String>, String> {
             library.get::<Name>(b"cuDeviceGetName\0").map_err(missing)?,
         )
     };
-    let succeeded = |call: &str, code: c_int| {
-        if code == 0 {
-            Ok(())
-        } else {
-            Err(format!("{call} failed with CUDA error {code}"))
-        }
+    let succeeded = |code: c_int| match code {
+        0 => Ok(()),
+        code => Err(said(code)),
     };
     // SAFETY: the only flag that exists is 0.
-    succeeded("cuInit", unsafe { init(0) })?;
+    succeeded(unsafe { init(0) })?;
     let mut devices = 0;
     // SAFETY: the pointer is to a live integer.
-    succeeded("cuDeviceGetCount", unsafe { count(&raw mut devices) })?;
+    succeeded(unsafe { count(&raw mut devices) })?;
     let mut names = Vec::new();
     for ordinal in 0..devices {
         let mut device = 0;
         // SAFETY: the pointer is to a live integer and the ordinal is below the count.
-        succeeded("cuDeviceGet", unsafe { get(&raw mut device, ordinal) })?;
+        succeeded(unsafe { get(&raw mut device, ordinal) })?;
         let mut text = [0_u8; 256];
         // SAFETY: the buffer is live and its length, less one for the end, is given.
-        succeeded("cuDeviceGetName", unsafe {
-            name(text.as_mut_ptr().cast(), 255, device)
-        })?;
+        succeeded(unsafe { name(text.as_mut_ptr().cast(), 255, device) })?;
         names.push(
             text.split(|byte| *byte == 0)
                 .next()
@@ -158,9 +207,17 @@ fn ask_driver() -> Result<Vec<String>, String> {
                 .into_owned(),
         );
     }
+    let mut version = 0;
+    // SAFETY: the type is that of `cuda.h` and the pointer is to a live integer. A driver without it is older than all.
+    let asked =
+        unsafe { library.get::<Count>(b"cuDriverGetVersion\0") }.is_ok_and(|ask| unsafe { ask(&raw mut version) } == 0);
     // The driver does not bear being unloaded and loaded again in one process.
     std::mem::forget(library);
-    Ok(names)
+    Ok(Gpus {
+        names,
+        driver_cuda: asked.then(|| version.unsigned_abs()),
+        ..Gpus::default()
+    })
 }
 
 /// The execution providers that the loaded library was built with.
@@ -219,26 +276,6 @@ pub(super) fn cuda_is_promising() -> bool {
     let built_in =
         providers().is_ok_and(|providers| providers.iter().any(|provider| provider == "CUDAExecutionProvider"));
     built_in && !gpus().names.is_empty()
-}
-
-/// Loads CUDA's and cuDNN's libraries from NVIDIA's Python packages beside the `onnxruntime` package, so that the
-/// system's loader finds them loaded. Whatever is missing is reported when the provider is registered.
-pub(super) fn preload_cuda() {
-    let Some(library) = load::loaded() else { return };
-    // site-packages/onnxruntime/capi/libonnxruntime.so → site-packages/nvidia
-    let Some(nvidia) = library.path.ancestors().nth(3).map(|packages| packages.join("nvidia")) else {
-        return;
-    };
-    let folder = if cfg!(windows) {
-        Path::new("bin")
-    } else {
-        Path::new("lib")
-    };
-    let cuda = nvidia.join("cu13").join(folder);
-    let cudnn = nvidia.join("cudnn").join(folder);
-    for (cuda, cudnn) in [(Some(&cuda), None), (None, Some(&cudnn))] {
-        let _ = ort::ep::cuda::preload_dylibs(cuda.map(|path| path.as_path()), cudnn.map(|path| path.as_path()));
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use super::{
     cache::Cache,
     devices::{self, Cpu, Device, Gpus},
     library::{self, Library, MINIMUM_VERSION, Places, Skipped},
-    load, wheels,
+    load,
+    usable::{self, Usability},
+    wheels,
 };
 use crate::onnx::messages::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
 
@@ -28,6 +30,8 @@ pub struct Facts {
     pub supported_opset: Option<i64>,
     /// The execution providers that the library was built with.
     pub providers: Vec<String>,
+    /// Which of those that `--device` names can be used, and what stands in the way of the others.
+    pub usable: Vec<Usability>,
     /// The devices that they offer.
     pub devices: Vec<Device>,
     /// The processor.
@@ -99,6 +103,7 @@ pub fn examine(places: &Places) -> Facts {
         } else {
             Vec::new()
         },
+        usable: if usable { usable::all() } else { Vec::new() },
         devices: if usable {
             devices::devices().unwrap_or_default()
         } else {

@@ -186,15 +186,28 @@ pub enum RuntimeError {
         reason: String,
     },
 
-    /// CUDA was asked for and cannot be used.
-    #[error("{} cannot run on CUDA: {reason}; {advice}", model.display())]
-    CudaUnusable {
+    /// An execution provider was asked for and cannot be used.
+    #[error("{} cannot run on {provider}: {reason}; {advice}", model.display())]
+    ProviderUnusable {
         /// The model file.
         model: PathBuf,
-        /// What ONNX Runtime said.
+        /// The provider.
+        provider: &'static str,
+        /// What is wrong.
         reason: String,
         /// What to install or change.
         advice: String,
+    },
+
+    /// WebGPU was asked for and cannot be used.
+    #[error("{} cannot run on WebGPU: {reason}; {advice}", model.display())]
+    WebGpuUnusable {
+        /// The model file.
+        model: PathBuf,
+        /// What went wrong.
+        reason: String,
+        /// What to install or change.
+        advice: &'static str,
     },
 
     /// An option has a value that ONNX Runtime cannot take.
@@ -257,7 +270,7 @@ pub enum RuntimeError {
     /// There is not enough memory for the model or a step of it.
     #[error(
         "running {} takes more memory than there is: {reason}; take a smaller size (--height, --width, --frames, --size) or \
-         --batch, patch again with narrower caches (--cache-dtype) or fewer (--memory), or use another --provider",
+         --batch, patch again with narrower caches (--cache-dtype) or fewer (--memory), or use another --device",
         model.display()
     )]
     OutOfMemory {

@@ -1,4 +1,4 @@
-//! What is held between two steps: caches, and the small states of rules that forecast.
+//! What is held between two steps: caches, and the small states of rules that forecast or are adaptive.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::schedule::Schedule;
 
-/// Numbers in the state of a rule that forecasts.
+/// Numbers in a state.
 pub(super) const STATE: usize = 3;
 
 /// The caches and states of a model, and how long they are kept.
@@ -39,6 +39,8 @@ pub(super) struct Held {
     copied: u64,
     /// The shapes of the inputs of the last step that went well: for these the caches have the right memory.
     shapes: Vec<(String, Vec<usize>)>,
+    /// What the last step broadcast.
+    broadcast: Vec<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -202,6 +204,11 @@ impl Held {
         self.copied
     }
 
+    /// What the last step broadcast, a flag for each rule.
+    pub fn broadcast(&self) -> &[bool] {
+        &self.broadcast
+    }
+
     /// The filled caches and the states, by the names of their inputs.
     pub fn filled<'h>(&'h self, feedback: &'h Feedback) -> impl Iterator<Item = (&'h str, &'h DynValue)> + 'h {
         let caches = feedback.caches.iter().zip(&self.slots);
@@ -224,10 +231,12 @@ impl Held {
         feedback: &Feedback,
         coming: &Coming<'_>,
         on_device: &MemoryInfo,
+        on_host: &MemoryInfo,
     ) -> Result<(), ort::Error> {
         let fits = self.shapes == coming.shapes;
         for (place, (cache, slot)) in feedback.caches.iter().zip(&mut self.slots).enumerate() {
-            let broadcasts = is_set(coming.flags, cache.rule);
+            // A step that the model decides itself may compute, and then reads what is not written in its place.
+            let broadcasts = is_set(coming.flags, cache.rule) && (cache.in_place || !cache.adaptive);
             // Beside guidance only a step that computes one half reads what it writes.
             let unread = cache.in_place || cache.halved_by.is_some() && !is_halved(cache, coming.flags);
             let kept = keeps(self.run.as_ref(), place);
@@ -243,7 +252,9 @@ impl Held {
         }
         for (port, state) in feedback.states.iter().zip(&self.states) {
             binding.bind_input(port.input.as_str(), state)?;
-            binding.bind_output_to_device(port.output.as_str(), on_device)?;
+            // What was decided is read on the host.
+            let place = if port.decides.is_some() { on_host } else { on_device };
+            binding.bind_output_to_device(port.output.as_str(), place)?;
         }
         Ok(())
     }
@@ -255,15 +266,17 @@ impl Held {
         outputs: Vec<(String, DynValue)>,
         coming: Coming<'_>,
     ) -> Vec<(String, DynValue)> {
+        let flags = decided(feedback, &outputs, coming.flags);
         let mut own = Vec::new();
         for (name, value) in outputs {
             let cache = feedback.caches.iter().zip(&mut self.slots);
             if let Some((cache, slot)) = cache.into_iter().find(|(cache, _)| cache.output == name) {
-                let broadcast = coming.flags.get(cache.rule) == Some(&true);
+                // What a rule decides by is new in every step.
+                let broadcast = is_set(&flags, cache.rule) && (cache.in_place || !cache.adaptive);
                 let stood = slot.value.as_ref().filter(|_| broadcast);
                 self.copied += copied(stood, &value, cache, coming.on_host);
                 slot.value = Some(value);
-                slot.filled = slot.filled.behind(cache, coming.flags);
+                slot.filled = slot.filled.behind(cache, &flags);
             } else if let Some(place) = feedback.states.iter().position(|state| state.output == name) {
                 if let Some(state) = self.states.get_mut(place) {
                     *state = value;
@@ -279,6 +292,7 @@ impl Held {
             }
         }
         self.shapes = coming.shapes;
+        self.broadcast = flags;
         if let Some(run) = &mut self.run {
             run.step += 1;
         }
@@ -316,6 +330,21 @@ impl Held {
     }
 }
 
+/// The flags of a step as the model decided: those of adaptive rules stand in their states.
+fn decided(feedback: &Feedback, outputs: &[(String, DynValue)], flags: &[bool]) -> Vec<bool> {
+    let mut decided = flags.to_vec();
+    for state in &feedback.states {
+        let value = outputs.iter().find(|(name, _)| *name == state.output);
+        let numbers = value.and_then(|(_, value)| value.try_extract_tensor::<f32>().ok());
+        if let Some(flag) = state.decides.and_then(|rule| decided.get_mut(rule))
+            && let Some((_, [.., last])) = numbers
+        {
+            *flag = *last > 0.5;
+        }
+    }
+    decided
+}
+
 /// Bytes of a cache that a step copied in the host's memory. `stood` is what it only passed on, where it did.
 fn copied(stood: Option<&DynValue>, given: &DynValue, cache: &CachePort, on_host: bool) -> u64 {
     let place = host_place(given, cache.element_type);
@@ -328,7 +357,7 @@ fn copied(stood: Option<&DynValue>, given: &DynValue, cache: &CachePort, on_host
 }
 
 /// Where a tensor lies in the host's memory, if it lies there.
-fn host_place(value: &DynValue, element_type: ElementType) -> Option<usize> {
+pub(super) fn host_place(value: &DynValue, element_type: ElementType) -> Option<usize> {
     macro_rules! place {
         ($rust:ty) => {
             value

@@ -12,6 +12,9 @@ use crate::schedule::Schedule;
 /// the second reads the first before it. Where a step that reads a cache for the last time is followed by one that
 /// computes it anew for other broadcasts, the memory stays, to be written again.
 ///
+/// Where the model itself decides at the steps that the schedule allows, such a step may read the cache or compute it. What
+/// the schedule has broadcast is kept as if it were, which is enough: a step that computes instead needs no more of it.
+///
 /// Beside guidance each half of the batch counts by itself: a step that broadcasts guidance reads or computes the second
 /// alone, so that the first one is needed from the last step before that computed both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +132,7 @@ mod tests {
             difference,
             in_place: order == 0,
             halved_by: None,
+            adaptive: false,
         };
         (0..=order).map(cache).collect()
     }
@@ -249,6 +253,31 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever the model decides at the steps that are allowed, a broadcast reads what the last computed step gave, and
+        /// the drift behind a step that was not allowed is told by the step before it.
+        #[test]
+        fn decided_steps_find_their_caches(steps in prop::collection::vec((any::<bool>(), any::<bool>()), 1..30)) {
+            let mut steps = steps;
+            steps.insert(0, (false, false));
+            let allowed: Vec<Vec<bool>> = steps.iter().map(|(allowed, _)| vec![*allowed]).collect();
+            let lifetimes = Lifetimes::new(&Schedule::from_flags(1, &allowed), &caches(0));
+            let (mut computed, mut held, mut indicator) = (0, None, None);
+            for (step, (allowed, below)) in steps.iter().enumerate() {
+                if *allowed {
+                    prop_assert_eq!(indicator, Some(step - 1), "step {}", step);
+                }
+                if *allowed && *below {
+                    prop_assert_eq!(held, Some(computed), "step {}", step);
+                } else {
+                    (computed, held) = (step, Some(step));
+                }
+                indicator = Some(step);
+                if !lifetimes.keeps(step, 0) {
+                    (held, indicator) = (None, None);
+                }
+            }
+        }
+
         #[test]
         fn halves_that_are_read_are_there(flags in prop::collection::vec(prop::collection::vec(any::<bool>(), 2), 1..30)) {
             let mut flags = flags;

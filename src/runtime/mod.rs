@@ -20,11 +20,17 @@ mod index;
 mod library;
 mod lifetime;
 mod load;
+mod needed;
+mod placement;
+pub mod provider;
 mod python;
 mod session;
+mod shared_weights;
 mod step;
 mod tensor;
+pub mod usable;
 mod variants;
+mod webgpu;
 mod wheels;
 
 use std::sync::{Mutex, PoisonError};
@@ -38,7 +44,10 @@ pub use self::{
     fetch::{Setup, setup},
     library::{Discovery, Library, MINIMUM_VERSION, Origin, Places, Skipped, discover},
     load::{load, loaded},
-    session::{Optimization, Options, Port, Provider, Session},
+    placement::OnProcessor,
+    provider::Provider,
+    session::{Optimization, Options, Port, Session},
+    shared_weights::SharedWeights,
     step::{CachePort, Denoiser, Feedback, StatePort},
     tensor::Tensor,
     variants::VariantDenoiser,

@@ -5,28 +5,24 @@ use std::{
     sync::Arc,
 };
 
+use memmap2::Mmap;
 use ort::{
-    ep::CUDA,
     session::builder::GraphOptimizationLevel,
     value::{Outlet, ValueType},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{devices, element::ElementType, error::RuntimeError, load};
+use super::{
+    devices,
+    element::ElementType,
+    error::RuntimeError,
+    load,
+    placement::{self, OnProcessor},
+    provider::Provider,
+    shared_weights::Given,
+    usable, webgpu,
+};
 use crate::collective::{Communicator, Operators};
-
-/// What runs the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// CUDA where it can be used, the processor otherwise.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-    /// An NVIDIA GPU; an error where that cannot be used.
-    Cuda,
-}
 
 /// How far ONNX Runtime rewrites the graph when it opens it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +44,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// What runs the model.
     pub provider: Provider,
+    /// Which of the provider's devices, from 0.
+    pub device_index: u32,
     /// How far the graph is rewritten.
     pub optimization: Optimization,
 }
@@ -98,9 +96,20 @@ pub struct Session {
     pub(super) inner: ort::session::Session,
     model: PathBuf,
     provider: Provider,
+    device_index: u32,
     fallback: Option<String>,
+    on_processor: Option<Vec<OnProcessor>>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    /// The memory under weights that were given to it. It goes after the session, which stands above.
+    _weights: Vec<Arc<Mmap>>,
+}
+
+/// What a session is given besides its model.
+#[derive(Clone, Copy, Default)]
+struct Besides<'a> {
+    communicator: Option<&'a Arc<dyn Communicator>>,
+    weights: Option<&'a Given>,
 }
 
 /// Where a model's graph comes from.
@@ -114,7 +123,7 @@ enum Source<'a> {
 const EXTERNAL_DATA: &str = "session.model_external_initializers_file_folder_path";
 
 /// A part of ONNX Runtime's message, and what to do about it. The first that matches counts.
-const CUDA_ADVICE: &[(&str, &str)] = &[
+const ADVICE: &[(&str, &str)] = &[
     (
         "not enabled in this build",
         "this ONNX Runtime is the build without CUDA: `pip install onnxruntime-gpu` into the active Python environment, \
@@ -122,11 +131,11 @@ const CUDA_ADVICE: &[(&str, &str)] = &[
     ),
     (
         "libcuda.so",
-        "the NVIDIA driver is not installed: install it, or use --provider cpu",
+        "the NVIDIA driver is not installed: install it, or use --device cpu",
     ),
     (
         "nvcuda.dll",
-        "the NVIDIA driver is not installed: install it, or use --provider cpu",
+        "the NVIDIA driver is not installed: install it, or use --device cpu",
     ),
     (
         "cannot open shared object file",
@@ -138,27 +147,27 @@ const CUDA_ADVICE: &[(&str, &str)] = &[
     ),
     (
         "CUDA failure 35",
-        "the NVIDIA driver is missing or older than CUDA 13 needs: update it, or use --provider cpu",
+        "the NVIDIA driver is missing or older than CUDA 13 needs: update it, or use --device cpu",
     ),
     (
         "CUDA failure 100",
-        "no NVIDIA GPU was found: check `nvidia-smi`, or use --provider cpu",
+        "no NVIDIA GPU was found: check `nvidia-smi`, or use --device cpu",
     ),
     (
         "CUDA failure 2:",
-        "the GPU's memory is full: free some, or use --provider cpu",
+        "the GPU's memory is full: free some, or use --device cpu",
     ),
 ];
-const CUDA_ADVICE_ELSE: &str = "run `pab-patch doctor`, or use --provider cpu";
+const ADVICE_ELSE: &str = "run `pab-patch doctor`, or use --device cpu";
 
 impl Session {
     /// Opens a model; its external data is looked for beside it. [`super::load()`] comes first.
     ///
     /// # Errors
-    /// [`RuntimeError::Open`] when ONNX Runtime refuses the model, [`RuntimeError::CudaUnusable`] when CUDA was asked
+    /// [`RuntimeError::Open`] when ONNX Runtime refuses the model, [`RuntimeError::ProviderUnusable`] when a provider was asked
     /// for and cannot be used, [`RuntimeError::Option`] for a thread count it cannot take.
     pub fn open(model: &Path, options: &Options) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::File, options, None)
+        Self::open_source(model, Source::File, options, Besides::default())
     }
 
     /// Opens a split model for one rank of its mesh: its collective operators meet those of the other ranks by way of
@@ -171,7 +180,12 @@ impl Session {
         options: &Options,
         communicator: &Arc<dyn Communicator>,
     ) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::File, options, Some(communicator))
+        let communicator = Some(communicator);
+        let besides = Besides {
+            communicator,
+            ..Besides::default()
+        };
+        Self::open_source(model, Source::File, options, besides)
     }
 
     /// Opens a split model that was made in memory from the file `model`, for one rank.
@@ -184,7 +198,12 @@ impl Session {
         options: &Options,
         communicator: &Arc<dyn Communicator>,
     ) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::Bytes(bytes), options, Some(communicator))
+        let communicator = Some(communicator);
+        let besides = Besides {
+            communicator,
+            ..Besides::default()
+        };
+        Self::open_source(model, Source::Bytes(bytes), options, besides)
     }
 
     /// Opens a model that was made in memory from the file `model`: external data is looked for beside that file, and
@@ -193,17 +212,35 @@ impl Session {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_bytes(model: &Path, bytes: &[u8], options: &Options) -> Result<Self, RuntimeError> {
-        Self::open_source(model, Source::Bytes(bytes), options, None)
+        Self::open_source(model, Source::Bytes(bytes), options, Besides::default())
+    }
+
+    /// Opens a graph with weights that it shares with other sessions.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn open_given(
+        model: &Path,
+        bytes: &[u8],
+        options: &Options,
+        weights: &Given,
+    ) -> Result<Self, RuntimeError> {
+        let besides = Besides {
+            weights: Some(weights),
+            ..Besides::default()
+        };
+        Self::open_source(model, Source::Bytes(bytes), options, besides)
     }
 
     fn open_source(
         model: &Path,
         source: Source<'_>,
         options: &Options,
-        communicator: Option<&Arc<dyn Communicator>>,
+        besides: Besides<'_>,
     ) -> Result<Self, RuntimeError> {
         load::environment()?;
-        let operators = communicator
+        let operators = besides
+            .communicator
             .map(|communicator| Operators::new(communicator.clone()))
             .transpose()?;
         let operators = operators.as_ref();
@@ -222,20 +259,17 @@ impl Session {
             });
         }
         let refused = |reason: String| RuntimeError::open(model, reason);
+        let commit = |provider| Self::commit(model, source, options, operators, besides.weights, provider);
         let mut fallback = None;
         let (inner, provider) = match options.provider {
-            Provider::Cpu => (
-                Self::commit(model, source, options, operators, false)?.map_err(refused)?,
-                Provider::Cpu,
-            ),
-            Provider::Cuda => {
-                let inner = Self::commit(model, source, options, operators, true)?
-                    .map_err(|reason| cuda_error(model, reason))?;
-                (inner, Provider::Cuda)
+            Provider::Cpu => (commit(Provider::Cpu)?.map_err(refused)?, Provider::Cpu),
+            Provider::WebGpu => {
+                let inner = commit(Provider::WebGpu)?.map_err(|reason| webgpu::error(model, reason))?;
+                (inner, Provider::WebGpu)
             }
             Provider::Auto => {
                 let cuda = if devices::cuda_is_promising() {
-                    Some(Self::commit(model, source, options, operators, true)?)
+                    Some(commit(Provider::Cuda)?)
                 } else {
                     None
                 };
@@ -243,23 +277,32 @@ impl Session {
                     Some(Ok(inner)) => (inner, Provider::Cuda),
                     failed => {
                         fallback = failed.and_then(Result::err);
-                        (
-                            Self::commit(model, source, options, operators, false)?.map_err(refused)?,
-                            Provider::Cpu,
-                        )
+                        (commit(Provider::Cpu)?.map_err(refused)?, Provider::Cpu)
                     }
                 }
             }
+            provider => {
+                let inner = commit(provider)?.map_err(|reason| unusable(model, provider, reason))?;
+                (inner, provider)
+            }
         };
+        let on_processor = (provider != Provider::Cpu).then(|| placement::on_processor(&inner));
         let inputs = inner.inputs().iter().map(Port::new).collect();
         let outputs = inner.outputs().iter().map(Port::new).collect();
         Ok(Self {
             inner,
             model: model.to_path_buf(),
             provider,
+            device_index: if provider == options.provider {
+                options.device_index
+            } else {
+                0
+            },
             fallback,
+            on_processor: on_processor.unwrap_or_default(),
             inputs,
             outputs,
+            _weights: besides.weights.map_or_else(Vec::new, |weights| weights.maps.clone()),
         })
     }
 
@@ -269,12 +312,34 @@ impl Session {
         source: Source<'_>,
         options: &Options,
         operators: Option<&Operators>,
-        cuda: bool,
+        weights: Option<&Given>,
+        provider: Provider,
     ) -> Result<Result<ort::session::Session, String>, RuntimeError> {
         let environment = load::environment()?;
-        if cuda {
-            devices::preload_cuda();
+        let index = if provider == options.provider {
+            options.device_index
+        } else {
+            0
+        };
+        let row = provider.row();
+        if let Some((reason, advice)) = row.and_then(|row| usable::said(&usable::causes(row, index))) {
+            return match options.provider {
+                Provider::Auto => Ok(Err(format!("{reason}; {advice}"))),
+                _ => Err(RuntimeError::ProviderUnusable {
+                    model: model.to_path_buf(),
+                    provider: row.map_or("", |row| row.title),
+                    reason,
+                    advice,
+                }),
+            };
         }
+        let webgpu = match provider {
+            Provider::WebGpu => match webgpu::device(environment) {
+                Ok(device) => Some(device),
+                Err(reason) => return Ok(Err(reason)),
+            },
+            _ => None,
+        };
         let level = match options.optimization {
             Optimization::All => GraphOptimizationLevel::All,
             Optimization::Basic => GraphOptimizationLevel::Level1,
@@ -290,8 +355,23 @@ impl Session {
             if let Some(operators) = operators {
                 builder = builder.with_operators(operators.domain())?;
             }
-            if cuda {
-                builder = builder.with_execution_providers([CUDA::default().build().error_on_failure()])?;
+            if let Some(build) = row.and_then(|row| row.build) {
+                let index = i32::try_from(index).unwrap_or(i32::MAX);
+                let providers = build(index).into_iter().map(|provider| provider.error_on_failure());
+                builder = builder.with_execution_providers(providers.collect::<Vec<_>>())?;
+            }
+            if provider != Provider::Cpu {
+                builder = builder.with_config_entry(placement::RECORD, "1")?;
+            }
+            if let Some(device) = webgpu {
+                builder = builder.with_devices([device], None)?;
+            }
+            // Another device copies what it is given on the host.
+            if let Some(weights) = weights.filter(|_| provider == Provider::Cpu) {
+                for (name, value) in &weights.values {
+                    builder = builder.with_initializer(name, value.clone())?;
+                }
+                builder = builder.with_prepacked_weights(&weights.prepacked)?;
             }
             match source {
                 Source::File => builder.commit_from_file(model),
@@ -312,10 +392,28 @@ impl Session {
         &self.model
     }
 
-    /// What runs the model: [`Provider::Cpu`] or [`Provider::Cuda`].
+    /// What runs the model; never [`Provider::Auto`].
     #[must_use]
     pub fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// Which of the provider's devices, from 0.
+    #[must_use]
+    pub fn device_index(&self) -> u32 {
+        self.device_index
+    }
+
+    /// Its number as ONNX Runtime takes it.
+    pub(super) fn memory_index(&self) -> i32 {
+        i32::try_from(self.device_index).unwrap_or(0)
+    }
+
+    /// The nodes that run on the processor although another provider was asked for, by operator; nodes that ONNX Runtime adds
+    /// to copy values are not among them. `None` where the processor was asked for, or there is no record of it.
+    #[must_use]
+    pub fn on_processor(&self) -> Option<&[OnProcessor]> {
+        self.on_processor.as_deref()
     }
 
     /// Why [`Provider::Auto`] did not take CUDA although the machine seems to have it.
@@ -343,20 +441,26 @@ impl Session {
     }
 }
 
-fn cuda_error(model: &Path, reason: String) -> RuntimeError {
-    let advice = CUDA_ADVICE
+/// The error of a model that a provider did not open although nothing was known to stand in its way.
+fn unusable(model: &Path, provider: Provider, reason: String) -> RuntimeError {
+    let advice = ADVICE
         .iter()
         .find(|(part, _)| reason.contains(part))
         .map(|(_, advice)| *advice);
-    let model = model.to_path_buf();
-    if advice.is_none() && !reason.to_lowercase().contains("cuda") {
+    let title = provider.row().map_or("", |row| row.title);
+    let said = reason.to_lowercase();
+    let named = ["cuda", "executionprovider", "execution provider"]
+        .iter()
+        .any(|part| said.contains(part));
+    if advice.is_none() && !named {
         // The model itself is at fault; the processor would refuse it as well.
-        return RuntimeError::Open { model, reason };
+        return RuntimeError::open(model, reason);
     }
-    RuntimeError::CudaUnusable {
-        model,
+    RuntimeError::ProviderUnusable {
+        model: model.to_path_buf(),
+        provider: title,
         reason,
-        advice: advice.unwrap_or(CUDA_ADVICE_ELSE).to_owned(),
+        advice: advice.unwrap_or(ADVICE_ELSE).to_owned(),
     }
 }
 
@@ -433,11 +537,11 @@ mod tests {
             ..Options::default()
         };
         let error = Session::open(&switch_model(), &options).unwrap_err();
-        let RuntimeError::CudaUnusable { model, advice, .. } = &error else {
+        let RuntimeError::ProviderUnusable { model, advice, .. } = &error else {
             panic!("{error}")
         };
         assert_eq!(*model, switch_model());
-        assert_ne!(advice, CUDA_ADVICE_ELSE, "{error}");
+        assert_ne!(advice, ADVICE_ELSE, "{error}");
     }
 
     #[test]
@@ -461,10 +565,14 @@ mod tests {
             ),
             ("CUDA failure 999: something new", "pab-patch doctor"),
         ] {
-            let error = cuda_error(Path::new("model.onnx"), message.to_owned());
+            let error = unusable(Path::new("model.onnx"), Provider::Cuda, message.to_owned());
             assert!(error.to_string().contains(part), "{error}");
         }
-        let error = cuda_error(Path::new("model.onnx"), "Protobuf parsing failed.".to_owned());
+        let error = unusable(
+            Path::new("model.onnx"),
+            Provider::Cuda,
+            "Protobuf parsing failed.".to_owned(),
+        );
         assert!(matches!(error, RuntimeError::Open { .. }));
     }
 }

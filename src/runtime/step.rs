@@ -15,7 +15,7 @@ use super::{
     error::RuntimeError,
     extent::Extent,
     held::{Coming, Held},
-    session::{Port, Provider, Session},
+    session::{Port, Session},
     tensor::Tensor,
 };
 use crate::schedule::Schedule;
@@ -30,7 +30,7 @@ pub struct Feedback {
     pub steps: Option<StepTable>,
     /// The caches, one for each site.
     pub caches: Vec<CachePort>,
-    /// The states of rules that forecast.
+    /// The states of rules that forecast, and of adaptive ones.
     #[serde(default)]
     pub states: Vec<StatePort>,
 }
@@ -49,13 +49,16 @@ impl Feedback {
     }
 }
 
-/// The state of a rule that forecasts: three float32 numbers, zeros before the first step.
+/// The state of a rule that forecasts, or of one that is adaptive: three float32 numbers, zeros before the first step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatePort {
     /// The name of the input that takes it.
     pub input: String,
     /// The name of the output that gives it for the next step.
     pub output: String,
+    /// The index of the adaptive rule that it belongs to: its last number is then 1 behind a step that broadcast.
+    #[serde(default)]
+    pub decides: Option<usize>,
 }
 
 /// A cache: the output of one step that is an input of the next.
@@ -80,14 +83,18 @@ pub struct CachePort {
     /// rule reads the second half alone, or computes it alone and reads the first.
     #[serde(default)]
     pub halved_by: Option<usize>,
+    /// Whether the model itself decides at the steps that the flag allows, so that such a step may compute it.
+    #[serde(default)]
+    pub adaptive: bool,
 }
 
 /// A model that denoises a clip step by step.
 #[derive(Debug)]
 pub struct Denoiser {
+    /// It stands before the session, and goes before it: a device's memory belongs to the session.
+    held: Held,
     session: Session,
     feedback: Feedback,
-    held: Held,
     /// Where caches live and steps are bound to; `None` runs a model without caches, on the host's memory.
     device: Option<AllocationDevice<'static>>,
 }
@@ -110,10 +117,7 @@ impl Denoiser {
     /// [`RuntimeError::Mismatch`] when the model lacks a flag or cache of the description,
     /// [`RuntimeError::Inputs`] when one of them has another type or rank.
     pub fn patched(session: Session, feedback: Feedback) -> Result<Self, RuntimeError> {
-        let device = match session.provider() {
-            Provider::Cuda => AllocationDevice::CUDA,
-            Provider::Cpu | Provider::Auto => AllocationDevice::CPU,
-        };
+        let device = session.provider().memory();
         for (name, element_type) in feedback.driving_inputs() {
             let port = find(&session, "input", session.inputs(), name)?;
             if port.element_type != Some(element_type) {
@@ -206,6 +210,12 @@ impl Denoiser {
         self.held.copied()
     }
 
+    /// What the last step really broadcast, a flag for each rule: what the flags said, but for rules that are adaptive.
+    #[must_use]
+    pub fn broadcast(&self) -> &[bool] {
+        self.held.broadcast()
+    }
+
     /// Copies of the filled caches and of the states by the names of their inputs, on the host.
     ///
     /// # Errors
@@ -282,7 +292,12 @@ impl Denoiser {
         let model = self.session.model().to_path_buf();
         let (feedback, held, session) = (&self.feedback, &mut self.held, &mut self.session);
         let run = || -> Result<Vec<(String, DynValue)>, ort::Error> {
-            let on_device = MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)?;
+            let on_device = MemoryInfo::new(
+                device,
+                session.memory_index(),
+                AllocatorType::Device,
+                MemoryType::Default,
+            )?;
             let on_host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
             let mut binding = session.inner.create_binding()?;
             for (name, value) in &values {
@@ -292,7 +307,7 @@ impl Denoiser {
             for port in own {
                 binding.bind_output_to_device(port.name.as_str(), &on_host)?;
             }
-            held.bind(&mut binding, feedback, &coming, &on_device)?;
+            held.bind(&mut binding, feedback, &coming, &on_device, &on_host)?;
             let outputs = session.inner.run_binding(&binding)?;
             Ok(owned(outputs.into_iter()))
         };

@@ -10,7 +10,8 @@ use ort::{
 use super::{
     element::ElementType,
     error::RuntimeError,
-    session::{Port, Provider, Session},
+    held::host_place,
+    session::{Port, Session},
     tensor::Tensor,
 };
 
@@ -19,12 +20,15 @@ use super::{
 /// Caches stay where the sessions run. One that a graph makes and does not read comes out where the last one lay.
 #[derive(Debug)]
 pub struct VariantDenoiser {
+    /// They stand before the sessions, and go before them: a device's memory belongs to its session.
+    caches: Vec<Cache>,
     first: Variant,
     others: Vec<Variant>,
-    caches: Vec<Cache>,
     /// The shapes of the inputs of the last step that went well: for these the caches have the right memory.
     shapes: Vec<(String, Vec<usize>)>,
     device: AllocationDevice<'static>,
+    /// Bytes of caches that steps put into the host's memory, where that is not the device's.
+    copied: u64,
 }
 
 #[derive(Debug)]
@@ -61,8 +65,7 @@ impl VariantDenoiser {
             )
         };
         let device = match sessions.first().map(|(_, session)| session.provider()) {
-            Some(Provider::Cuda) => AllocationDevice::CUDA,
-            Some(Provider::Cpu | Provider::Auto) => AllocationDevice::CPU,
+            Some(provider) => provider.memory(),
             None => return Err(none()),
         };
         let mut caches = Vec::new();
@@ -97,6 +100,7 @@ impl VariantDenoiser {
             caches,
             shapes: Vec::new(),
             device,
+            copied: 0,
         })
     }
 
@@ -113,12 +117,16 @@ impl VariantDenoiser {
     /// Bytes of the filled caches and states.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        let bytes = |cache: &Cache| {
-            let elements: i64 = cache.value.dtype().tensor_shape()?.iter().product();
-            let element_type = ElementType::from_runtime(cache.value.dtype().tensor_type()?)?;
-            Some(usize::try_from(elements).ok()? * element_type.bytes())
-        };
-        self.caches.iter().filter(|cache| cache.filled).filter_map(bytes).sum()
+        let filled = self.caches.iter().filter(|cache| cache.filled);
+        filled.filter_map(|cache| bytes_of(&cache.value)).sum()
+    }
+
+    /// Bytes of caches that steps copied in the host's memory since the models were opened, told from where the values
+    /// lie that ONNX Runtime gave: 0 where each stays on the device. On the processor caches are never copied, since what a
+    /// step only reads it does not give.
+    #[must_use]
+    pub fn host_copies(&self) -> u64 {
+        self.copied
     }
 
     /// Forgets the caches: the next step begins another clip.
@@ -203,7 +211,12 @@ impl VariantDenoiser {
             session, takes, gives, ..
         } = variant;
         let run = || -> Result<Vec<(String, DynValue)>, ort::Error> {
-            let on_device = MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default)?;
+            let on_device = MemoryInfo::new(
+                device,
+                session.memory_index(),
+                AllocatorType::Device,
+                MemoryType::Default,
+            )?;
             let on_host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
             let mut binding = session.inner.create_binding()?;
             for (name, value) in &values {
@@ -235,9 +248,13 @@ impl VariantDenoiser {
     /// Keeps the caches among these outputs, and gives the others.
     fn take(&mut self, outputs: Vec<(String, DynValue)>) -> Result<Vec<(String, Tensor)>, RuntimeError> {
         let mut own = Vec::new();
+        let on_host = self.device == AllocationDevice::CPU;
         for (name, value) in outputs {
             match self.caches.iter_mut().find(|cache| cache.output == name) {
                 Some(cache) => {
+                    if !on_host && lies_on_host(&value) {
+                        self.copied += bytes_of(&value).unwrap_or(0) as u64;
+                    }
                     cache.value = value;
                     cache.filled = true;
                 }
@@ -249,6 +266,19 @@ impl VariantDenoiser {
         }
         Ok(own)
     }
+}
+
+fn bytes_of(value: &DynValue) -> Option<usize> {
+    let elements: i64 = value.dtype().tensor_shape()?.iter().product();
+    let element_type = ElementType::from_runtime(value.dtype().tensor_type()?)?;
+    Some(usize::try_from(elements).ok()? * element_type.bytes())
+}
+
+/// Whether a tensor lies where the host can read it.
+fn lies_on_host(value: &DynValue) -> bool {
+    let element_type = value.dtype().tensor_type();
+    let element_type = element_type.and_then(ElementType::from_runtime);
+    element_type.is_some_and(|element_type| host_place(value, element_type).is_some())
 }
 
 /// Zeros that stand in for a cache; ONNX Runtime checks the sizes that the model fixes, and open ones may be 1.

@@ -163,8 +163,30 @@ fn compare_writes_model_animation_and_figures() {
         .map(|rule| rule["steps_broadcast"].as_f64().unwrap())
         .collect();
     assert_eq!(shares, [0.3, 0.5, 0.6]);
-    // Nothing but the results is left.
-    assert_eq!(files_below(folder.path()).len(), 4, "{:?}", files_below(folder.path()));
+    // Nothing but the results is left: model, plan, animation, figures, and each clip twice.
+    assert_eq!(
+        files_below(folder.path()).len(),
+        4 + 4,
+        "{:?}",
+        files_below(folder.path())
+    );
+    assert_eq!(figures["provenance"]["command"][1], "compare");
+    // The clips are as exact as eight bits are.
+    let quality = json([
+        "quality",
+        printed["clip_folders"]["original"].as_str().unwrap(),
+        printed["clip_folders"]["patched"].as_str().unwrap(),
+    ]);
+    let psnr = |value: &Value| value["psnr"].as_f64().unwrap();
+    for (judged, compared) in quality["clips"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(figures["clips"].as_array().unwrap())
+    {
+        let difference = psnr(judged) - psnr(&compared["quality"]);
+        assert!(difference.abs() < 1.0, "{difference}");
+    }
 }
 
 #[test]
@@ -195,6 +217,12 @@ fn compare_takes_several_rules() {
         }
         assert!(comparison["speed_up"]["allowed"].as_f64().unwrap() > 1.0);
     }
+    // A page has what the file says, and both sets of clips, against the same originals.
+    let page = folder.path().join("report.html");
+    let file = folder.path().join("comparisons.json");
+    let written = json(["report".as_ref(), file.as_os_str(), "-o".as_ref(), page.as_os_str()]);
+    assert_eq!(written["warnings"].as_array().unwrap().len(), 0, "{written}");
+    assert_eq!(std::fs::read_to_string(&page).unwrap().matches("<img ").count(), 2 * 3);
     // Both are compared with the same clip of the original.
     assert_eq!(comparisons[0]["original"], comparisons[1]["original"]);
     // Five timesteps of the table, two steps behind each, out of 50.
@@ -277,7 +305,7 @@ fn an_execution_provider_that_cannot_be_used_is_an_error() {
     let output = run([
         "run".as_ref(),
         shipped_model().as_os_str(),
-        "--provider".as_ref(),
+        "--device".as_ref(),
         "cuda".as_ref(),
         "--steps".as_ref(),
         "1".as_ref(),
@@ -298,7 +326,7 @@ fn an_execution_provider_that_cannot_be_used_is_an_error() {
     }
     assert_eq!(output.status.code(), Some(7), "{errors}");
     assert!(
-        errors.contains("CUDA") && errors.contains("--provider cpu") || errors.contains("onnxruntime-gpu"),
+        errors.contains("CUDA") && errors.contains("--device cpu") || errors.contains("onnxruntime-gpu"),
         "{errors}"
     );
 }

@@ -618,5 +618,5 @@ fn over_a_whole_loop_no_cache_is_copied() {
         )
         .unwrap();
     assert!(broadcast > 5, "{broadcast}");
-    assert_eq!(generator.host_copies(), Some(0));
+    assert_eq!(generator.host_copies(), 0);
 }

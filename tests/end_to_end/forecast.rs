@@ -34,6 +34,13 @@ fn forecast(order: usize) -> String {
     rules(&format!("forecast: {{ order: {order}, range: 3 }}"))
 }
 
+/// All blocks but the first as a span, by one rule.
+fn span(strategy: &str) -> String {
+    format!(
+        "{{ version: 1, rules: [{{ name: all, match: {{ blocks: '1..' }}, residual: {{ {strategy} range: 3 }} }}] }}"
+    )
+}
+
 /// Exports with static and open sizes, in float32 and float16, with one exit and with several.
 fn exports() -> [PathBuf; 5] {
     [
@@ -50,14 +57,16 @@ fn exports() -> [PathBuf; 5] {
 fn nothing_broadcast_equals_the_original() {
     for model in exports() {
         for (order, options) in [(1, vec![]), (2, vec![]), (2, vec!["--cache-dtype", "bf16"])] {
-            let patched = patch_as(&model, &forecast(order), &options);
-            let mut original = Denoiser::plain(open(&model));
-            let mut switched = patched.open();
-            for seed in 1..=3 {
-                let inputs = inputs(original.session(), seed);
-                let expected = step(&mut original, &inputs, &[]);
-                let found = step(&mut switched, &inputs, &[false]);
-                same(&expected, &found, &format!("{}, order {order}", model.display()));
+            for rules in [forecast(order), span(&format!("order: {order},"))] {
+                let patched = patch_as(&model, &rules, &options);
+                let mut original = Denoiser::plain(open(&model));
+                let mut switched = patched.open();
+                for seed in 1..=3 {
+                    let inputs = inputs(original.session(), seed);
+                    let expected = step(&mut original, &inputs, &[]);
+                    let found = step(&mut switched, &inputs, &[false]);
+                    same(&expected, &found, &format!("{}, {rules}", model.display()));
+                }
             }
         }
     }
@@ -119,15 +128,15 @@ fn values(patched: &Patched) -> Vec<String> {
 
 /// Drives a forecast through a loop, and beside it the static graph that reuses caches, which is fed with the predictions
 /// that this test makes from the recorded values.
-fn check_loop(model: &Path, order: usize, options: &[&str]) {
-    let what = format!("{}, order {order}, {options:?}", model.display());
+fn check_loop(model: &Path, [forecast, reuse]: [&str; 2], order: usize, options: &[&str]) {
+    let what = format!("{}, {forecast}, {options:?}", model.display());
     let open = if crate::rounded::is_half(model) {
         open
     } else {
         open_unfused
     };
-    let patched = patch_as(model, &forecast(order), options);
-    let reusing = patch_as(model, &rules("broadcast: { range: 2 }"), &[]);
+    let patched = patch_as(model, forecast, options);
+    let reusing = patch_as(model, reuse, &[]);
     let mut switched = patched.opened_by(open);
     let mut broadcast = reusing.variant(&[true], open);
     let values = values(&patched);
@@ -186,11 +195,23 @@ fn check_loop(model: &Path, order: usize, options: &[&str]) {
 
 #[test]
 fn a_loop_predicts_what_the_recorded_values_say() {
+    let reuse = rules("broadcast: { range: 2 }");
     for model in exports() {
         for order in [1, 2] {
-            check_loop(&model, order, &[]);
+            check_loop(&model, [&forecast(order), &reuse], order, &[]);
         }
-        check_loop(&model, 2, &["--cache-dtype", "bf16"]);
+        check_loop(&model, [&forecast(2), &reuse], 2, &["--cache-dtype", "bf16"]);
+    }
+}
+
+#[test]
+fn a_loop_predicts_what_spans_added() {
+    for model in exports() {
+        for order in [1, 2] {
+            let forecast = span(&format!("order: {order},"));
+            check_loop(&model, [&forecast, &span("")], order, &[]);
+        }
+        check_loop(&model, [&span("order: 2,"), &span("")], 2, &["--cache-dtype", "bf16"]);
     }
 }
 

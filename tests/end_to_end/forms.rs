@@ -6,7 +6,7 @@ use ndarray::ArrayD;
 use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::{Model, try_each_tensor};
 use pab_patch::rewrite::{Drive, VariantIndex, variants};
-use pab_patch::runtime::{self, Denoiser, Options, Provider, RuntimeError, Session, Tensor, VariantDenoiser};
+use pab_patch::runtime::{self, Denoiser, Options, Provider, RuntimeError, SharedWeights, Tensor, VariantDenoiser};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -75,9 +75,9 @@ fn in_memory(patched: &Patched) -> VariantDenoiser {
         optimization: runtime::Optimization::Basic,
         ..Options::default()
     };
+    let mut weights = SharedWeights::default();
     let sessions = made.into_iter().map(|variant| {
-        let bytes = variant.model.into_model().unwrap().to_bytes();
-        let session = Session::open_bytes(&patched.path, &bytes, &options);
+        let session = weights.open(&patched.path, variant.model.into_model().unwrap(), &options);
         (variant.flags, session.unwrap_or_else(|error| panic!("{error}")))
     });
     VariantDenoiser::new(sessions.collect(), fed_back(patched)).unwrap()

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on has failed.
 
+mod adaptive;
 mod broken_files;
+#[cfg(unix)]
+mod browser;
 mod caches;
+mod calibrate;
 mod chained;
 mod checker;
 mod commands;
@@ -11,17 +15,23 @@ mod equality;
 mod faults;
 mod forecast;
 mod forms;
+mod gpu;
 mod guided;
 mod hosts;
 mod inspect;
 mod pab_loops;
+mod page;
 mod patch;
 mod pipeline;
+mod plan;
 mod program;
+mod providers;
 mod readme;
 mod reference;
 mod rounded;
 mod schedulers;
 mod schema;
+mod split;
 mod variants;
+mod webgpu;
 mod wide;

@@ -314,7 +314,7 @@ fn pab_patch_run_equals_diffusers_at_every_step() {
         succeed([
             OsStr::new("run"),
             patched.as_os_str(),
-            "--provider".as_ref(),
+            "--device".as_ref(),
             "cpu".as_ref(),
             "--noise".as_ref(),
             noise.as_os_str(),

@@ -60,6 +60,7 @@ fn save(folder: &Path, graph: GraphProto) -> PathBuf {
 const OPTIONS: Options = Options {
     threads: Some(1),
     provider: crate::runtime::Provider::Cpu,
+    device_index: 0,
     optimization: Optimization::All,
 };
 

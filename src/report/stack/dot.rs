@@ -1,7 +1,8 @@
 //! A stack as a graph in the language of Graphviz.
 
+use super::super::html::shown;
 use super::super::number;
-use super::{Branch, Stack, colour, shown};
+use super::{Branch, Stack, colour};
 use std::fmt::Write as _;
 
 impl Stack {

@@ -1,7 +1,8 @@
 //! A stack as one page that needs nothing else.
 
+use super::super::html::{escaped, page};
 use super::super::number;
-use super::{Branch, COLOURS, Stack, StackBlock, shown};
+use super::{Branch, COLOURS, Stack, StackBlock};
 use std::fmt::{Result, Write as _};
 
 const STYLE: &str = include_str!("stack.css");
@@ -11,25 +12,14 @@ impl Stack {
     /// The stack as a page: one file, without anything from the network. It can be read without its script, which only
     /// filters and folds.
     pub fn html(&self) -> String {
-        let mut page = String::new();
+        let mut body = String::new();
         // Writing to a string does not fail.
-        let _ = self.write_page(&mut page);
-        page
+        let _ = self.write_body(&mut body);
+        page(&self.title, STYLE, &body, SCRIPT)
     }
 
-    fn write_page(&self, page: &mut String) -> Result {
+    fn write_body(&self, page: &mut String) -> Result {
         let title = escaped(&self.title);
-        page.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-        // Whatever a name in a model may try, nothing is loaded from anywhere.
-        page.push_str(
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
-             script-src 'unsafe-inline'\">\n",
-        );
-        page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-        writeln!(
-            page,
-            "<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>"
-        )?;
         writeln!(page, "<header>\n<h1>{title}</h1>\n<dl class=\"facts\">")?;
         for (name, value) in &self.facts {
             writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(value))?;
@@ -46,7 +36,8 @@ impl Stack {
         }
         page.push_str("</ol>\n");
         self.write_notes(page)?;
-        write!(page, "</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n")
+        page.push_str("</main>\n");
+        Ok(())
     }
 
     /// What each kind has of a step, as one bar with its legend.
@@ -189,20 +180,4 @@ fn write_branch(page: &mut String, branch: &Branch) -> Result {
     }
     page.push_str("</ol>\n</details>\n");
     Ok(())
-}
-
-/// A text that is only text, in elements and in quoted attributes.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(shown(other)),
-        }
-    }
-    escaped
 }

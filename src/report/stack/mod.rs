@@ -98,7 +98,7 @@ pub struct StackNote {
     pub advice: String,
 }
 
-/// The colour of each kind of branch on a light background; `stack.css` has the same.
+/// The colour of each kind of branch on a light background; `html/base.css` has the same.
 const COLOURS: [(&str, &str); 8] = [
     ("spatial", "#2a6fdb"),
     ("temporal", "#b45309"),
@@ -117,13 +117,8 @@ fn colour(kind: &str) -> &'static str {
     found.map_or(other, |(_, colour)| colour)
 }
 
-/// A character as it can be shown: what steers terminals or changes the direction of text is replaced.
-fn shown(character: char) -> char {
-    let invisible =
-        matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    if character.is_control() || invisible {
-        char::REPLACEMENT_CHARACTER
-    } else {
-        character
-    }
+/// The class of a kind on pages; that of `other` where it is none of them.
+pub(super) fn class_of(kind: &str) -> &'static str {
+    let found = COLOURS.iter().find(|(known, _)| *known == kind);
+    found.map_or("other", |(class, _)| class)
 }

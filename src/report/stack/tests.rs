@@ -232,7 +232,7 @@ fn a_large_model_fits_on_a_page() {
 
 #[test]
 fn every_kind_has_its_colour() {
-    let style = include_str!("stack.css");
+    let style = include_str!("../html/base.css");
     for kind in crate::attention::Kind::ALL {
         let colour = COLOURS.iter().find(|(known, _)| *known == kind.word()).unwrap().1;
         assert!(style.contains(&format!("--{kind}: {colour};")), "{kind}");

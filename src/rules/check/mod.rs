@@ -13,6 +13,7 @@ use super::suggest::closest;
 use super::tree::{Content, Node, Place};
 use super::{CutPoint, InputAxes, Rule};
 use crate::attention::Kind;
+use crate::shard::{Group, Mesh};
 use std::rc::Rc;
 use std::str::FromStr;
 
@@ -25,6 +26,8 @@ pub(super) const LONGEST_NAME: usize = 64;
 pub(super) struct File {
     pub description: Option<String>,
     pub memory: Option<u64>,
+    /// The ranks that the model is split over.
+    pub parallel: Option<Mesh>,
     pub inputs: Vec<InputAxes>,
     pub rules: Vec<Rule>,
     /// Where each rule says what it matches.
@@ -33,7 +36,11 @@ pub(super) struct File {
 
 pub(super) const FILE: Shape = Shape {
     what: "a rules file",
-    keys: &["version", "description", "memory", "inputs", "rules"],
+    keys: &["version", "description", "memory", "parallel", "inputs", "rules"],
+};
+pub(super) const PARALLEL: Shape = Shape {
+    what: "`parallel`",
+    keys: &["guidance", "sequence", "tensor"],
 };
 pub(super) const RULE: Shape = Shape {
     what: "a rule",
@@ -64,6 +71,7 @@ impl Reader<'_> {
             .get("description")
             .and_then(|node| self.text(&node, "a description"));
         let memory = fields.get("memory").and_then(|node| self.memory(&node));
+        let parallel = fields.get("parallel").and_then(|node| self.parallel(&node));
         let inputs = fields.get("inputs").map_or_else(Vec::new, |node| self.inputs(&node));
         let list = self.required(&fields, "rules", "add `rules:` with at least one rule below it")?;
         let nodes = self.list(&list, "`rules`", "write one `- name: …` for each rule")?;
@@ -83,6 +91,7 @@ impl Reader<'_> {
         Some(File {
             description,
             memory,
+            parallel,
             inputs,
             rules,
             matches,
@@ -195,6 +204,31 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn parallel(&mut self, node: &Node) -> Option<Mesh> {
+        /// More ranks than these are a mistake.
+        const MOST: i64 = 4096;
+        let help = "write ranks along each axis, such as `{ guidance: 2, sequence: 4 }`";
+        let fields = self.fields(node, &PARALLEL, help)?;
+        let mut along = |group: Group| {
+            let Some(node) = fields.get(group.name()) else {
+                return Some(1);
+            };
+            let ranks = self.integer(&node, "a number of ranks")?;
+            if !(1..=MOST).contains(&ranks) {
+                let message = format!("{ranks} ranks along `{group}` cannot be; 1 to {MOST} can");
+                self.findings.add(node.place, message, help);
+                return None;
+            }
+            usize::try_from(ranks).ok()
+        };
+        let (guidance, sequence, tensor) = (along(Group::Guidance), along(Group::Sequence), along(Group::Tensor));
+        Some(Mesh {
+            guidance: guidance?,
+            sequence: sequence?,
+            tensor: tensor?,
+        })
     }
 
     fn name(&mut self, fields: &Fields, names: &mut Vec<(String, usize)>) -> Option<String> {

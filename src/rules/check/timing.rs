@@ -9,12 +9,12 @@ use crate::rules::steps::{self, StepSet, StepsError};
 use crate::rules::timing::{Timing, TimingError, apart};
 use crate::rules::tree::{Content, Node, Place};
 use crate::rules::window::{Window, WindowError};
-use crate::rules::{Action, ForecastOrder, Strategy};
+use crate::rules::{Action, Adaptive, AdaptiveError, ForecastOrder, Strategy};
 use std::rc::Rc;
 
 pub(in crate::rules) const BROADCAST: Shape = Shape {
     what: "`broadcast`",
-    keys: &["range", "window", "windows", "steps", "after", "skip"],
+    keys: &["range", "window", "windows", "steps", "after", "skip", "adaptive"],
 };
 pub(in crate::rules) const FORECAST: Shape = Shape {
     what: "`forecast`",
@@ -22,11 +22,17 @@ pub(in crate::rules) const FORECAST: Shape = Shape {
 };
 pub(in crate::rules) const RESIDUAL: Shape = Shape {
     what: "`residual`",
-    keys: BROADCAST.keys,
+    keys: &[
+        "order", "range", "window", "windows", "steps", "after", "skip", "adaptive",
+    ],
 };
 pub(in crate::rules) const GUIDANCE: Shape = Shape {
     what: "`guidance`",
-    keys: BROADCAST.keys,
+    keys: &["range", "window", "windows", "steps", "after", "skip"],
+};
+pub(in crate::rules) const ADAPTIVE: Shape = Shape {
+    what: "`adaptive`",
+    keys: &["threshold", "rescale"],
 };
 pub(in crate::rules) const RANGED: Shape = Shape {
     what: "an entry of `windows`",
@@ -80,15 +86,55 @@ impl Reader<'_> {
                 let order = order.map_or(Some(ForecastOrder::default()), |node| self.order(&node));
                 order.map(|order| Strategy::Forecast { order })
             }
-            "residual" => Some(Strategy::Residual),
+            "residual" => match fields.get("order") {
+                None => Some(Strategy::Residual),
+                Some(node) => self.order(&node).map(|order| Strategy::ResidualForecast { order }),
+            },
             "guidance" => Some(Strategy::Guidance),
             _ => Some(Strategy::Reuse),
         };
         let timing = self.timing(&fields);
+        let adaptive = match (fields.get("adaptive"), strategy) {
+            (None, _) => Some(None),
+            (Some(node), Some(Strategy::ResidualForecast { .. })) => {
+                let message =
+                    "`order` and `adaptive` do not go together: a forecast goes by steps that are known beforehand";
+                self.findings.add(node.place, message, "keep one of the two");
+                None
+            }
+            (Some(node), _) => self.adaptive(&node).map(Some),
+        };
         Some(Some(Action {
             strategy: strategy?,
             timing: timing?,
+            adaptive: adaptive?,
         }))
+    }
+
+    /// What decides at the steps that the timing allows.
+    fn adaptive(&mut self, node: &Node) -> Option<Adaptive> {
+        const HELP: &str = "write `adaptive: { threshold: 0.1 }`: from that drift on the sites compute";
+        let fields = self.fields(node, &ADAPTIVE, HELP)?;
+        let place = self.required(&fields, "threshold", HELP)?;
+        let threshold = self.number(&place, "a threshold")?;
+        let mut rescale = Vec::new();
+        if let Some(list) = fields.get("rescale") {
+            let help = "write the coefficients of a polynomial, the highest power first: `rescale: [2.5, 0.1]`";
+            for item in self.one_or_more(&list, "`rescale`", help)? {
+                rescale.push(self.number(&item, "a coefficient")?);
+            }
+        }
+        match Adaptive::new(threshold, rescale) {
+            Ok(adaptive) => Some(adaptive),
+            Err(error) => {
+                let at = match error {
+                    AdaptiveError::Threshold(_) => place.place,
+                    _ => fields.get("rescale").map_or(node.place, |list| list.place),
+                };
+                self.findings.add(at, error.to_string(), HELP);
+                None
+            }
+        }
     }
 
     fn order(&mut self, node: &Node) -> Option<ForecastOrder> {

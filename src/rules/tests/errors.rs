@@ -43,7 +43,7 @@ rules:
       |
     2 | rule: []
       | ^^^^
-      = help: did you mean `rules`? Keys here are version, description, memory, inputs, rules
+      = help: did you mean `rules`? Keys here are version, description, memory, parallel, inputs, rules
 
     error: `Spatial` is no name for a rule
      --> rules.yaml:4:11
@@ -71,7 +71,7 @@ rules:
       |
     6 |     broadcast: { rnage: 2, window: [100, 800] }
       |                  ^^^^^
-      = help: did you mean `range`? Keys here are range, window, windows, steps, after, skip
+      = help: did you mean `range`? Keys here are range, window, windows, steps, after, skip, adaptive
 
     error: `window` is keys and values, but here is a list of 2
      --> rules.yaml:6:36

@@ -29,6 +29,7 @@ fn reuse(range: u32, window: Window) -> Action {
     Action {
         strategy: crate::rules::Strategy::Reuse,
         timing: Broadcast::new(range, window).unwrap().into(),
+        adaptive: None,
     }
 }
 
@@ -212,5 +213,27 @@ proptest! {
         };
         let text = format!(r#"{{"version": 1, "rules": [{}]}}"#, serde_json::to_string(&rule).unwrap());
         prop_assert_eq!(Rules::parse("r", &text).unwrap().rules, vec![rule]);
+    }
+}
+
+#[test]
+fn a_mesh_of_ranks_is_read_and_checked() {
+    let with = |mesh: &str| {
+        let text = format!(
+            "version: 1\nparallel: {mesh}\nrules:\n  - {{ name: a, match: {{ kind: spatial }}, broadcast: {{ range: 2 }} }}\n"
+        );
+        Rules::parse("rules.yaml", &text)
+    };
+    let mesh = with("{ guidance: 2, sequence: 4 }").unwrap().parallel.unwrap();
+    assert_eq!((mesh.guidance, mesh.sequence, mesh.tensor), (2, 4, 1));
+    assert_eq!(mesh.ranks(), Some(8));
+    for wrong in [
+        "{ sequence: 0 }",
+        "{ sequences: 2 }",
+        "{ tensor: 5000 }",
+        "{ tensor: two }",
+        "2",
+    ] {
+        assert!(with(wrong).is_err(), "{wrong}");
     }
 }

@@ -68,8 +68,11 @@ fn what_the_checker_refuses_by_form_it_refuses() {
         "match: { kind: mlp }, forecast: { order: 2, steps: [9, 11, 13..20, \"30..=31\"] }",
         "match: { kind: mlp }, broadcast: { after: 864, skip: 2 }",
         "residual: { range: 2, window: whole }",
+        "residual: { order: 2, range: 2 }",
         "match: { blocks: 1..-1 }, residual: { range: 2 }",
         "guidance: { range: 2, window: { fraction: [0.4, 1] } }",
+        "residual: { range: 9, adaptive: { threshold: 0.1 } }",
+        "match: { kind: mlp }, broadcast: { steps: [1..9], adaptive: { threshold: 0, rescale: [1.5, -2, 0.1] } }",
     ] {
         let text = rule(good);
         Rules::parse("rules.yaml", &text).unwrap();
@@ -97,6 +100,13 @@ fn what_the_checker_refuses_by_form_it_refuses() {
         "match: { kind: mlp }, broadcast: { range: 2, window: { timesteps: [1, 2], steps: [1, 2] } }",
         "match: { kind: mlp }, forecast: { order: 3, range: 2 }",
         "match: { kind: mlp }, broadcast: { order: 1, range: 2 }",
+        "match: { kind: mlp }, broadcast: { adaptive: { threshold: 0.1 } }",
+        "match: { kind: mlp }, broadcast: { range: 2, adaptive: { rescale: [1] } }",
+        "match: { kind: mlp }, broadcast: { range: 2, adaptive: { threshold: -1 } }",
+        "match: { kind: mlp }, broadcast: { range: 2, adaptive: 0.1 }",
+        "match: { kind: mlp }, forecast: { range: 2, adaptive: { threshold: 0.1 } }",
+        "residual: { order: 1, range: 2, adaptive: { threshold: 0.1 } }",
+        "guidance: { range: 2, adaptive: { threshold: 0.1 } }",
     ] {
         let text = rule(bad);
         assert!(Rules::parse("rules.yaml", &text).is_err(), "{bad}");

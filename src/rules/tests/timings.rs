@@ -1,7 +1,8 @@
 //! Any timing is read as it is written, and decides without panics.
 
 use crate::rules::{
-    Action, AfterTable, Broadcast, ForecastOrder, IndexRange, Rules, StepSet, Strategy as Does, Timing, Window,
+    Action, Adaptive, AfterTable, Broadcast, ForecastOrder, IndexRange, Rules, StepSet, Strategy as Does, Timing,
+    Window,
 };
 use proptest::prelude::*;
 
@@ -75,11 +76,20 @@ proptest! {
 
     /// What an action is written as in a plan and in rules is read as the same.
     #[test]
-    fn written_form_reads_back(timing in timing(), strategy in strategy()) {
-        let action = Action { strategy, timing };
+    fn written_form_reads_back(
+        timing in timing(), strategy in strategy(),
+        threshold in proptest::option::of((any::<u16>(), proptest::collection::vec(any::<i8>(), 0..4))),
+    ) {
+        let adaptive = threshold
+            .filter(|_| matches!(strategy, Does::Reuse | Does::Residual))
+            .map(|(threshold, rescale)| Adaptive::new(f64::from(threshold) / 64.0, rescale.into_iter().map(f64::from).collect()).unwrap());
+        let action = Action { strategy, timing, adaptive };
         let mut form = serde_json::to_value(&action.timing).unwrap();
         if let Does::Forecast { order } = strategy {
             form["order"] = serde_json::to_value(order).unwrap();
+        }
+        if let Some(adaptive) = &action.adaptive {
+            form["adaptive"] = serde_json::to_value(adaptive).unwrap();
         }
         let select = match strategy {
             Does::Guidance => "",

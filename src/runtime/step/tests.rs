@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::runtime::{Options, ensure};
+use crate::runtime::{Options, Provider, ensure};
 
 fn session() -> Session {
     ensure().unwrap();
@@ -26,6 +26,7 @@ fn feedback() -> Feedback {
         difference: 0,
         in_place: true,
         halved_by: None,
+        adaptive: false,
     };
     Feedback {
         flags: vec!["pab.broadcast.a".to_owned(), "pab.broadcast.b".to_owned()],

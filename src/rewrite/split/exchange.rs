@@ -1,0 +1,356 @@
+//! A value brought to where a reader needs it: slices, gathers and all-to-alls, with the layouts around them.
+
+use super::sizes::{Sizes, collective, int};
+use crate::axes::Size;
+use crate::graph::{Graph, NewNode, Position, ValueId};
+use crate::onnx::messages::DataType;
+use crate::rewrite::build::Build;
+use crate::shard::{Facts, Group, Placement, Shard, ShardError};
+
+/// What a collective does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Collective {
+    /// Every rank sends its part to every other.
+    AllGather,
+    /// Every rank sends each other that rank's part of its part.
+    AllToAll,
+    /// The ranks' values are added.
+    AllReduce,
+}
+
+impl Collective {
+    /// The operator of domain `ai.pab`.
+    pub fn operator(self) -> &'static str {
+        match self {
+            Collective::AllGather => "AllGather",
+            Collective::AllToAll => "AllToAll",
+            Collective::AllReduce => "AllReduce",
+        }
+    }
+}
+
+/// A collective of a split graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The name of its node, and of the node's output.
+    pub name: String,
+    /// What it does.
+    pub collective: Collective,
+    /// Over which axis of the mesh.
+    pub group: Group,
+    /// Elements of the whole value, apart from what is divided.
+    pub rest: Size,
+    /// How many entries are divided before.
+    pub from: Size,
+    /// How many entries are divided afterwards; 1 where nothing is.
+    pub to: Size,
+    /// The type of the elements.
+    pub element_type: DataType,
+}
+
+impl Exchange {
+    /// Elements apart from what is divided, from the sizes of its result; `None` where that does not tell.
+    pub(super) fn rest_of(&self, result: &[Size]) -> Option<Size> {
+        match self.collective {
+            Collective::AllReduce | Collective::AllGather => Size::product(result).divide_exactly(&self.from),
+            Collective::AllToAll => None,
+        }
+    }
+}
+
+/// Writes exchanges along one axis of the mesh.
+pub(super) struct Exchanges<'e> {
+    pub group: Group,
+    pub sizes: &'e mut Sizes,
+    pub written: &'e mut Vec<Exchange>,
+    /// Operator set of the standard's operators.
+    pub opset: i64,
+}
+
+/// A piece of a dimension: what is divided, or what stands before or behind it.
+#[derive(Clone)]
+struct Piece {
+    whole: Size,
+    from: bool,
+    to: bool,
+}
+
+/// The pieces of every dimension of a value that lies as `from` and is wanted as `to`; `None` where what is divided
+/// before and afterwards overlap.
+fn pieces(whole: &[Size], from: &Placement, to: &Placement) -> Option<Vec<Vec<Piece>>> {
+    let plain = |whole: Size| Piece {
+        whole,
+        from: false,
+        to: false,
+    };
+    let divided = |shard: &Shard, is_from: bool| Piece {
+        whole: shard.total(),
+        from: is_from,
+        to: !is_from,
+    };
+    let dims = whole.iter().enumerate().map(|(dim, size)| {
+        let here = |placement: &Placement| placement.clone().filter(|shard| shard.dim == dim);
+        let pieces = match (here(from), here(to)) {
+            (None, None) => vec![plain(size.clone())],
+            (Some(shard), None) => vec![
+                plain(shard.outer.clone()),
+                divided(&shard, true),
+                plain(shard.inner.clone()),
+            ],
+            (None, Some(shard)) => vec![
+                plain(shard.outer.clone()),
+                divided(&shard, false),
+                plain(shard.inner.clone()),
+            ],
+            (Some(from), Some(to)) => {
+                let (first, second, from_first) = match to.outer.divide_exactly(&(&from.outer * &from.total())) {
+                    Some(_) => (from, to, true),
+                    None => (to, from, false),
+                };
+                let between = second.outer.divide_exactly(&(&first.outer * &first.total()))?;
+                vec![
+                    plain(first.outer.clone()),
+                    divided(&first, from_first),
+                    plain(between),
+                    divided(&second, !from_first),
+                    plain(second.inner.clone()),
+                ]
+            }
+        };
+        // A dimension keeps one piece at least.
+        let is_one = |piece: &Piece| piece.whole.is_one() && !piece.from && !piece.to;
+        let mut kept: Vec<Piece> = pieces.iter().filter(|piece| !is_one(piece)).cloned().collect();
+        if kept.is_empty() {
+            kept.push(plain(Size::ONE));
+        }
+        Some(kept)
+    });
+    dims.collect()
+}
+
+impl Exchanges<'_> {
+    /// The size of a rank's part of what `shard` divides.
+    pub fn local_total(&mut self, graph: &mut Graph, shard: &Shard) -> Result<Size, ShardError> {
+        let mut sum = Size::number(0);
+        for part in &shard.parts {
+            sum = &sum + &self.sizes.local(graph, self.group, part)?;
+        }
+        Ok(sum)
+    }
+
+    /// The sizes of a rank's part of a value of sizes `whole`.
+    pub fn local_sizes(
+        &mut self,
+        graph: &mut Graph,
+        whole: &[Size],
+        placement: &Placement,
+    ) -> Result<Vec<Size>, ShardError> {
+        let mut sizes = whole.to_vec();
+        if let Some(shard) = placement {
+            let total = self.local_total(graph, shard)?;
+            if let Some(size) = sizes.get_mut(shard.dim) {
+                *size = &(&shard.outer * &total) * &shard.inner;
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// `value`, whose whole sizes are `whole`, brought from where it lies to where it is needed.
+    #[allow(clippy::too_many_arguments)]
+    pub fn convert(
+        &mut self,
+        graph: &mut Graph,
+        facts: &mut Facts<'_>,
+        value: ValueId,
+        whole: &[Size],
+        from: &Placement,
+        to: &Placement,
+        after: Option<Position>,
+    ) -> Result<ValueId, ShardError> {
+        let element_type = facts.element_type(value);
+        let Some(pieces) = pieces(whole, from, to) else {
+            let gathered = self.convert(graph, facts, value, whole, from, &None, after)?;
+            return self.convert(graph, facts, gathered, whole, &None, to, after);
+        };
+        let flat: Vec<Piece> = pieces.iter().flatten().cloned().collect();
+        let is_laid_out = flat.len() == whole.len();
+        let behind = self.local_sizes(graph, whole, to)?;
+        let mut laid_out = value;
+        if !is_laid_out {
+            let mut sizes = Vec::with_capacity(flat.len());
+            for piece in &flat {
+                sizes.push(match (piece.from, from) {
+                    (true, Some(shard)) => self.local_total(graph, shard)?,
+                    _ => piece.whole.clone(),
+                });
+            }
+            laid_out = self.reshape(graph, value, &sizes, after)?;
+        }
+        let exchanged = self.exchange(graph, laid_out, &flat, from, to, element_type, after)?;
+        let result = match is_laid_out {
+            true => exchanged,
+            false => self.reshape(graph, exchanged, &behind, after)?,
+        };
+        facts.set(result, behind, element_type);
+        Ok(result)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn exchange(
+        &mut self,
+        graph: &mut Graph,
+        value: ValueId,
+        pieces: &[Piece],
+        from: &Placement,
+        to: &Placement,
+        element_type: Option<DataType>,
+        after: Option<Position>,
+    ) -> Result<ValueId, ShardError> {
+        let places = (
+            pieces.iter().position(|piece| piece.from),
+            pieces.iter().position(|piece| piece.to),
+        );
+        let others = pieces.iter().filter(|piece| !piece.from && !piece.to);
+        let rest = Size::product(others.map(|piece| &piece.whole));
+        let element_type = element_type.unwrap_or(DataType::Float);
+        let group = self.group;
+        // One along which parts stand one behind the other is taken apart, exchanged part by part, and put together.
+        let froms = from.as_ref().map(|shard| shard.parts.clone()).unwrap_or_default();
+        let tos = to.as_ref().map(|shard| shard.parts.clone()).unwrap_or_default();
+        if let (Some(axis), 2..) = (places.0, froms.len()) {
+            let mut lengths = Vec::new();
+            for part in &froms {
+                lengths.push(self.sizes.local(graph, group, part)?);
+            }
+            let parts = self.split(graph, value, axis, &lengths, after)?;
+            let mut exchanged = Vec::new();
+            for (part, size) in parts.into_iter().zip(&froms) {
+                let mut pieces = pieces.to_vec();
+                pieces[axis].whole = size.clone();
+                let from = from.as_ref().map(|shard| Shard {
+                    parts: vec![size.clone()],
+                    ..shard.clone()
+                });
+                exchanged.push(self.exchange(graph, part, &pieces, &from, to, Some(element_type), after)?);
+            }
+            return self.concat(graph, &exchanged, axis, after);
+        }
+        if let (Some(axis), 2..) = (places.1, tos.len()) {
+            let parts = self.split(graph, value, axis, &tos, after)?;
+            let mut exchanged = Vec::new();
+            for (part, size) in parts.into_iter().zip(&tos) {
+                let mut pieces = pieces.to_vec();
+                pieces[axis].whole = size.clone();
+                let to = to.as_ref().map(|shard| Shard {
+                    parts: vec![size.clone()],
+                    ..shard.clone()
+                });
+                exchanged.push(self.exchange(graph, part, &pieces, from, &to, Some(element_type), after)?);
+            }
+            return self.concat(graph, &exchanged, axis, after);
+        }
+        let name = self.sizes.name(graph);
+        let mut write = |collective: Collective| {
+            let total = |place: Option<usize>| place.map_or(Size::ONE, |place| pieces[place].whole.clone());
+            self.written.push(Exchange {
+                name: name.clone(),
+                collective,
+                group,
+                rest: rest.clone(),
+                from: total(places.0),
+                to: total(places.1),
+                element_type,
+            });
+        };
+        match places {
+            (None, None) => Ok(value),
+            (None, Some(axis)) => collective(graph, "ShardSlice", value, group, &[("axis", axis)], &name, after),
+            (Some(axis), None) => {
+                write(Collective::AllGather);
+                collective(graph, "AllGather", value, group, &[("axis", axis)], &name, after)
+            }
+            (Some(concat), Some(split)) => {
+                write(Collective::AllToAll);
+                let axes = [("split_axis", split), ("concat_axis", concat)];
+                collective(graph, "AllToAll", value, group, &axes, &name, after)
+            }
+        }
+    }
+
+    /// The sum of what the ranks have.
+    pub fn reduce(
+        &mut self,
+        graph: &mut Graph,
+        facts: &mut Facts<'_>,
+        value: ValueId,
+        after: Option<Position>,
+    ) -> Result<ValueId, ShardError> {
+        let name = self.sizes.name(graph);
+        let sizes = facts.sizes(value).unwrap_or_default().to_vec();
+        let element_type = facts.element_type(value);
+        self.written.push(Exchange {
+            name: name.clone(),
+            collective: Collective::AllReduce,
+            group: self.group,
+            rest: Size::product(&sizes),
+            from: Size::ONE,
+            to: Size::ONE,
+            element_type: element_type.unwrap_or(DataType::Float),
+        });
+        let sum = collective(graph, "AllReduce", value, self.group, &[], &name, after)?;
+        facts.set(sum, sizes, element_type);
+        Ok(sum)
+    }
+
+    fn reshape(
+        &mut self,
+        graph: &mut Graph,
+        value: ValueId,
+        sizes: &[Size],
+        after: Option<Position>,
+    ) -> Result<ValueId, ShardError> {
+        let target = self.sizes.list(graph, sizes)?;
+        let name = self.sizes.name(graph);
+        let mut build = Build { graph, after };
+        // A rank may have no entry; that is no "as it is".
+        let attributes = match self.opset {
+            14.. => vec![int("allowzero", 1)],
+            _ => Vec::new(),
+        };
+        Ok(build.node("Reshape", &[value, target], attributes, &name)?)
+    }
+
+    fn concat(
+        &mut self,
+        graph: &mut Graph,
+        values: &[ValueId],
+        axis: usize,
+        after: Option<Position>,
+    ) -> Result<ValueId, ShardError> {
+        let name = self.sizes.name(graph);
+        let mut build = Build { graph, after };
+        Ok(build.node("Concat", values, vec![int("axis", axis as i64)], &name)?)
+    }
+
+    fn split(
+        &mut self,
+        graph: &mut Graph,
+        value: ValueId,
+        axis: usize,
+        lengths: &[Size],
+        after: Option<Position>,
+    ) -> Result<Vec<ValueId>, ShardError> {
+        let lengths_list = self.sizes.list(graph, lengths)?;
+        let outputs: Vec<String> = lengths.iter().map(|_| self.sizes.name(graph)).collect();
+        let node = graph.add_node(NewNode {
+            operator: "Split".to_owned(),
+            name: outputs.first().cloned().unwrap_or_default(),
+            inputs: vec![Some(value), Some(lengths_list)],
+            outputs,
+            attributes: vec![int("axis", axis as i64)],
+            after,
+            ..NewNode::default()
+        })?;
+        Ok(graph.node(node).outputs().iter().copied().flatten().collect())
+    }
+}

@@ -1,0 +1,171 @@
+//! A graph split over ranks: every rank runs the same graph on its part of the data, and exchanges what it lacks.
+//!
+//! [`split`] finds how the graph is divided along each axis of a [`Mesh`] (`crate::shard`) and writes it: collectives of
+//! domain `ai.pab` where data has to move, sizes as a rank has them wherever an operator reads one. The result is one
+//! graph for all ranks; [`Split::at_rank`] makes the graph of one rank, with numbers in the place of sizes and its parts
+//! of the weights alone. [`unroll`] puts the graphs of all ranks into one that needs no collective.
+
+mod exchange;
+mod pass;
+mod rank;
+mod sizes;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod unroll;
+
+pub use exchange::{Collective, Exchange};
+pub use rank::RankGraph;
+pub use sizes::LocalSize;
+pub use traffic::Traffic;
+pub use unroll::unroll;
+
+use crate::attention::{Addition, Cut, Sites};
+use crate::axes::Axes;
+use crate::graph::{ModelGraph, ValueId};
+use crate::rewrite::write_known_sizes;
+use crate::shard::{Division, Factor, Facts, Group, Mesh, Preference, ShardError};
+use pass::Moved;
+use sizes::{DOMAIN, Sizes, VERSION};
+use std::collections::HashMap;
+
+/// How a graph is split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SplitOptions {
+    /// How tokens are divided; what is left open is what sends least.
+    pub sequence: Preference,
+}
+
+/// How the graph is divided along one axis of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DividedAxis {
+    /// The axis.
+    pub group: Group,
+    /// How many ranks it has.
+    pub ranks: usize,
+    /// What the residual streams are divided along.
+    pub factor: Option<Factor>,
+}
+
+/// A graph that ranks run together.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// The graph, the same for all ranks.
+    pub model: ModelGraph,
+    /// The sites in it. Cuts have the sizes of one rank, in which the symbols of [`Split::locals`] occur.
+    pub sites: Sites,
+    /// The ranks.
+    pub mesh: Mesh,
+    /// What was divided, for each axis of the mesh that has more than one rank.
+    pub axes: Vec<DividedAxis>,
+    /// Everything that is sent.
+    pub exchanges: Vec<Exchange>,
+    /// Sizes that differ from rank to rank.
+    pub locals: Vec<LocalSize>,
+}
+
+/// Splits `model` over the ranks of `mesh`. `axes` and `sites` are what was found in it.
+///
+/// Inputs and outputs stay as they are, whole on every rank.
+///
+/// # Errors
+/// [`ShardError`] with the node that stands in the way where the graph cannot be divided, where sizes are not known, and
+/// where the model was split already.
+pub fn split(
+    mut model: ModelGraph,
+    axes: &Axes,
+    sites: &Sites,
+    mesh: &Mesh,
+    options: &SplitOptions,
+) -> Result<Split, ShardError> {
+    mesh.ranks().ok_or(ShardError::Mesh { mesh: *mesh })?;
+    if model.opset(DOMAIN).is_some() {
+        return Err(ShardError::AlreadySplit);
+    }
+    const NEEDED: i64 = 13;
+    match model.opset("") {
+        Some(opset) if opset < NEEDED => return Err(ShardError::TooOld { opset, needed: NEEDED }),
+        _ => {}
+    }
+    model.declare_runtime_operators();
+    write_known_sizes(&mut model.graph, axes)?;
+    let mut split = Split {
+        sites: sites.clone(),
+        mesh: *mesh,
+        axes: Vec::new(),
+        exchanges: Vec::new(),
+        locals: Vec::new(),
+        model,
+    };
+    let mut facts = Facts::of(&split.model, axes);
+    let mut sizes = Sizes::of(&split.model.graph, axes);
+    for group in [Group::Guidance, Group::Tensor, Group::Sequence] {
+        let ranks = mesh.along(group);
+        if ranks < 2 {
+            continue;
+        }
+        let preference = match group {
+            Group::Sequence => options.sequence,
+            Group::Guidance | Group::Tensor => Preference::default(),
+        };
+        let graph = &mut split.model.graph;
+        let division = Division::find(graph, &facts, &split.sites, group, ranks, preference)?;
+        let mut moved = Moved::new();
+        pass::write(
+            graph,
+            &mut facts,
+            &division,
+            &mut sizes,
+            &mut split.exchanges,
+            &mut moved,
+        )?;
+        split.sites = sites_behind(&split.sites, &facts, &moved);
+        split.axes.push(DividedAxis {
+            group,
+            ranks,
+            factor: division.factor,
+        });
+    }
+    // What one axis of the mesh exchanges, later axes may have divided further.
+    let nodes = split.model.graph.nodes();
+    let results: HashMap<&str, ValueId> = nodes
+        .filter_map(|(_, node)| Some((node.name(), node.output(0)?)))
+        .collect();
+    for exchange in &mut split.exchanges {
+        let result = results.get(exchange.name.as_str());
+        if let Some(rest) = result.and_then(|value| exchange.rest_of(facts.sizes(*value)?)) {
+            exchange.rest = rest;
+        }
+    }
+    split.locals = sizes.into_locals();
+    split.model.graph.eliminate_dead_code();
+    split.model.declare_operators(DOMAIN, VERSION);
+    Ok(split)
+}
+
+/// The sites, with the values that readers now find their cuts and streams in, and a rank's sizes of them.
+fn sites_behind(sites: &Sites, facts: &Facts<'_>, moved: &Moved) -> Sites {
+    let now = |value: ValueId| moved.get(&value).copied().unwrap_or(value);
+    let cut = |cut: &Cut| {
+        let value = now(cut.value);
+        Cut {
+            value,
+            shape: facts.sizes(value).map_or_else(|| cut.shape.clone(), <[_]>::to_vec),
+            ..cut.clone()
+        }
+    };
+    let mut sites = sites.clone();
+    for site in &mut sites.sites {
+        site.output = site.output.map(cut);
+        site.gated = site.gated.as_ref().map(|gated| gated.map(cut));
+        site.streams.iter_mut().for_each(|stream| *stream = now(*stream));
+        for addition in &mut site.additions {
+            *addition = Addition {
+                before: now(addition.before),
+                after: addition.after.map(now),
+                ..*addition
+            };
+        }
+    }
+    sites
+}

@@ -1,0 +1,128 @@
+//! What a split writes, on real exports.
+
+use super::{Split, SplitOptions, split};
+use crate::attention::Sites;
+use crate::axes::{Axes, InputLabels, Size};
+use crate::graph::{Graph, ModelGraph};
+use crate::onnx::{Model, validate};
+use crate::rewrite::{SwitchOptions, select, switch};
+use crate::rules::Rules;
+use crate::shard::{Factor, Group, Mesh, Preference, ShardError};
+use std::path::Path;
+
+const STATIC: &str = "latte.ts17.static.onnx";
+const DYNAMIC: &str = "latte.dyn18.dynamic.onnx";
+
+fn found(name: &str) -> (ModelGraph, Axes, Sites) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/corpus")
+        .join(name);
+    let model = ModelGraph::new(Model::load(&path).unwrap()).unwrap();
+    let axes = Axes::analyse(&model, &InputLabels::default()).unwrap();
+    let sites = Sites::find(&model, &axes).unwrap();
+    (model, axes, sites)
+}
+
+fn along(name: &str, factor: Option<Factor>, ranks: usize) -> Result<Split, ShardError> {
+    let (model, axes, sites) = found(name);
+    let options = SplitOptions {
+        sequence: Preference {
+            factor,
+            attention: None,
+        },
+    };
+    split(model, &axes, &sites, &Mesh::sequence(ranks), &options)
+}
+
+fn collectives(graph: &Graph) -> Vec<&str> {
+    let nodes = graph.nodes().map(|(_, node)| node);
+    let sent = nodes.filter(|node| node.domain() == "ai.pab" && node.operator() != "ShardSlice");
+    sent.map(|node| node.operator()).collect()
+}
+
+#[test]
+fn each_attention_that_mixes_what_is_divided_exchanges_twice() {
+    for name in [STATIC, DYNAMIC] {
+        for (factor, kind) in [(Factor::Frames, "temporal"), (Factor::Space, "spatial")] {
+            let (_, _, sites) = found(name);
+            let mixing = sites.sites.iter().filter(|site| site.kind.word() == kind).count();
+            let split = along(name, Some(factor), 2).unwrap();
+            let sent = collectives(&split.model.graph);
+            let exchanges = sent.iter().filter(|operator| **operator == "AllToAll").count();
+            assert_eq!(exchanges, 2 * mixing, "{name} along {factor}");
+            assert_eq!(sent.len(), exchanges + 1, "the output is gathered");
+            validate(&split.model.into_model().unwrap().proto).unwrap();
+        }
+    }
+}
+
+#[test]
+fn exchanges_stand_in_the_branches_and_caches_are_parts() {
+    let split = along(STATIC, Some(Factor::Frames), 2).unwrap();
+    let rules = "version: 1\nrules:\n  - { name: all, match: { kind: [spatial, temporal, cross, mlp] }, broadcast: { range: 2 } }\n";
+    let rules = Rules::parse("test.yaml", rules).unwrap();
+    let (_, _, whole) = found(STATIC);
+    for rank in 0..2 {
+        let graph = split.at_rank(rank).unwrap();
+        let choices = select(&graph.sites, &rules, None).unwrap();
+        let patched = switch(graph.model, &choices, &rules, &SwitchOptions::default()).unwrap();
+        assert_eq!(collectives(&patched.model.graph), ["AllGather"]);
+        for (_, node) in patched.model.graph.nodes().filter(|(_, node)| node.is("If")) {
+            assert_eq!(collectives(node.body("then_branch").unwrap()), Vec::<&str>::new());
+            let computing = collectives(node.body("else_branch").unwrap());
+            assert!(
+                computing.is_empty() || computing == ["AllToAll", "AllToAll"],
+                "{computing:?}"
+            );
+        }
+        for (site, original) in graph.sites.sites.iter().zip(&whole.sites) {
+            let elements = |cut: &crate::attention::Cut| Size::product(&cut.shape).as_number().unwrap();
+            let (part, all) = (elements(site.output.first()), elements(original.output.first()));
+            // 3 frames: two for the first rank, one for the second.
+            assert_eq!(part * 3, all * (2 - rank as i64), "{}", site.name);
+        }
+        validate(&patched.model.into_model().unwrap().proto).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_split_is_refused_with_a_reason() {
+    assert!(matches!(
+        along(STATIC, Some(Factor::Frames), 8),
+        Err(ShardError::TooFew { ranks: 8, .. })
+    ));
+    assert!(matches!(
+        along(STATIC, Some(Factor::Tokens), 2),
+        Err(ShardError::NoFactor { .. })
+    ));
+    let (model, axes, sites) = found(STATIC);
+    let none = Mesh {
+        sequence: 0,
+        ..Mesh::ONE
+    };
+    let options = SplitOptions::default();
+    assert!(matches!(
+        split(model.clone(), &axes, &sites, &none, &options),
+        Err(ShardError::Mesh { .. })
+    ));
+    let once = split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap();
+    assert!(matches!(once.at_rank(2), Err(ShardError::Rank { rank: 2, ranks: 2 })));
+    let again = split(once.model, &axes, &sites, &Mesh::sequence(2), &options);
+    assert!(matches!(again, Err(ShardError::AlreadySplit)));
+}
+
+#[test]
+fn axes_of_a_mesh_divide_one_after_the_other() {
+    let (model, axes, sites) = found(STATIC);
+    let mesh = Mesh {
+        guidance: 2,
+        sequence: 2,
+        tensor: 2,
+    };
+    let split = split(model, &axes, &sites, &mesh, &SplitOptions::default()).unwrap();
+    let divided: Vec<Group> = split.axes.iter().map(|axis| axis.group).collect();
+    assert_eq!(divided, [Group::Guidance, Group::Tensor, Group::Sequence]);
+    for rank in 0..8 {
+        validate(&split.at_rank(rank).unwrap().model.into_model().unwrap().proto).unwrap();
+    }
+}

@@ -1,0 +1,124 @@
+//! How much a rank sends: in closed form, from the collectives of a split graph.
+
+use super::{Collective, Exchange, Split};
+use crate::axes::Bindings;
+use crate::graph::{Graph, ModelGraph};
+use crate::onnx::tensor::element_bits;
+use crate::rewrite::Plan;
+use crate::shard::part;
+use std::collections::HashMap;
+
+/// Bytes that one rank sends in a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// At every step.
+    pub always: u64,
+    /// At steps that compute, by rule of the plan.
+    pub computing: Vec<u64>,
+}
+
+impl Traffic {
+    /// Bytes of a step that broadcasts the rules that `flags` are true for.
+    pub fn step(&self, flags: &[bool]) -> u64 {
+        let computed = self.computing.iter().enumerate();
+        let computed = computed.filter(|(rule, _)| !flags.get(*rule).copied().unwrap_or(false));
+        computed.fold(self.always, |sum, (_, bytes)| sum.saturating_add(*bytes))
+    }
+}
+
+impl Split {
+    /// `sizes`, and the sizes of `rank`.
+    pub fn bindings(&self, rank: usize, sizes: &Bindings) -> Bindings {
+        let mut bindings = sizes.clone();
+        for local in &self.locals {
+            let whole = local.whole.evaluate(&bindings);
+            if let Some(whole) = whole.and_then(|whole| usize::try_from(whole).ok()) {
+                let range = part(whole, self.mesh.along(local.group), self.mesh.place(local.group, rank));
+                bindings.values.insert(local.symbol.clone(), range.len() as i64);
+            }
+        }
+        bindings
+    }
+
+    /// Bytes that `rank` sends for an exchange; `None` where a size has no value.
+    ///
+    /// With `n` entries over `N` ranks, of which this one has `n_r`, and `m` elements for each: an all-gather sends
+    /// `m · n_r · (N - 1)`, an all-to-all from `n` to `k` entries `m · n_r · (k - k_r)`, an all-reduce of `m` elements, of
+    /// which this rank sums `m_r`, `(m - m_r) + m_r · (N - 1)`.
+    pub fn bytes_sent(&self, exchange: &Exchange, rank: usize, sizes: &Bindings) -> Option<u64> {
+        let bindings = self.bindings(rank, sizes);
+        let number = |size: &crate::axes::Size| usize::try_from(size.evaluate(&bindings)?).ok();
+        let ranks = self.mesh.along(exchange.group);
+        let place = self.mesh.place(exchange.group, rank);
+        let own = |entries: usize| part(entries, ranks, place).len();
+        let (rest, from, to) = (number(&exchange.rest)?, number(&exchange.from)?, number(&exchange.to)?);
+        let others = ranks.checked_sub(1)?;
+        let elements = match exchange.collective {
+            Collective::AllGather => rest.checked_mul(own(from))?.checked_mul(others)?,
+            Collective::AllToAll => rest.checked_mul(own(from))?.checked_mul(to - own(to))?,
+            Collective::AllReduce => (rest - own(rest)).checked_add(own(rest).checked_mul(others)?)?,
+        };
+        let bytes = elements.checked_mul(usize::try_from(element_bits(exchange.element_type)?).ok()? / 8)?;
+        u64::try_from(bytes).ok()
+    }
+
+    /// What `rank` sends in a step of `model`, which was made from the graph of this split: as it is, or patched by
+    /// `plan`. `None` where a size has no value.
+    pub fn traffic(&self, model: &ModelGraph, plan: Option<&Plan>, rank: usize, sizes: &Bindings) -> Option<Traffic> {
+        let exchanges = self.exchanges.iter().map(|exchange| (exchange.name.as_str(), exchange));
+        let mut count = Count {
+            split: self,
+            exchanges: exchanges.collect(),
+            rank,
+            sizes,
+        };
+        let rules = plan.map_or(0, |plan| plan.rules.len());
+        let mut traffic = Traffic {
+            always: 0,
+            computing: vec![0; rules],
+        };
+        for (_, node) in model.graph.nodes() {
+            let flag = node.input(0).filter(|_| node.is("If"));
+            let flag = flag.map(|flag| model.graph.value(flag).name());
+            let rule = plan.and_then(|plan| plan.rules.iter().position(|rule| Some(rule.flag.as_str()) == flag));
+            let bytes = match (rule, node.body("else_branch")) {
+                (Some(_), Some(body)) => count.graph(body)?,
+                _ => count.node(node)?,
+            };
+            let sum = match rule {
+                Some(rule) => traffic.computing.get_mut(rule)?,
+                None => &mut traffic.always,
+            };
+            *sum = sum.checked_add(bytes)?;
+        }
+        Some(traffic)
+    }
+}
+
+struct Count<'c> {
+    split: &'c Split,
+    exchanges: HashMap<&'c str, &'c Exchange>,
+    rank: usize,
+    sizes: &'c Bindings,
+}
+
+impl Count<'_> {
+    fn node(&mut self, node: &crate::graph::Node) -> Option<u64> {
+        if let Some(exchange) = self.exchanges.get(node.name()) {
+            return self.split.bytes_sent(exchange, self.rank, self.sizes);
+        }
+        // Whichever branch is taken: the one that sends more.
+        let bodies = node.bodies().iter().map(|body| self.graph(body.graph()));
+        bodies
+            .collect::<Option<Vec<u64>>>()
+            .map(|bytes| bytes.into_iter().max().unwrap_or(0))
+    }
+
+    fn graph(&mut self, graph: &Graph) -> Option<u64> {
+        let mut sum = 0u64;
+        for (_, node) in graph.nodes() {
+            sum = sum.checked_add(self.node(node)?)?;
+        }
+        Some(sum)
+    }
+}

@@ -1,0 +1,67 @@
+//! How a graph is divided along one axis of the mesh.
+
+use super::choice::{self, Factor, Preference};
+use super::error::ShardError;
+use super::facts::Facts;
+use super::flow::{Alternative, Flow, asks_for_sizes};
+use super::mesh::Group;
+use super::placement::Placement;
+use super::step::Step;
+use crate::attention::Sites;
+use crate::graph::{Graph, Node, NodeId, ValueId};
+
+/// Where every value of a graph lies along one axis of the mesh.
+#[derive(Clone, Debug)]
+pub struct Division {
+    /// The axis.
+    pub group: Group,
+    /// How many ranks divide.
+    pub ranks: usize,
+    /// What the residual streams are divided along; none where weights are.
+    pub factor: Option<Factor>,
+    /// What was tried for attentions that mix it.
+    pub alternatives: Vec<Alternative>,
+    flow: Flow,
+}
+
+impl Division {
+    /// The division of `graph` over `ranks` ranks that sends least, as far as `preference` leaves it open.
+    ///
+    /// # Errors
+    /// [`ShardError`] where there is none, with what stands in the way.
+    pub fn find(
+        graph: &Graph,
+        facts: &Facts<'_>,
+        sites: &Sites,
+        group: Group,
+        ranks: usize,
+        preference: Preference,
+    ) -> Result<Division, ShardError> {
+        let chosen = match group {
+            Group::Tensor => choice::divide_weights(graph, facts, sites, ranks)?,
+            Group::Guidance | Group::Sequence => choice::choose(graph, facts, sites, group, ranks, preference)?,
+        };
+        Ok(Division {
+            group,
+            ranks,
+            factor: chosen.factor,
+            alternatives: chosen.alternatives,
+            flow: chosen.flow,
+        })
+    }
+
+    /// Where a value lies for its readers.
+    pub(crate) fn held(&self, value: ValueId) -> Placement {
+        self.flow.held.get(value.index()).cloned().flatten()
+    }
+
+    /// What a node needs and gives.
+    pub(crate) fn step(&self, id: NodeId) -> Option<&Step> {
+        self.flow.steps.get(id.index())?.as_ref()
+    }
+
+    /// Whether a node asks for the shape of what it reads only.
+    pub(crate) fn asks_for_sizes(&self, node: &Node) -> bool {
+        asks_for_sizes(node)
+    }
+}

@@ -1,0 +1,25 @@
+//! How a graph is divided over ranks: which factor of which dimension, where every value lies, what has to be exchanged.
+//!
+//! The analysis for one axis of a [`Mesh`]. Nothing is named and nothing is edited here: dimensions are followed by one
+//! line an operator (`link.rs`, `step.rs`), from the residual streams on (`flow.rs`), for every factor that these have
+//! (`choice.rs`). `crate::rewrite::split` turns the outcome into a graph.
+
+mod choice;
+mod division;
+mod error;
+mod facts;
+mod flow;
+mod link;
+mod mesh;
+mod placement;
+mod step;
+
+pub use choice::{Factor, Preference};
+pub use division::Division;
+pub use error::ShardError;
+pub use facts::Facts;
+pub(crate) use facts::Operation;
+pub use flow::Alternative;
+pub use mesh::{Group, Mesh, part};
+pub use placement::{Placement, Shard};
+pub(crate) use step::Step;

@@ -1,0 +1,128 @@
+//! Where a value lies: whole on every rank, or a part on each.
+
+use crate::axes::Size;
+
+/// A factor of a dimension that is divided among ranks: the dimension is `outer · sum(parts) · inner`, and each rank has
+/// a balanced part of every one of `parts`.
+///
+/// Several parts are what `Concat` set one behind the other, text and latent tokens for example: each is divided by
+/// itself, so that their seams stay where each rank can see them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shard {
+    /// The dimension, counted from 0.
+    pub dim: usize,
+    /// The product of the slower factors of the dimension.
+    pub outer: Size,
+    /// What is divided.
+    pub parts: Vec<Size>,
+    /// The product of the faster factors.
+    pub inner: Size,
+}
+
+/// Where a value lies along one axis of the mesh: `None` is whole on every rank.
+pub type Placement = Option<Shard>;
+
+impl Shard {
+    /// All of dimension `dim`, which has `size` entries.
+    pub fn of(dim: usize, size: Size) -> Shard {
+        Shard {
+            dim,
+            outer: Size::ONE,
+            parts: vec![size],
+            inner: Size::ONE,
+        }
+    }
+
+    /// How many entries are divided.
+    pub fn total(&self) -> Size {
+        self.parts.iter().fold(Size::number(0), |sum, part| &sum + part)
+    }
+
+    /// The size of the whole dimension.
+    pub fn size(&self) -> Size {
+        &(&self.outer * &self.total()) * &self.inner
+    }
+
+    /// The same factor in dimension `dim`.
+    pub fn at(&self, dim: usize) -> Shard {
+        Shard { dim, ..self.clone() }
+    }
+
+    /// Whether dimension `dim` is divided as a whole.
+    pub fn is_whole_dimension(&self) -> bool {
+        self.outer.is_one() && self.inner.is_one()
+    }
+
+    /// The same factor behind a change of the layout from `from` to `to`, which keeps the order of the elements.
+    ///
+    /// `None` where the factor does not lie within one dimension afterwards.
+    pub fn regrouped(&self, from: &[Size], to: &[Size]) -> Option<Shard> {
+        let before = &Size::product(from.get(..self.dim)?) * &self.outer;
+        let behind = &self.inner * &Size::product(from.get(self.dim + 1..)?);
+        let total = self.total();
+        let mut prefix = Size::ONE;
+        for (dim, size) in to.iter().enumerate() {
+            let outer = before.divide_exactly(&prefix);
+            let inner = outer
+                .as_ref()
+                .and_then(|outer| size.divide_exactly(&(outer * &total)))
+                .filter(|inner| inner * &Size::product(&to[dim + 1..]) == behind);
+            if let (Some(outer), Some(inner)) = (outer, inner) {
+                return Some(Shard {
+                    dim,
+                    outer,
+                    parts: self.parts.clone(),
+                    inner,
+                });
+            }
+            prefix = &prefix * size;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(sizes: &[i64]) -> Vec<Size> {
+        sizes.iter().map(|size| Size::number(*size)).collect()
+    }
+
+    fn frames(dim: usize, outer: i64, inner: i64) -> Shard {
+        Shard {
+            dim,
+            outer: Size::number(outer),
+            parts: sizes(&[5]),
+            inner: Size::number(inner),
+        }
+    }
+
+    #[test]
+    fn a_factor_is_followed_through_changes_of_layout() {
+        let merged = sizes(&[10, 16, 96]);
+        let apart = sizes(&[2, 5, 16, 96]);
+        assert_eq!(frames(0, 2, 1).regrouped(&merged, &apart), Some(frames(1, 1, 1)));
+        assert_eq!(frames(1, 1, 1).regrouped(&apart, &merged), Some(frames(0, 2, 1)));
+        assert_eq!(
+            frames(1, 1, 1).regrouped(&apart, &sizes(&[2, 80, 96])),
+            Some(frames(1, 1, 16))
+        );
+        let heads = Shard::of(1, Size::number(16)).regrouped(&merged, &sizes(&[10, 4, 4, 96]));
+        assert_eq!(heads, None);
+    }
+
+    #[test]
+    fn symbolic_factors_too() {
+        let batch = Size::symbol("batch");
+        let merged = vec![&batch * &Size::number(5), Size::number(16)];
+        let apart = vec![batch.clone(), Size::number(5), Size::number(16)];
+        let shard = Shard {
+            dim: 0,
+            outer: batch,
+            parts: sizes(&[5]),
+            inner: Size::ONE,
+        };
+        assert_eq!(shard.regrouped(&merged, &apart), Some(Shard::of(1, Size::number(5))));
+    }
+}

@@ -1,0 +1,139 @@
+//! `calibrate`: from a model to rules that were measured, and on from where it was interrupted.
+
+use crate::program::{fail, json, shipped_model, succeed};
+use pab_patch::calibrate::Calibration;
+use pab_patch::rules::{Rules, Strategy};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Few steps and clips.
+fn arguments(folder: &Path, options: &[&str]) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["calibrate".into(), shipped_model().into(), "-o".into(), folder.into()];
+    let few = [
+        "--steps",
+        "8",
+        "--clips",
+        "1",
+        "--forms",
+        "span-1,sites",
+        "--windows",
+        "2",
+        "--ranges",
+        "2",
+        "--points",
+        "2",
+        "--judge-clips",
+        "1",
+    ];
+    arguments.extend(few.iter().chain(options).map(OsString::from));
+    arguments
+}
+
+fn record(folder: &Path) -> Calibration {
+    serde_json::from_slice(&std::fs::read(folder.join("calibration.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_calibration_leaves_rules_curves_and_plots() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = json(arguments(folder.path(), &["--max-time", "0.95", "--against", "latte"]));
+    let calibration = record(folder.path());
+    assert_eq!(printed["format"], calibration.format);
+    // 18 attentions and 12 feed-forwards, from the second of 8 steps.
+    assert_eq!(calibration.drift.len(), 30);
+    for site in &calibration.drift {
+        assert_eq!(site.steps.len(), 7, "{}", site.site);
+        for change in &site.steps {
+            assert!(
+                change.mse > 0.0 && change.relative_l2 > 0.0 && change.cosine < 1.0,
+                "{}: {change:?}",
+                site.site
+            );
+        }
+    }
+    let csv = std::fs::read_to_string(folder.path().join("drift.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 30 * 7);
+    // A span and four kinds, in two windows.
+    assert_eq!(calibration.measured.len(), 10);
+    assert!(calibration.measured.iter().any(|cell| cell.mse > 0.0));
+    let chosen = &calibration.frontier[calibration.chosen.unwrap()];
+    assert!(chosen.time.unwrap() <= 0.95 && chosen.dissimilarity.unwrap() >= 0.0);
+    let rules = Rules::load(&folder.path().join("rules.yaml")).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("rules.yaml")).unwrap();
+    assert!(text.contains("# Run on these clips: "), "{text}");
+    assert!(rules.rules.iter().all(|rule| matches!(
+        rule.strategy(),
+        Some(Strategy::ResidualForecast { .. } | Strategy::Reuse)
+    )));
+    let judged = &calibration.judged[0];
+    assert_eq!(judged.rules.len(), calibration.frontier.len() + 1);
+    assert_eq!(judged.rules.last().unwrap().rules, "latte");
+    assert!(
+        judged
+            .rules
+            .iter()
+            .all(|rules| rules.speed_up > 0.0 && rules.quality.is_some())
+    );
+    for plot in ["drift", "drift-mse", "drift-blocks", "frontier", "frontier-psnr"] {
+        let svg = std::fs::read_to_string(folder.path().join(plot).with_extension("svg")).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{plot}");
+        image::open(folder.path().join(plot).with_extension("png")).unwrap();
+    }
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    let hidden = left.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
+    assert_eq!(hidden.count(), 0, "temporary files stay");
+}
+
+#[test]
+fn an_interrupted_calibration_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--frontier", "--judge-clips", "0"];
+    succeed(arguments(folder.path(), &options));
+    let whole = record(folder.path());
+    assert_eq!((whole.chosen, whole.judged.len()), (None, 0));
+    // As an interrupt leaves it; what is there is not measured again, which the number shows that no clip gives.
+    let mut part = whole.clone();
+    part.measured.truncate(4);
+    part.measured[1].mse = 0.125;
+    part.frontier.clear();
+    std::fs::write(
+        folder.path().join("calibration.json"),
+        serde_json::to_vec(&part).unwrap(),
+    )
+    .unwrap();
+    let resumed = [&options[..], &["--resume"]].concat();
+    succeed(arguments(folder.path(), &resumed));
+    let again = record(folder.path());
+    assert_eq!(again.measured.len(), whole.measured.len());
+    assert_eq!(again.measured[1].mse, 0.125);
+    // Reading what was written may change the last bit.
+    let close = |one: f64, other: f64| (one - other).abs() <= 1e-12 * one.abs();
+    for (place, (one, other)) in whole.measured.iter().zip(&again.measured).enumerate().skip(2) {
+        assert_eq!((&one.form, one.window), (&other.form, other.window), "cell {place}");
+        assert!(close(one.mse, other.mse), "cell {place}: {} and {}", one.mse, other.mse);
+    }
+    for (one, other) in whole.drift.iter().zip(&again.drift) {
+        assert!(
+            one.site == other.site && close(one.steps[6].mse, other.steps[6].mse),
+            "{}",
+            one.site
+        );
+    }
+    let other = [&resumed[..], &["--seed", "7"]].concat();
+    let message = fail(2, arguments(folder.path(), &other));
+    assert!(message.contains("--seed") && message.contains("--resume"), "{message}");
+}
+
+#[test]
+fn numbers_of_which_nothing_comes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (options, word) in [
+        (&["--min-ssim", "1.5"][..], "--min-ssim"),
+        (&["--max-time", "0"], "--max-time"),
+        (&["--ranges", "1"], "--ranges"),
+        (&["--forms", "spam"], "span-1"),
+    ] {
+        let message = fail(2, arguments(folder.path(), options));
+        assert!(message.contains(word), "{message}");
+    }
+}
