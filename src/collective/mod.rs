@@ -3,7 +3,8 @@
 //! A split model runs once for each rank, and its operators of domain `ai.pab` ([`Operators`]) exchange parts of tensors. The
 //! ranks form a [`Mesh`] of guidance, sequence and tensor ranks; each operator runs over one [`Group`] of it. How bytes
 //! get from rank to rank is a [`Communicator`]'s matter, and [`operation`] has everything that communicators share: which
-//! box of which tensor goes where. [`World`] is the communicator of ranks that are threads of one process.
+//! box of which tensor goes where. [`World`] is the communicator of ranks that are threads of one process, and
+//! `Processes` (feature `mpi`) that of processes.
 //!
 //! A rank that fails, leaves, or asks for something else than the others makes the call of every rank fail, at once or
 //! when the communicator's time-out is over; nothing waits for ever.
@@ -15,6 +16,8 @@ mod handshake;
 mod mesh;
 pub mod operation;
 mod operators;
+#[cfg(feature = "mpi")]
+mod processes;
 mod ranks;
 mod region;
 mod sum;
@@ -23,6 +26,8 @@ mod tests;
 mod threads;
 mod traffic;
 
+#[cfg(feature = "mpi")]
+pub use self::processes::Processes;
 pub use self::{
     communicator::{Announcement, Communicator, Incoming, Outgoing},
     element::Element,

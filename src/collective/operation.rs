@@ -7,9 +7,6 @@ use super::{
     sum::add_in_order,
 };
 
-/// Gives the memory of a result of this shape, or why there is none.
-pub type Allocate<'a> = dyn FnMut(&[usize]) -> Result<NonNull<u8>, String> + 'a;
-
 /// An operator of domain `ai.pab`, or what else ranks do together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -59,6 +56,10 @@ impl fmt::Display for Operation {
         formatter.write_str(self.name())
     }
 }
+
+/// Gives memory for a result of this shape, which may be any non-null pointer where the result is empty; the error is the
+/// allocator's reason.
+pub type Allocate<'a> = dyn FnMut(&[usize]) -> Result<NonNull<u8>, String> + 'a;
 
 /// What a node does, apart from its tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -467,7 +468,7 @@ struct Output<'a, 'b> {
     rank: usize,
     input_shape: &'a [usize],
     element: Element,
-    allocate: &'b mut Allocate<'a>,
+    allocate: &'b mut Allocate<'b>,
 }
 
 impl Output<'_, '_> {

@@ -92,9 +92,8 @@ impl Operators {
         let domain = build().map_err(|error| CollectiveError::Operators {
             reason: error.to_string(),
         })?;
+        #[allow(clippy::arc_with_non_send_sync)] // `ort` keeps domains in an `Arc`.
         Ok(Self {
-            // What ONNX Runtime's binding takes; it stays with its session.
-            #[allow(clippy::arc_with_non_send_sync)]
             domain: Arc::new(domain),
         })
     }

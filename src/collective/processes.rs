@@ -1,0 +1,523 @@
+//! Ranks that are processes, started by `mpirun` on one host or several: bytes go through MPI.
+//!
+//! Every call is nonblocking and polled against a deadline, and a rank that fails tells all others. Which MPI is used, and
+//! how ranks are launched and cleaned up, is that of the installation: a process that ends without [`Processes`] having been
+//! dropped in peace makes `mpirun` end all others.
+
+use std::{
+    ffi::c_int,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use mpi::{environment::Threading, ffi};
+
+use super::{
+    Announcement, CollectiveError, Communicator, Element, Group, Incoming, Mesh, Operation, Outgoing, Region, Traffic,
+    operation::copy_box,
+};
+
+/// Bytes of one message; larger tensors go in several. MPI counts in C's `int`.
+const MESSAGE: usize = 64 << 20;
+
+/// How long a rank that has failed stays, so that the others are told before `mpirun` ends them.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Tags of messages.
+const ANNOUNCEMENTS: c_int = 0;
+const PAYLOAD: c_int = 10;
+const FAILURE: c_int = 20;
+
+/// The ranks of a mesh, as processes: this one's way to the others.
+pub struct Processes {
+    mesh: Mesh,
+    rank: usize,
+    timeout: Duration,
+    wire: Mutex<Wire>,
+    failure: Mutex<Option<CollectiveError>>,
+    traffic: Traffic,
+}
+
+/// MPI's handle, and buffers for what is on its way. They are this module's own and live as long as the process where
+/// messages are never completed: MPI may use them until then.
+struct Wire {
+    communicator: ffi::MPI_Comm,
+    outgoing: Vec<Vec<u8>>,
+    incoming: Vec<Vec<u8>>,
+}
+
+// SAFETY: MPI was started for calls from any thread, one at a time, which the lock around it sees to.
+unsafe impl Send for Wire {}
+
+/// A message on its way, and the rank at its other end.
+struct Request {
+    request: ffi::MPI_Request,
+    other: usize,
+}
+
+impl Processes {
+    /// Starts MPI in this process, once, and makes it a rank of the mesh that `mesh` says for this number of processes.
+    ///
+    /// # Errors
+    /// [`CollectiveError::Transport`] where MPI does not start, [`CollectiveError::Mesh`] where the mesh has another number of
+    /// ranks.
+    pub fn start(
+        timeout: Duration,
+        mesh: impl FnOnce(usize) -> Result<Mesh, CollectiveError>,
+    ) -> Result<Arc<Self>, CollectiveError> {
+        let refuse = |rank: usize, reason: &str| CollectiveError::Transport {
+            rank,
+            transport: "MPI",
+            reason: reason.to_owned(),
+        };
+        let started = mpi::initialize_with_threading(Threading::Serialized);
+        let (universe, threading) = started.ok_or_else(|| refuse(0, "it was started before in this process"))?;
+        // Finalizing waits for all ranks, for ever where one is dead: this module does it where all are well.
+        std::mem::forget(universe);
+        // SAFETY: MPI's constant.
+        let mut communicator = unsafe { ffi::RSMPI_COMM_NULL };
+        let (mut rank, mut size): (c_int, c_int) = (0, 0);
+        // SAFETY: MPI is initialized, and the pointers are to locals.
+        unsafe {
+            ffi::MPI_Comm_dup(ffi::RSMPI_COMM_WORLD, &raw mut communicator);
+            ffi::MPI_Comm_set_errhandler(communicator, ffi::RSMPI_ERRORS_RETURN);
+            ffi::MPI_Comm_rank(communicator, &raw mut rank);
+            ffi::MPI_Comm_size(communicator, &raw mut size);
+        }
+        let (rank, size) = (usize::try_from(rank).unwrap_or(0), usize::try_from(size).unwrap_or(0));
+        if threading < Threading::Serialized {
+            return Err(refuse(rank, "this MPI was built without support for threads"));
+        }
+        let mesh = mesh(size)?;
+        if mesh.ranks() != size {
+            return Err(CollectiveError::Mesh {
+                reason: format!(
+                    "{mesh} are {}, and mpirun started {size} processes: start as many (-n)",
+                    mesh.ranks()
+                ),
+            });
+        }
+        Ok(Arc::new(Self {
+            mesh,
+            rank,
+            timeout,
+            wire: Mutex::new(Wire {
+                communicator,
+                outgoing: Vec::new(),
+                incoming: Vec::new(),
+            }),
+            failure: Mutex::new(None),
+            traffic: Traffic::default(),
+        }))
+    }
+
+    /// Whether this process was started by `mpirun`, `mpiexec` or `srun`, as far as the environment tells.
+    #[must_use]
+    pub fn launched() -> bool {
+        ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"]
+            .iter()
+            .any(|name| std::env::var_os(name).is_some())
+    }
+
+    fn exchange_on(
+        &self,
+        wire: &mut Wire,
+        group: Group,
+        outgoing: &Outgoing<'_>,
+        receive: &mut dyn FnMut(&[Announcement]) -> Result<Incoming, CollectiveError>,
+    ) -> Result<usize, CollectiveError> {
+        let deadline = Instant::now() + self.timeout;
+        let members = self.mesh.members(group, self.rank);
+        let place = self.mesh.place(group, self.rank);
+        let fits = outgoing
+            .regions
+            .iter()
+            .all(|region| region.span().end <= outgoing.data.len());
+        if outgoing.regions.len() != members.len() || !fits {
+            return Err(
+                self.transport("a box for each rank of the group, inside of the data, has to be offered".to_owned())
+            );
+        }
+        let shift = group.index() as c_int;
+        wire.outgoing.resize_with(members.len(), Vec::new);
+        wire.incoming.resize_with(members.len(), Vec::new);
+
+        // Announcements, of one size.
+        let own = encode(&outgoing.announcement);
+        for (sent, received) in wire.outgoing.iter_mut().zip(&mut wire.incoming) {
+            sent.clear();
+            sent.extend_from_slice(&own);
+            received.clear();
+            received.resize(ANNOUNCEMENT, 0);
+        }
+        self.transfer(wire, &members, place, ANNOUNCEMENTS + shift, deadline, outgoing, group)?;
+        let mut announcements = Vec::with_capacity(members.len());
+        for (received, other) in wire.incoming.iter().zip(&members) {
+            let bytes = if *other == self.rank { own.as_slice() } else { received };
+            let announcement = decode(bytes);
+            announcements.push(announcement.ok_or_else(|| {
+                self.transport(format!(
+                    "rank {other} is of another version of this program: start all ranks with the same"
+                ))
+            })?);
+        }
+
+        let incoming = receive(&announcements)?;
+        if incoming.regions.len() != members.len() {
+            return Err(self.transport("a place for the bytes of each rank of the group is needed".to_owned()));
+        }
+        let sizes = || self.transport("parts of other sizes were announced than came".to_owned());
+        let mut bytes = 0;
+        for (member, region) in outgoing.regions.iter().enumerate() {
+            let to = &incoming.regions[member];
+            if member == place {
+                // SAFETY: the region lies in the data, and `Incoming` is writable memory that nothing else uses.
+                let copied = unsafe { copy_box(outgoing.data.as_ptr(), region, incoming.data.as_ptr(), to) };
+                copied.ok_or_else(sizes)?;
+                continue;
+            }
+            bytes += region.len();
+            let (sent, received) = (&mut wire.outgoing[member], &mut wire.incoming[member]);
+            sent.resize(region.len(), 0);
+            received.resize(to.len(), 0);
+            // SAFETY: the region lies in the data, and the buffer has the size of the packed box.
+            unsafe {
+                copy_box(
+                    outgoing.data.as_ptr(),
+                    region,
+                    sent.as_mut_ptr(),
+                    &Region::packed(region),
+                )
+            }
+            .ok_or_else(sizes)?;
+        }
+        self.transfer(wire, &members, place, PAYLOAD + shift, deadline, outgoing, group)?;
+        for (member, to) in incoming
+            .regions
+            .iter()
+            .enumerate()
+            .filter(|(member, _)| *member != place)
+        {
+            let received = &wire.incoming[member];
+            // SAFETY: the buffer has the size of the packed box, and `Incoming` is writable memory that nothing else uses.
+            unsafe { copy_box(received.as_ptr(), &Region::packed(to), incoming.data.as_ptr(), to) }
+                .ok_or_else(sizes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Sends each member its outgoing buffer, and fills the incoming ones.
+    #[allow(clippy::too_many_arguments)] // They are one call's, and pass through.
+    fn transfer(
+        &self,
+        wire: &mut Wire,
+        members: &[usize],
+        place: usize,
+        tag: c_int,
+        deadline: Instant,
+        outgoing: &Outgoing<'_>,
+        group: Group,
+    ) -> Result<(), CollectiveError> {
+        let communicator = wire.communicator;
+        let mut requests = Vec::with_capacity(2 * members.len());
+        for (member, other) in members.iter().enumerate().filter(|(member, _)| *member != place) {
+            let rank = *other as c_int;
+            for part in wire.incoming[member].chunks_mut(MESSAGE) {
+                let mut request = no_request();
+                // SAFETY: the buffer stays where it is until the request is done, or for ever.
+                let code = unsafe {
+                    ffi::MPI_Irecv(
+                        part.as_mut_ptr().cast(),
+                        part.len() as c_int,
+                        ffi::RSMPI_UINT8_T,
+                        rank,
+                        tag,
+                        communicator,
+                        &raw mut request,
+                    )
+                };
+                self.check(code)?;
+                requests.push(Request { request, other: *other });
+            }
+            for part in wire.outgoing[member].chunks(MESSAGE) {
+                requests.push(self.send(communicator, part, *other, tag)?);
+            }
+        }
+        loop {
+            // What is done, is gone.
+            let mut pending = Vec::with_capacity(requests.len());
+            for mut request in requests {
+                let mut done: c_int = 0;
+                // SAFETY: the request is MPI's own and not done yet.
+                let code = unsafe { ffi::MPI_Test(&raw mut request.request, &raw mut done, ffi::RSMPI_STATUS_IGNORE) };
+                self.check(code)?;
+                if done == 0 {
+                    pending.push(request);
+                }
+            }
+            requests = pending;
+            if requests.is_empty() {
+                return Ok(());
+            }
+            if let Some(failure) = self.told(communicator)? {
+                return Err(failure);
+            }
+            if Instant::now() >= deadline {
+                let mut missing: Vec<usize> = requests.iter().map(|request| request.other).collect();
+                missing.sort_unstable();
+                missing.dedup();
+                return Err(CollectiveError::TimedOut {
+                    rank: self.rank,
+                    operation: outgoing.announcement.operation,
+                    node: outgoing.node.to_owned(),
+                    group,
+                    missing,
+                    timeout: self.timeout,
+                });
+            }
+            // Where ranks share a core, the others need it.
+            std::thread::yield_now();
+        }
+    }
+
+    fn send(
+        &self,
+        communicator: ffi::MPI_Comm,
+        data: &[u8],
+        other: usize,
+        tag: c_int,
+    ) -> Result<Request, CollectiveError> {
+        let mut request = no_request();
+        // SAFETY: the buffer stays where it is until the request is done, or for ever.
+        let code = unsafe {
+            ffi::MPI_Isend(
+                data.as_ptr().cast(),
+                data.len() as c_int,
+                ffi::RSMPI_UINT8_T,
+                other as c_int,
+                tag,
+                communicator,
+                &raw mut request,
+            )
+        };
+        self.check(code)?;
+        Ok(Request { request, other })
+    }
+
+    /// What another rank told of its failure, if one did.
+    fn told(&self, communicator: ffi::MPI_Comm) -> Result<Option<CollectiveError>, CollectiveError> {
+        let mut there: c_int = 0;
+        let (any, ignore) = unsafe { (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_STATUS_IGNORE) };
+        // SAFETY: the pointer is to a local.
+        let code = unsafe { ffi::MPI_Iprobe(any, FAILURE, communicator, &raw mut there, ignore) };
+        self.check(code)?;
+        if there == 0 {
+            return Ok(None);
+        }
+        let mut text = [0_u8; TEXT];
+        // SAFETY: messages of this tag have this size, and one is there.
+        let code = unsafe {
+            ffi::MPI_Recv(
+                text.as_mut_ptr().cast(),
+                TEXT as c_int,
+                ffi::RSMPI_UINT8_T,
+                any,
+                FAILURE,
+                communicator,
+                ignore,
+            )
+        };
+        self.check(code)?;
+        let (rank, reason) = text.split_at(8);
+        let rank = rank.try_into().map_or(0, u64::from_ne_bytes);
+        Ok(Some(CollectiveError::Failed {
+            rank: usize::try_from(rank).unwrap_or(0),
+            reason: String::from_utf8_lossy(reason).trim_end_matches('\0').to_owned(),
+        }))
+    }
+
+    /// Keeps the first failure; `true` where it is this one.
+    fn keep(&self, failure: &CollectiveError) -> bool {
+        let mut kept = lock(&self.failure);
+        let first = kept.is_none();
+        kept.get_or_insert_with(|| failure.clone());
+        first
+    }
+
+    /// Tells all other ranks, without waiting for them.
+    fn tell(&self, wire: &Wire, failure: &CollectiveError) {
+        let (rank, reason) = match failure {
+            CollectiveError::Failed { rank, reason } => (*rank, reason.clone()),
+            other => (self.rank, other.to_string()),
+        };
+        let mut text = vec![0_u8; TEXT];
+        text[..8].copy_from_slice(&(rank as u64).to_ne_bytes());
+        let length = reason.len().min(TEXT - 8);
+        text[8..8 + length].copy_from_slice(&reason.as_bytes()[..length]);
+        // The others may take it at any time.
+        let text: &'static [u8] = text.leak();
+        for other in (0..self.mesh.ranks()).filter(|other| *other != self.rank) {
+            // Who cannot be told finds out when the time is over.
+            let _ = self.send(wire.communicator, text, other, FAILURE);
+        }
+    }
+
+    fn check(&self, code: c_int) -> Result<(), CollectiveError> {
+        if code == ffi::MPI_SUCCESS as c_int {
+            return Ok(());
+        }
+        let mut text = vec![0_u8; ffi::MPI_MAX_ERROR_STRING as usize + 1];
+        let mut length: c_int = 0;
+        // SAFETY: the buffer has the size that MPI asks for.
+        unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast(), &raw mut length) };
+        text.truncate(usize::try_from(length).unwrap_or(0));
+        Err(self.transport(String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    fn transport(&self, reason: String) -> CollectiveError {
+        CollectiveError::Transport {
+            rank: self.rank,
+            transport: "MPI",
+            reason,
+        }
+    }
+}
+
+impl Communicator for Processes {
+    fn mesh(&self) -> Mesh {
+        self.mesh
+    }
+
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn exchange(
+        &self,
+        group: Group,
+        outgoing: &Outgoing<'_>,
+        receive: &mut dyn FnMut(&[Announcement]) -> Result<Incoming, CollectiveError>,
+    ) -> Result<(), CollectiveError> {
+        let mut wire = lock(&self.wire);
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        match self.exchange_on(&mut wire, group, outgoing, receive) {
+            Ok(bytes) => {
+                self.traffic.count(group, bytes);
+                Ok(())
+            }
+            Err(error) => {
+                if self.keep(&error) {
+                    self.tell(&wire, &error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn fail(&self, error: &CollectiveError) {
+        if self.keep(error) {
+            self.tell(&lock(&self.wire), error);
+        }
+    }
+
+    fn failure(&self) -> Option<CollectiveError> {
+        lock(&self.failure).clone()
+    }
+
+    fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+}
+
+impl Drop for Processes {
+    /// Ends MPI where all ranks are well, and waits for that as long as no one fails: rank 0 may still be writing. After a
+    /// failure MPI is left as it is, and `mpirun` ends the ranks that hang once this process ends.
+    fn drop(&mut self) {
+        let communicator = lock(&self.wire).communicator;
+        if lock(&self.failure).is_none() {
+            let mut request = no_request();
+            // SAFETY: MPI is initialized, and the request is tested until it is done.
+            let mut code = unsafe { ffi::MPI_Ibarrier(communicator, &raw mut request) };
+            let mut done: c_int = 0;
+            while code == ffi::MPI_SUCCESS as c_int && done == 0 {
+                code = unsafe { ffi::MPI_Test(&raw mut request, &raw mut done, ffi::RSMPI_STATUS_IGNORE) };
+                if !matches!(self.told(communicator), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if done != 0 {
+                // SAFETY: all ranks are here, and nothing is on its way.
+                unsafe { ffi::MPI_Finalize() };
+                return;
+            }
+        }
+        // Messages only move inside of MPI's calls.
+        let end = Instant::now() + GRACE;
+        while Instant::now() < end {
+            let _ = self.told(communicator);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl fmt::Debug for Processes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut processes = formatter.debug_struct("Processes");
+        processes
+            .field("mesh", &self.mesh)
+            .field("rank", &self.rank)
+            .field("timeout", &self.timeout);
+        processes.field("failure", &self.failure()).finish_non_exhaustive()
+    }
+}
+
+fn no_request() -> ffi::MPI_Request {
+    // SAFETY: MPI's constant.
+    unsafe { ffi::RSMPI_REQUEST_NULL }
+}
+
+/// Bytes of a failure on its way: the rank, and what it says as far as it fits.
+const TEXT: usize = 2048;
+
+/// Bytes of an announcement on its way.
+const ANNOUNCEMENT: usize = 64;
+
+/// Changes whenever the bytes of an announcement or the order of messages do.
+const PROTOCOL: [u8; 4] = *b"PAB1";
+
+fn encode(announcement: &Announcement) -> [u8; ANNOUNCEMENT] {
+    let mut bytes = [0; ANNOUNCEMENT];
+    bytes[..4].copy_from_slice(&PROTOCOL);
+    bytes[4] = announcement.operation as u8;
+    bytes[5] = announcement.element as u8;
+    bytes[8..16].copy_from_slice(&announcement.node.to_ne_bytes());
+    for (size, field) in announcement.shape.iter().zip(bytes[16..].as_chunks_mut::<8>().0) {
+        *field = (*size as u64).to_ne_bytes();
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Announcement> {
+    if bytes.len() != ANNOUNCEMENT || bytes[..4] != PROTOCOL {
+        return None;
+    }
+    let operations = Operation::OPERATORS.into_iter().chain([Operation::Handshake]);
+    let mut shape = [0; 5];
+    for (size, field) in shape.iter_mut().zip(bytes[16..].as_chunks::<8>().0) {
+        *size = usize::try_from(u64::from_ne_bytes(*field)).ok()?;
+    }
+    Some(Announcement {
+        operation: operations.into_iter().find(|operation| *operation as u8 == bytes[4])?,
+        element: Element::ALL.into_iter().find(|element| *element as u8 == bytes[5])?,
+        shape,
+        node: u64::from_ne_bytes(bytes[8..16].try_into().ok()?),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
