@@ -79,12 +79,13 @@ pub fn rate(text: &str) -> Result<f64, String> {
 
 /// A time in seconds: `20us`, `0.5ms`, `1s`.
 pub fn duration(text: &str) -> Result<f64, String> {
-    const UNITS: [(&str, f64); 4] = [("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)];
+    // How many there are in a second: a division rounds once, a product with 0.001 twice.
+    const UNITS: [(&str, f64); 4] = [("us", 1e6), ("µs", 1e6), ("ms", 1e3), ("s", 1.0)];
     let text = text.trim();
     let found = UNITS
         .iter()
-        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?.trim_end(), *seconds)));
-    let seconds = found.and_then(|(digits, unit)| Some(digits.parse::<f64>().ok()? * unit));
+        .find_map(|(unit, in_second)| Some((text.strip_suffix(unit)?.trim_end(), *in_second)));
+    let seconds = found.and_then(|(digits, in_second)| Some(digits.parse::<f64>().ok()? / in_second));
     match seconds {
         Some(seconds) if (0.0..=60.0).contains(&seconds) => Ok(seconds),
         _ => Err("expected a time of at most a minute, such as `20us` or `0.5ms`".to_owned()),

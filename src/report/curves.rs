@@ -125,7 +125,7 @@ mod tests {
         ];
         let text = seconds_over_ranks(path, "a <model>", &curves).unwrap();
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
-        for shown in ["original", "ideal", "seconds", "ranks", "a &lt;model&gt;", ">64"] {
+        for shown in ["original", "ideal", "seconds", "ranks", "a &lt;model&gt;", "\n64\n"] {
             assert!(text.contains(shown), "{shown} is not in\n{text}");
         }
         assert!(seconds_over_ranks(path, "none", &[]).is_err());

@@ -127,7 +127,8 @@ pub(super) fn preload(name: &str, folders: &[PathBuf]) -> Result<(), String> {
             std::mem::forget(library);
             Ok(())
         }
-        Err(error) => Err(error.to_string()),
+        // What the loader said stands behind the error.
+        Err(error) => Err(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)),
     }
 }
 

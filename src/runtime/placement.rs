@@ -124,7 +124,7 @@ mod tests {
         assert!(
             found
                 .iter()
-                .any(|operator| operator.operator == "If" && operator.nodes.len() == 1),
+                .any(|operator| operator.operator == "If" && operator.nodes == ["first.switch", "second.switch"]),
             "{found:?}"
         );
         assert_eq!(on_processor(&open("0")), None);

@@ -336,7 +336,7 @@ mod tests {
             (weights.values.len(), weights.maps.len())
         };
         let first = open();
-        assert!(first.0 > 10 && first.1 == 1, "{first:?}");
+        assert!(first.0 >= 10 && first.1 == 1, "{first:?}");
         assert_eq!(open(), first);
     }
 
