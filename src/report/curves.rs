@@ -57,7 +57,7 @@ pub fn seconds_over_ranks(path: &Path, title: &str, curves: &[Curve]) -> Result<
     let most_ranks = points().map(|point| point.0).fold(2.0, f64::max);
     let least = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let most = points().map(|point| point.1).fold(0.0, f64::max);
-    if !(least > 0.0 && most.is_finite()) {
+    if !(least > 0.0 && least.is_finite() && most.is_finite()) {
         return Err(fault("there are no times above 0".to_owned()));
     }
     let mut text = String::new();
