@@ -22,8 +22,6 @@ fn arguments(folder: &Path, options: &[&str]) -> Vec<OsString> {
         "2",
         "--points",
         "2",
-        "--judge-clips",
-        "1",
     ];
     arguments.extend(few.iter().chain(options).map(OsString::from));
     arguments
@@ -36,7 +34,10 @@ fn record(folder: &Path) -> Calibration {
 #[test]
 fn a_calibration_leaves_rules_curves_and_plots() {
     let folder = tempfile::tempdir().unwrap();
-    let printed = json(arguments(folder.path(), &["--max-time", "0.95", "--against", "latte"]));
+    let printed = json(arguments(
+        folder.path(),
+        &["--max-time", "0.95", "--against", "latte", "--judge-clips", "1"],
+    ));
     let calibration = record(folder.path());
     assert_eq!(printed["format"], calibration.format);
     // 18 attentions and 12 feed-forwards, from the second of 8 steps.
