@@ -59,8 +59,11 @@ fn nothing_broadcast_equals_the_original() {
         for (order, options) in [(1, vec![]), (2, vec![]), (2, vec!["--cache-dtype", "bf16"])] {
             for rules in [forecast(order), span(&format!("order: {order},"))] {
                 let patched = patch_as(&model, &rules, &options);
+                // Around spans of other models ONNX Runtime fuses what then stands on both sides of a border.
+                let is_latte = model.to_string_lossy().contains("latte");
+                let open = if is_latte { open } else { open_unfused };
                 let mut original = Denoiser::plain(open(&model));
-                let mut switched = patched.open();
+                let mut switched = patched.opened_by(open);
                 for seed in 1..=3 {
                     let inputs = inputs(original.session(), seed);
                     let expected = step(&mut original, &inputs, &[]);
