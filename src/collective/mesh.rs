@@ -16,76 +16,54 @@ impl FromStr for Group {
     }
 }
 
-/// The most ranks of a mesh.
-const MOST_RANKS: usize = 4096;
-
-/// The numbers of ranks along each axis. Ranks are laid out guidance first and tensor last, so neighbours in rank share
-/// weights.
+/// A mesh that can be: at least one rank along each axis, and not too many in all ([`crate::shard::Mesh::ranks`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mesh {
-    sizes: [usize; 3],
+    axes: crate::shard::Mesh,
+    ranks: usize,
 }
 
 impl Mesh {
     /// A mesh of so many guidance, sequence and tensor ranks.
     ///
     /// # Errors
-    /// [`CollectiveError::Mesh`] where one is zero, or the product above 4096.
+    /// [`CollectiveError::Mesh`] where one is zero, or there are too many in all.
     pub fn new(guidance: usize, sequence: usize, tensor: usize) -> Result<Self, CollectiveError> {
-        let sizes = [guidance, sequence, tensor];
-        let ranks = sizes
-            .iter()
-            .try_fold(1_usize, |product, size| product.checked_mul(*size));
-        match ranks {
-            Some(1..=MOST_RANKS) => Ok(Self { sizes }),
-            _ => Err(CollectiveError::Mesh {
-                reason: format!(
-                    "a mesh of {guidance} guidance × {sequence} sequence × {tensor} tensor ranks cannot be: each is at least 1, \
-                     and all together at most {MOST_RANKS}"
-                ),
-            }),
-        }
+        Self::try_from(crate::shard::Mesh {
+            guidance,
+            sequence,
+            tensor,
+        })
     }
 
     /// The number of all ranks.
     #[must_use]
     pub fn ranks(&self) -> usize {
-        self.sizes.iter().product()
+        self.ranks
     }
 
     /// The number of ranks of a group.
     #[must_use]
     pub fn size(&self, group: Group) -> usize {
-        self.sizes[group.index()]
+        self.axes.along(group)
     }
 
     /// The place of `rank` in its group.
     #[must_use]
     pub fn place(&self, group: Group, rank: usize) -> usize {
-        rank / self.stride(group) % self.size(group)
+        self.axes.place(group, rank)
     }
 
     /// The ranks of the group that `rank` belongs to, in order of their places.
     #[must_use]
     pub fn members(&self, group: Group, rank: usize) -> Vec<usize> {
-        let stride = self.stride(group);
-        let first = rank - self.place(group, rank) * stride;
-        (0..self.size(group)).map(|place| first + place * stride).collect()
-    }
-
-    /// How far apart neighbours of a group are in rank.
-    fn stride(&self, group: Group) -> usize {
-        self.sizes[group.index() + 1..].iter().product()
+        self.axes.peers(group, rank)
     }
 }
 
 impl fmt::Display for Mesh {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [guidance, sequence, tensor] = self.sizes;
-        write!(
-            formatter,
-            "{guidance} guidance × {sequence} sequence × {tensor} tensor ranks"
-        )
+        self.axes.fmt(formatter)
     }
 }
 
@@ -93,25 +71,24 @@ impl TryFrom<crate::shard::Mesh> for Mesh {
     type Error = CollectiveError;
 
     /// The mesh that a model was split over.
-    fn try_from(mesh: crate::shard::Mesh) -> Result<Self, CollectiveError> {
-        Self::new(mesh.guidance, mesh.sequence, mesh.tensor)
+    fn try_from(axes: crate::shard::Mesh) -> Result<Self, CollectiveError> {
+        let ranks = axes.ranks().ok_or_else(|| CollectiveError::Mesh {
+            reason: format!(
+                "a mesh of {} guidance × {} sequence × {} tensor ranks cannot be: each is at least 1, and all together at \
+                 most {}",
+                axes.guidance,
+                axes.sequence,
+                axes.tensor,
+                crate::shard::MOST_RANKS
+            ),
+        })?;
+        Ok(Self { axes, ranks })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranks_are_guidance_major_and_tensor_minor() {
-        let mesh = Mesh::new(2, 3, 2).unwrap();
-        assert_eq!(mesh.ranks(), 12);
-        // Rank 9 = guidance 1, sequence 1, tensor 1.
-        assert_eq!(Group::ALL.map(|group| mesh.place(group, 9)), [1, 1, 1]);
-        assert_eq!(mesh.members(Group::Guidance, 9), [3, 9]);
-        assert_eq!(mesh.members(Group::Sequence, 9), [7, 9, 11]);
-        assert_eq!(mesh.members(Group::Tensor, 9), [8, 9]);
-    }
 
     #[test]
     fn parts_cover_the_axis_and_differ_by_one_at_most() {

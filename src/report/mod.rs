@@ -9,7 +9,6 @@ mod clip_file;
 mod clip_folder;
 mod comparison;
 mod comparison_table;
-mod curves;
 mod error;
 mod file_path;
 mod font;
@@ -39,7 +38,6 @@ pub use comparison::{
     RuntimeFacts, SpeedUp, VariantFigures,
 };
 pub use comparison_table::side_by_side;
-pub use curves::{Curve, seconds_over_ranks};
 pub use error::ReportError;
 pub use file_path::FilePath;
 pub use frames::write_frames;

@@ -57,7 +57,7 @@ pub struct Mesh {
 }
 
 /// The most ranks of a mesh.
-const MOST_RANKS: usize = 4096;
+pub const MOST_RANKS: usize = 4096;
 
 fn one() -> usize {
     1

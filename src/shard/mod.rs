@@ -20,6 +20,6 @@ pub use error::ShardError;
 pub use facts::Facts;
 pub(crate) use facts::Operation;
 pub use flow::Alternative;
-pub use mesh::{Group, Mesh, part};
+pub use mesh::{Group, MOST_RANKS, Mesh, part};
 pub use placement::{Placement, Shard};
 pub(crate) use step::Step;

@@ -46,6 +46,7 @@ pub fn drift(folder: &Path, calibration: &Calibration) -> Result<(), Failure> {
             .iter()
             .map(|curve| Series::line(curve.kind.word(), steps(of(curve))))
             .collect(),
+        x_marks: Vec::new(),
         logarithmic,
     };
     chart(
@@ -169,6 +170,7 @@ pub fn frontier(folder: &Path, calibration: &Calibration) -> Result<(), Failure>
                     Series::dots("fitted", points(true, of), true),
                     Series::dots("compared with", points(false, of), false),
                 ],
+                x_marks: Vec::new(),
                 logarithmic: false,
             };
             chart.figure().write(folder, &format!("{name}{suffix}"))?;

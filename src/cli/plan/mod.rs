@@ -12,7 +12,8 @@ use super::course::Course;
 use super::terminal::Terminal;
 use crate::axes::Bindings;
 use crate::predict::{ClassFigures, DEVICES, Device, Forecast, Link, Method, PredictError, Run, assumptions};
-use crate::report::{Curve, FilePath, Pending, seconds_over_ranks, write_json};
+use crate::report::plot::{LineChart, Series};
+use crate::report::{FilePath, Pending, write_json};
 use crate::rewrite::{Choice, SwitchOptions, Wide, select_beside};
 use crate::rules::{Rules, Timing};
 use crate::schedule::Schedule;
@@ -274,24 +275,34 @@ fn plot(path: &Path, report: &Report) -> Result<(), Failure> {
             path.display()
         )));
     }
-    let times = |time: fn(&Row) -> f64| report.rows.iter().map(|row| (row.ranks as f64, time(row))).collect();
-    let alone = report.rows.first().map_or(0.0, |row| row.forecast.original.clip);
-    let curves = [
-        Curve::new("original", times(|row| row.forecast.original.clip)),
-        Curve::new("broadcast", times(|row| row.forecast.broadcast.clip)),
-        Curve::new(
-            "original, divided ideally",
-            report
-                .rows
-                .iter()
-                .map(|row| (row.ranks as f64, alone / row.ranks as f64))
-                .collect(),
+    // Ranks double from mark to mark.
+    let place = |row: &Row| (row.ranks as f64).log2();
+    let line = |name: &str, seconds: &dyn Fn(&Row) -> f64| {
+        Series::dots(
+            name,
+            report.rows.iter().map(|row| (place(row), seconds(row))).collect(),
+            true,
         )
-        .thin(),
-    ];
+    };
+    let alone = report.rows.first().map_or(0.0, |row| row.forecast.original.clip);
     let model = report.model.file_stem().unwrap_or_default().to_string_lossy();
-    let title = format!("{model}: a clip on {}", report.device.name);
-    let picture = seconds_over_ranks(path, &title, &curves)?;
+    let chart = LineChart {
+        title: format!("{model}: a clip on {}", report.device.name),
+        x: "ranks".to_owned(),
+        y: "seconds".to_owned(),
+        x_marks: report
+            .rows
+            .iter()
+            .map(|row| (place(row), row.ranks.to_string()))
+            .collect(),
+        series: vec![
+            line("original", &|row| row.forecast.original.clip),
+            line("broadcast", &|row| row.forecast.broadcast.clip),
+            line("original, divided ideally", &|row| alone / row.ranks as f64),
+        ],
+        logarithmic: true,
+    };
+    let picture = chart.figure().svg();
     Pending::text(path, &picture)?.finish()?;
     Ok(())
 }

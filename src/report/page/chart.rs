@@ -1,6 +1,7 @@
 //! Lines and points over two axes, as SVG that takes its colours from the page.
 
 use super::super::html::escaped;
+use super::super::plot::round_step;
 use super::markup::shortened;
 use std::fmt::Write as _;
 
@@ -189,12 +190,7 @@ impl Scale {
             0.0 => (low - low.abs().max(1e-3) * 0.05, high + high.abs().max(1e-3) * 0.05),
             _ => (low, high),
         };
-        let rough = (high - low) / 5.0;
-        let power = 10.0_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .into_iter()
-            .map(|digit| digit * power)
-            .find(|step| *step >= rough)?;
+        let step = round_step((high - low) / 5.0);
         let (low, high) = match rounded {
             true => ((low / step).floor() * step, (high / step).ceil() * step),
             false => (low, high),

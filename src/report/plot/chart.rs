@@ -11,6 +11,8 @@ pub struct LineChart {
     pub x: String,
     /// What goes up.
     pub y: String,
+    /// Where the axis to the right is marked, and as what; nothing marks it at round numbers.
+    pub x_marks: Vec<(f64, String)>,
     /// The lines.
     pub series: Vec<Series>,
     /// Whether the upward axis is logarithmic; values of 0 and less are then left out.
@@ -83,19 +85,26 @@ impl LineChart {
                 bottom - (y - low) / (high - low) * (bottom - TOP),
             )
         };
-        for value in ticks(left_end, right_end, 8) {
+        let marks = match self.x_marks.is_empty() {
+            true => {
+                let round = ticks(left_end, right_end, 8).into_iter();
+                round.map(|value| (value, tick(value))).collect()
+            }
+            false => self.x_marks.clone(),
+        };
+        for (value, mark) in marks {
             let (x, _) = place((value, low));
             figure.line(&[(x, TOP), (x, bottom)], GREY, 1.0);
-            figure.text(x, bottom + 16.0, &tick(value), Anchor::Middle);
+            figure.text(x, bottom + 16.0, &mark, Anchor::Middle);
         }
         for value in ticks(low, high, 6) {
             let (_, y) = place((left_end, value));
             figure.line(&[(LEFT, y), (right, y)], GREY, 1.0);
             let shown = if self.logarithmic { 10_f64.powf(value) } else { value };
-            let shown = if self.logarithmic {
-                format!("{shown:.1e}")
-            } else {
-                tick(shown)
+            let shown = match self.logarithmic {
+                true if (0.1..1e4).contains(&shown) => tick((shown * 10.0).round() / 10.0),
+                true => format!("{shown:.1e}"),
+                false => tick(shown),
             };
             figure.text(LEFT - 6.0, y + 4.0, &shown, Anchor::End);
         }

@@ -203,15 +203,17 @@ fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     if !rough.is_finite() || rough <= 0.0 {
         return vec![low];
     }
-    let unit = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|times| times * unit)
-        .find(|step| *step >= rough)
-        .unwrap_or(10.0 * unit);
+    let step = round_step(rough);
     let first = (low / step - 1e-9).ceil() as i64;
     let last = (high / step + 1e-9).floor() as i64;
     (first..=last).map(|place| place as f64 * step).collect()
+}
+
+/// The least of 1, 2 and 5 times a power of ten that is not below `rough`, which is above 0.
+pub(super) fn round_step(rough: f64) -> f64 {
+    let unit = 10_f64.powf(rough.log10().floor());
+    let steps = [1.0, 2.0, 5.0].into_iter().map(|times| times * unit);
+    steps.into_iter().find(|step| *step >= rough).unwrap_or(10.0 * unit)
 }
 
 /// A tick's number in few characters.
@@ -246,10 +248,13 @@ mod tests {
             x: "step".to_owned(),
             y: "change".to_owned(),
             series: vec![Series::line("<script>", vec![(0.0, 1.0), (1.0, 3.0)])],
+            x_marks: vec![(1.0, "here".to_owned())],
             logarithmic: false,
         };
         let [svg, png] = chart.figure().write(folder.path(), "plot").unwrap();
         let svg = std::fs::read_to_string(svg).unwrap();
+        // A round number of the axis to the right, which has a mark of its own.
+        assert!(svg.contains(">here</text>") && !svg.contains(">0.2</text>"), "{svg}");
         assert!(svg.contains("a &lt; b") && svg.contains("&lt;script&gt;") && !svg.contains("<script"));
         let picture = image::open(png).unwrap().to_rgb8();
         assert!(picture.pixels().any(|pixel| pixel.0 == COLOURS[0]));
