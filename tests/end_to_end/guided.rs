@@ -282,7 +282,7 @@ fn part(all: &ArrayD<f32>, axis: usize, which: isize) -> ArrayD<f32> {
 }
 
 /// Numbers of each clip, such as its height, are not negative: of a negative area some models take the root.
-fn sensible(given: Outputs) -> Outputs {
+pub fn sensible(given: Outputs) -> Outputs {
     let of_one = |(name, tensor): (String, Tensor)| match tensor.shape() {
         [_] => {
             let element_type = tensor.element_type();

@@ -1,6 +1,7 @@
 //! Split graphs against the whole: all ranks in one graph, and ranks as threads with the collectives.
 
 use crate::equality::{inputs, sizes};
+use crate::guided::sensible;
 use crate::program::{architectures, corpus, fail, json, runs};
 use pab_patch::attention::Sites;
 use pab_patch::axes::{Axes, Bindings, InputLabels};
@@ -68,16 +69,15 @@ fn difference(one: &Tensor, other: &Tensor) -> f32 {
     assert_eq!(one.shape(), other.shape());
     let (one, other) = (one.clone().into_f32(), other.clone().into_f32());
     let largest = one.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let pairs = one.iter().zip(&other);
-    let pairs = pairs.filter(|(a, b)| !(a.is_nan() && b.is_nan()));
-    let worst = pairs.fold(0.0f32, |worst, (a, b)| {
+    assert!(largest > 0.0, "nothing is compared");
+    let worst = one.iter().zip(&other).fold(0.0f32, |worst, (a, b)| {
         if (a - b).is_nan() {
             f32::INFINITY
         } else {
             worst.max((a - b).abs())
         }
     });
-    worst / largest.max(f32::MIN_POSITIVE)
+    worst / largest
 }
 
 fn step(denoiser: &mut Denoiser, inputs: &[(String, Tensor)], flags: &[bool]) -> Vec<(String, Tensor)> {
@@ -119,7 +119,7 @@ fn unrolled_equals_whole(path: &Path, found: &Found, mesh: &Mesh) {
     let bytes = Model::with_weights(proto, weights.unwrap()).to_bytes();
     runtime::ensure().unwrap();
     let session = Session::open(path, &ONE_THREAD).unwrap();
-    let inputs = inputs(&session, 1);
+    let inputs = sensible(inputs(&session, 1));
     let whole = step(&mut Denoiser::plain(session), &inputs, &[]);
     let session = Session::open_bytes(path, &bytes, &ONE_THREAD).unwrap_or_else(|error| panic!("{what}: {error}"));
     let known: Vec<String> = session.inputs().iter().map(|port| port.name.clone()).collect();
@@ -137,7 +137,7 @@ fn unrolled_equals_whole(path: &Path, found: &Found, mesh: &Mesh) {
 #[test]
 fn tokens_over_ranks_equal_the_whole() {
     for path in exports() {
-        // Sana mixes rows and columns by convolutions; Mochi's last block leaves the text without tokens.
+        // Both are refused: Sana's convolutions mix rows and columns, and of Mochi a projection is found without tokens.
         if is_of(&path, &["sana", "mochi"]) {
             continue;
         }
@@ -229,7 +229,11 @@ fn threads_equal_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
     let split = Arc::new(found.split(&mesh).unwrap_or_else(|error| panic!("{what}: {error}")));
     let mut whole = opened(path, patched(found.model.clone(), &found.sites), None);
     let plain = Session::open(path, &ONE_THREAD).unwrap();
-    let fed: Arc<Vec<_>> = Arc::new((0..STEPS.len()).map(|seed| inputs(&plain, seed as u64)).collect());
+    let fed: Arc<Vec<_>> = Arc::new(
+        (0..STEPS.len())
+            .map(|seed| sensible(inputs(&plain, seed as u64)))
+            .collect(),
+    );
     let expected: Vec<_> = fed
         .iter()
         .zip(STEPS)
