@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::chart::{Chart, Line};
 use super::markup::{command, folded, table};
@@ -263,9 +264,14 @@ fn write_judged(html: &mut String, judged: &JudgedRun) {
         ]
     });
     html.push_str(&table("Rules that were judged", columns, &rows.collect::<Vec<_>>()));
+    // Beside a point there is room for the file's name alone; its colour tells what was fitted.
+    let short = |rules: &JudgedRules| {
+        let stem = Path::new(&rules.rules).file_stem();
+        stem.map_or_else(|| rules.rules.clone(), |stem| stem.to_string_lossy().into_owned())
+    };
     let points = judged.rules.iter().filter_map(|rules| {
         Some(Line {
-            name: name(rules),
+            name: short(rules),
             class: Some(if rules.fitted { "spatial" } else { "mlp" }),
             points: vec![(rules.speed_up, rules.quality.as_ref()?.ssim.mean?)],
         })
