@@ -3,16 +3,20 @@
 //! A split model runs once for each rank, and its operators of domain `ai.pab` ([`Operators`]) exchange parts of tensors. The
 //! ranks form a [`Mesh`] of guidance, sequence and tensor ranks; each operator runs over one [`Group`] of it. How bytes
 //! get from rank to rank is a [`Communicator`]'s matter, and [`operation`] has everything that communicators share: which
-//! box of which tensor goes where. [`World`] is the communicator of ranks that are threads of one process, and
-//! `Processes` (feature `mpi`) that of processes.
+//! box of which tensor goes where. [`World`] is the communicator of ranks that are threads of one process, [`Sockets`] that
+//! of ranks that meet over TCP, and `Processes` (feature `mpi`) that of ranks that `mpirun` starts. Hosts of ONNX Runtime
+//! that are not this program get the operators from a shared library ([`host`]).
 //!
 //! A rank that fails, leaves, or asks for something else than the others makes the call of every rank fail, at once or
 //! when the communicator's time-out is over; nothing waits for ever.
 
 mod communicator;
 mod element;
+mod encoding;
 mod error;
+pub mod groups;
 mod handshake;
+pub mod host;
 mod mesh;
 pub mod operation;
 mod operators;
@@ -20,6 +24,8 @@ mod operators;
 mod processes;
 mod ranks;
 mod region;
+mod rendezvous;
+mod sockets;
 mod sum;
 #[cfg(test)]
 mod tests;
@@ -38,6 +44,7 @@ pub use self::{
     operators::{DOMAIN, Operators, Seat, VERSION},
     ranks::{RanksError, run_ranks},
     region::Region,
+    sockets::Sockets,
     threads::{DEFAULT_TIMEOUT, Rank, World},
     traffic::{Sent, Traffic},
 };
