@@ -6,13 +6,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     str::FromStr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
 use ort::{AsPointer, sys};
 
-use super::{CollectiveError, Communicator, DEFAULT_TIMEOUT, Mesh, Operators, Seat, groups};
+use super::{CollectiveError, Communicator, DEFAULT_TIMEOUT, Mesh, Nccl, Operators, Seat, groups};
 
 /// How a session's rank gets to the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Settings {
     pub group: String,
     /// How long a rank waits for others, `pab.timeout` in seconds.
     pub timeout: Duration,
+    /// Whether tensors stay on the session's CUDA device and go by NCCL, `pab.nccl`.
+    pub nccl: bool,
 }
 
 /// Why a session cannot have the operators.
@@ -107,11 +109,20 @@ pub enum Setting {
     Address,
     /// Seconds.
     Timeout,
+    /// 1 or 0.
+    Nccl,
 }
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Setting; 5] = [Self::Mesh, Self::Rank, Self::Group, Self::Address, Self::Timeout];
+    pub const ALL: [Setting; 6] = [
+        Self::Mesh,
+        Self::Rank,
+        Self::Group,
+        Self::Address,
+        Self::Timeout,
+        Self::Nccl,
+    ];
 
     /// The key of the session's configuration entry.
     #[must_use]
@@ -122,6 +133,7 @@ impl Setting {
             Self::Group => "pab.group",
             Self::Address => "pab.address",
             Self::Timeout => "pab.timeout",
+            Self::Nccl => "pab.nccl",
         }
     }
 
@@ -134,6 +146,7 @@ impl Setting {
             Self::Group => "PAB_GROUP",
             Self::Address => "PAB_ADDRESS",
             Self::Timeout => "PAB_TIMEOUT",
+            Self::Nccl => "PAB_NCCL",
         }
     }
 }
@@ -187,7 +200,19 @@ impl Settings {
                     })?
             }
         };
+        let nccl = match find(Setting::Nccl).as_deref() {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(value) => {
+                return Err(HostError::Value {
+                    setting: Setting::Nccl,
+                    value: value.to_owned(),
+                    reason: "1 or 0 is needed".to_owned(),
+                });
+            }
+        };
         Ok(Self {
+            nccl,
             mesh,
             rank,
             way: find(Setting::Address).map_or(Way::Threads, Way::Address),
@@ -205,20 +230,47 @@ fn parse<T: FromStr>(setting: Setting, value: &str, reason: impl Fn(T::Err) -> S
     })
 }
 
-impl Seat for Settings {
-    fn mesh(&self) -> Mesh {
-        self.mesh
-    }
-
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn communicator(&self) -> Result<Arc<dyn Communicator>, CollectiveError> {
+impl Settings {
+    /// The rank's way to the others, on the host.
+    fn join(&self) -> Result<Arc<dyn Communicator>, CollectiveError> {
         Ok(match &self.way {
             Way::Threads => groups::join(&self.group, self.mesh, self.rank, self.timeout)?,
             Way::Address(address) => groups::meet(address, &self.group, self.mesh, self.rank, self.timeout)?,
         })
+    }
+}
+
+/// A session of another host.
+struct Place {
+    settings: Settings,
+    /// That of its kernels, as long as there are some.
+    nccl: Mutex<Weak<Nccl>>,
+}
+
+impl Seat for Place {
+    fn mesh(&self) -> Mesh {
+        self.settings.mesh
+    }
+
+    fn rank(&self) -> usize {
+        self.settings.rank
+    }
+
+    fn on_device(&self) -> bool {
+        self.settings.nccl
+    }
+
+    fn communicator(&self) -> Result<Arc<dyn Communicator>, CollectiveError> {
+        if !self.settings.nccl {
+            return self.settings.join();
+        }
+        let mut kept = self.nccl.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(nccl) = kept.upgrade() {
+            return Ok(nccl);
+        }
+        let nccl = Nccl::over(self.settings.join()?, self.settings.timeout)?;
+        *kept = Arc::downgrade(&nccl);
+        Ok(nccl)
     }
 }
 
@@ -256,7 +308,10 @@ unsafe fn add(options: *mut sys::OrtSessionOptions, base: *const sys::OrtApiBase
     // SAFETY: as the caller says.
     let entries = unsafe { entries_of(options) }?;
     let settings = Settings::read(&entries, |name| std::env::var(name).ok())?;
-    let operators = Operators::at(Arc::new(settings))?;
+    let operators = Operators::at(Arc::new(Place {
+        settings,
+        nccl: Mutex::default(),
+    }))?;
     let domain = operators.domain().ptr().cast_mut();
     // SAFETY: the options are ONNX Runtime's, and the domain is never freed.
     said(unsafe { (ort::api().AddCustomOpDomain)(options, domain) })?;
@@ -365,6 +420,10 @@ mod tests {
         says(&[("pab.mesh", "sequence=2")], "PAB_RANK");
         says(&[("pab.mesh", "sequence=2"), ("pab.rank", "2")], "from 0 to 1");
         says(&[("pab.mesh", "sequence=2"), ("pab.rank", "-1")], "from 0 to 1");
+        says(
+            &[("pab.mesh", "sequence=2"), ("pab.rank", "0"), ("pab.nccl", "yes")],
+            "1 or 0",
+        );
         says(&[("pab.mesh", "two"), ("pab.rank", "0")], "sequence=2");
         says(&[("pab.mesh", "sequence=2"), ("pab.ranks", "0")], "`pab.ranks`");
         for timeout in ["0", "-1", "nan", "inf", "soon"] {

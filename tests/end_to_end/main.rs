@@ -19,6 +19,7 @@ mod gpu;
 mod guided;
 mod hosts;
 mod inspect;
+mod nccl;
 mod operators;
 mod pab_loops;
 mod page;
