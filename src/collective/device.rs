@@ -96,7 +96,7 @@ impl Call {
                 Ok(())
             }
             Operation::ReduceScatter => {
-                let (axis, entries) = axes.of_cut();
+                let (_, entries) = axes.of_cut();
                 let regions = self.offered(axes, element, ranks)?;
                 let target = result.memory(self.cut, part(entries, ranks, place).len(), None, 0)?;
                 self.meet(nccl, announcement)?;

@@ -38,7 +38,7 @@ pub fn join(name: &str, mesh: Mesh, rank: usize, timeout: Duration) -> Result<Ar
         let world = World::new(mesh, timeout);
         *group = Group {
             world: Arc::downgrade(&world),
-            ranks: vec![Weak::new(); mesh.ranks()],
+            ranks: (0..mesh.ranks()).map(|_| Weak::new()).collect(),
         };
         world
     });

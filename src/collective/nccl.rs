@@ -456,13 +456,7 @@ impl Nccl {
     }
 
     /// Waits until the device has done everything on the stream.
-    fn finish(
-        &self,
-        device: &Device,
-        group: Group,
-        stream: Stream,
-        deadline: Instant,
-    ) -> Result<(), CollectiveError> {
+    fn finish(&self, device: &Device, group: Group, stream: Stream, deadline: Instant) -> Result<(), CollectiveError> {
         self.patiently(deadline, group, || {
             for communicator in device.communicators.into_iter().flatten() {
                 let mut answer = library::SUCCESS;

@@ -71,8 +71,18 @@ fn model(path: &Path) {
         input: vec![value("x", 3)],
         output: names.map(|name| value(name, 3)).to_vec(),
         node: vec![
-            node(Operation::AllToAll, "x", "columns", &[("split_axis", 2), ("concat_axis", 1)]),
-            node(Operation::AllToAll, "columns", "rows", &[("split_axis", 1), ("concat_axis", 2)]),
+            node(
+                Operation::AllToAll,
+                "x",
+                "columns",
+                &[("split_axis", 2), ("concat_axis", 1)],
+            ),
+            node(
+                Operation::AllToAll,
+                "columns",
+                "rows",
+                &[("split_axis", 1), ("concat_axis", 2)],
+            ),
             node(Operation::AllGather, "rows", "gathered", &[("axis", 1)]),
             node(Operation::ShardSlice, "gathered", "sliced", &[("axis", -1)]),
             node(Operation::AllReduce, "gathered", "summed", &[]),
@@ -93,7 +103,11 @@ fn model(path: &Path) {
 fn input(rank: usize) -> Tensor {
     let shape = [2, 3 - rank.min(1), 5];
     let count = shape.iter().product();
-    Tensor::new(&shape, (0..count).map(|place| (place + 100 * rank) as f32).collect::<Vec<_>>()).unwrap()
+    Tensor::new(
+        &shape,
+        (0..count).map(|place| (place + 100 * rank) as f32).collect::<Vec<_>>(),
+    )
+    .unwrap()
 }
 
 type Outputs = Vec<(String, Tensor)>;
@@ -115,13 +129,19 @@ fn run(path: &Path, ranks: usize, provider: Provider) -> Result<Vec<Outputs>, St
         let session = Session::open_rank(&path, &options, &communicator).map_err(|error| error.to_string())?;
         let elsewhere = session.on_processor().unwrap_or_default().iter();
         let elsewhere: Vec<_> = elsewhere.map(|found| found.operator.clone()).collect();
-        let ours = |name: &String| Operation::OPERATORS.iter().any(|operation| name.contains(operation.name()));
+        let ours = |name: &String| {
+            Operation::OPERATORS
+                .iter()
+                .any(|operation| name.contains(operation.name()))
+        };
         assert!(!elsewhere.iter().any(ours), "on the processor: {elsewhere:?}");
         let mut denoiser = Denoiser::plain(session);
         let input = input(number);
         let mut outputs = Vec::new();
         for _ in 0..3 {
-            outputs = denoiser.step(&[("x", &input)], &[]).map_err(|error| error.to_string())?;
+            outputs = denoiser
+                .step(&[("x", &input)], &[])
+                .map_err(|error| error.to_string())?;
         }
         assert!(provider == Provider::Cpu || communicator.traffic().sent().total() > 0 || ranks == 1);
         Ok(outputs)
@@ -146,7 +166,12 @@ fn devices_exchange_what_threads_exchange() {
                 for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
                     assert_eq!(found.0, expected.0);
                     assert_eq!(found.1.shape(), expected.1.shape(), "{ranks} ranks: {}", found.0);
-                    assert_eq!(found.1.as_slice::<f32>(), expected.1.as_slice(), "{ranks} ranks: {}", found.0);
+                    assert_eq!(
+                        found.1.as_slice::<f32>(),
+                        expected.1.as_slice(),
+                        "{ranks} ranks: {}",
+                        found.0
+                    );
                 }
                 eprintln!("{ranks} ranks by NCCL: equal");
             }
@@ -154,7 +179,9 @@ fn devices_exchange_what_threads_exchange() {
                 eprintln!("SKIPPED: {reason}");
                 return;
             }
-            Err(reason) if ranks > 1 && !has_second_device() => eprintln!("SKIPPED: two ranks need two GPUs ({reason})"),
+            Err(reason) if ranks > 1 && !has_second_device() => {
+                eprintln!("SKIPPED: two ranks need two GPUs ({reason})")
+            }
             Err(reason) => panic!("{ranks} ranks: {reason}"),
         }
     }

@@ -142,7 +142,11 @@ fn a_split_model_in_python() {
         "for rank 1, which did not come",
         "for rank 0, which did not come",
         // Where there is a GPU, nothing is wrong yet.
-        if Path::new("/dev/nvidiactl").exists() { "" } else { "NCCL failed: there is no CUDA driver" },
+        if Path::new("/dev/nvidiactl").exists() {
+            ""
+        } else {
+            "NCCL failed: there is no CUDA driver"
+        },
     ];
     assert!(faults.status.success() && said.len() == words.len(), "{faults:?}");
     for (said, words) in said.iter().zip(words) {
