@@ -297,7 +297,7 @@ pub struct SessionOptions {
     #[arg(long, alias = "provider", value_name = "NAME[:N]", default_value = "auto", value_parser = crate::runtime::provider::parse)]
     pub device: (Provider, u32),
     /// Threads within an operator [default: the number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "PAB_PATCH_THREADS")]
     pub threads: Option<usize>,
 }
 
