@@ -16,9 +16,11 @@ mod device;
 mod element;
 mod encoding;
 mod error;
+mod gather;
 pub mod groups;
 mod handshake;
 pub mod host;
+mod launch;
 mod mesh;
 mod nccl;
 mod nccl_library;
@@ -42,13 +44,15 @@ pub use self::{
     communicator::{Announcement, Communicator, Incoming, Outgoing},
     element::Element,
     error::CollectiveError,
+    gather::gather,
     handshake::{Identity, handshake},
+    launch::{is_first_process, launched, on_this_host},
     mesh::{Group, Mesh, part},
     nccl::{Nccl, Stream},
     nccl_library::VARIABLE as NCCL_VARIABLE,
     operation::Operation,
     operators::{DOMAIN, Operators, Seat, VERSION},
-    ranks::{RanksError, run_ranks},
+    ranks::{Followers, RanksError, run_ranks},
     region::Region,
     sockets::Sockets,
     threads::{DEFAULT_TIMEOUT, Rank, World},
