@@ -2,7 +2,7 @@
 
 use std::{fmt, ptr::NonNull};
 
-use super::{CollectiveError, Element, Group, Mesh, Operation, Region, Traffic};
+use super::{CollectiveError, Element, Group, Mesh, Nccl, Operation, Region, Traffic};
 
 /// What a rank tells the others of its group before bytes move: which collective it is in, and the shape of its tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,4 +100,9 @@ pub trait Communicator: Send + Sync + fmt::Debug {
 
     /// What this rank has sent.
     fn traffic(&self) -> &Traffic;
+
+    /// How tensors go that lie on a device, where they need not come to the host first.
+    fn device(&self) -> Option<&Nccl> {
+        None
+    }
 }

@@ -55,34 +55,7 @@ fn meet(communicator: &dyn Communicator, identity: &Identity, group: Group) -> R
     let rank = communicator.rank();
     let members = communicator.mesh().members(group, rank);
     let own = encode(identity);
-    let mut all = vec![0; BYTES * members.len()];
-    let memory = NonNull::from(all.as_mut_slice()).cast();
-    let outgoing = Outgoing {
-        node: "start",
-        announcement: Announcement::new(Operation::Handshake, Element::Bool, [BYTES, 1, 1, 1, 1], "start"),
-        data: &own,
-        regions: &vec![Region::bytes_at(0, BYTES); members.len()],
-    };
-    communicator.exchange(group, &outgoing, &mut |announcements| {
-        for (other, announcement) in members.iter().zip(announcements) {
-            if *announcement != outgoing.announcement {
-                return Err(CollectiveError::Disagree {
-                    rank,
-                    other: *other,
-                    here: "the handshake".to_owned(),
-                    there: announcement.operation.to_string(),
-                });
-            }
-        }
-        let targets = (0..members.len())
-            .map(|member| Region::bytes_at(member * BYTES, BYTES))
-            .collect();
-        // SAFETY: `all` is not touched before the exchange has returned.
-        let incoming = unsafe { Incoming::new(memory, BYTES * members.len(), targets) };
-        incoming.ok_or_else(|| CollectiveError::Mesh {
-            reason: "the group has no ranks".to_owned(),
-        })
-    })?;
+    let all = tell_all(communicator, group, "start", &own)?;
     for (other, theirs) in members.iter().zip(all.chunks_exact(BYTES)) {
         let fields = own.chunks_exact(FIELD).zip(theirs.chunks_exact(FIELD));
         for ((what, _), (here, there)) in identity.fields().into_iter().zip(fields) {
@@ -98,6 +71,47 @@ fn meet(communicator: &dyn Communicator, identity: &Identity, group: Group) -> R
         }
     }
     Ok(())
+}
+
+/// Tells the group `own`, which is equally long on all ranks, and gives what all told, in order of places.
+pub(super) fn tell_all(
+    communicator: &dyn Communicator,
+    group: Group,
+    what: &str,
+    own: &[u8],
+) -> Result<Vec<u8>, CollectiveError> {
+    let rank = communicator.rank();
+    let members = communicator.mesh().members(group, rank);
+    let bytes = own.len();
+    let mut all = vec![0; bytes * members.len()];
+    let memory = NonNull::from(all.as_mut_slice()).cast();
+    let outgoing = Outgoing {
+        node: what,
+        announcement: Announcement::new(Operation::Handshake, Element::Bool, [bytes, 1, 1, 1, 1], what),
+        data: own,
+        regions: &vec![Region::bytes_at(0, bytes); members.len()],
+    };
+    communicator.exchange(group, &outgoing, &mut |announcements| {
+        for (other, announcement) in members.iter().zip(announcements) {
+            if *announcement != outgoing.announcement {
+                return Err(CollectiveError::Disagree {
+                    rank,
+                    other: *other,
+                    here: "the handshake".to_owned(),
+                    there: announcement.operation.to_string(),
+                });
+            }
+        }
+        let targets = (0..members.len())
+            .map(|member| Region::bytes_at(member * bytes, bytes))
+            .collect();
+        // SAFETY: `all` is not touched before the exchange has returned.
+        let incoming = unsafe { Incoming::new(memory, bytes * members.len(), targets) };
+        incoming.ok_or_else(|| CollectiveError::Mesh {
+            reason: "the group has no ranks".to_owned(),
+        })
+    })?;
+    Ok(all)
 }
 
 fn encode(identity: &Identity) -> Vec<u8> {

@@ -73,6 +73,31 @@ impl fmt::Display for Mesh {
     }
 }
 
+impl FromStr for Mesh {
+    type Err = CollectiveError;
+
+    /// `guidance=2,sequence=4`: what is not named has one rank.
+    fn from_str(text: &str) -> Result<Self, CollectiveError> {
+        let refuse = |reason: String| CollectiveError::Mesh { reason };
+        let mut axes = crate::shard::Mesh::ONE;
+        for word in text.split(',').map(str::trim) {
+            let (group, ranks) = word.split_once('=').ok_or_else(|| {
+                refuse(format!(
+                    "`{text}` is no mesh; write it as sequence=2 or guidance=2,sequence=4,tensor=2"
+                ))
+            })?;
+            let number = ranks.trim().parse();
+            let number = number.map_err(|_| refuse(format!("`{ranks}` in `{text}` is no number of ranks")))?;
+            *match group.trim().parse()? {
+                Group::Guidance => &mut axes.guidance,
+                Group::Sequence => &mut axes.sequence,
+                Group::Tensor => &mut axes.tensor,
+            } = number;
+        }
+        Self::try_from(axes)
+    }
+}
+
 impl TryFrom<crate::shard::Mesh> for Mesh {
     type Error = CollectiveError;
 
@@ -119,6 +144,10 @@ mod tests {
     fn meshes_and_groups_that_cannot_be_are_refused() {
         assert!(Mesh::new(0, 2, 1).is_err() && Mesh::new(usize::MAX, 2, 1).is_err() && Mesh::new(1, 4097, 1).is_err());
         assert!("Sequence".parse::<Group>().is_err());
+        assert_eq!("guidance=2, tensor=3".parse(), Mesh::new(2, 1, 3));
+        for wrong in ["", "2", "frames=2", "sequence=two", "sequence=0"] {
+            assert!(wrong.parse::<Mesh>().is_err(), "{wrong}");
+        }
         assert_eq!("tensor".parse::<Group>().unwrap(), Group::Tensor);
     }
 }

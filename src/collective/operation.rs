@@ -79,10 +79,18 @@ pub struct Call {
 /// A tensor's shape as a collective sees it: five axes, of which the one that is cut and the one that is put together stand
 /// alone.
 #[derive(Clone, Copy, Debug)]
-struct Axes {
-    shape: [usize; 5],
-    cut: Option<usize>,
-    gathered: Option<usize>,
+pub(super) struct Axes {
+    pub(super) shape: [usize; 5],
+    pub(super) cut: Option<usize>,
+    pub(super) gathered: Option<usize>,
+}
+
+/// A result that is put together: a box for each member's part, its bytes, and its entries on the two axes.
+pub(super) struct Placed {
+    pub(super) regions: Vec<Region>,
+    pub(super) bytes: usize,
+    pub(super) cut: usize,
+    pub(super) gathered: usize,
 }
 
 impl Call {
@@ -133,9 +141,7 @@ impl Call {
                 data.len()
             )));
         }
-        if self.operation.sums() && !element.is_floating() {
-            return Err(self.refuse(format!("{element} cannot be summed, only floating-point numbers")));
-        }
+        self.can_sum(element)?;
         let mut result = Output {
             call: self,
             rank: communicator.rank(),
@@ -191,6 +197,13 @@ impl Call {
         }
     }
 
+    pub(super) fn can_sum(&self, element: Element) -> Result<(), CollectiveError> {
+        if self.operation.sums() && !element.is_floating() {
+            return Err(self.refuse(format!("{element} cannot be summed, only floating-point numbers")));
+        }
+        Ok(())
+    }
+
     /// AllGather and AllToAll: each member gets a part of the cut axis or the whole, and puts what it gets together on the
     /// gathered axis.
     ///
@@ -208,14 +221,7 @@ impl Call {
         let ranks = mesh.size(self.group);
         let place = mesh.place(self.group, communicator.rank());
         let gathered = axes.gathered.unwrap_or(0);
-        let mut regions = Vec::with_capacity(ranks);
-        for member in 0..ranks {
-            let (axis, range) = match axes.cut {
-                Some(axis) => (axis, part(axes.shape[axis], ranks, member)),
-                None => (gathered, 0..axes.shape[gathered]),
-            };
-            regions.push(axes.region(element, axis, &range).ok_or_else(|| self.refuse_region())?);
-        }
+        let regions = self.offered(axes, element, ranks)?;
         let outgoing = Outgoing {
             node: &self.node,
             announcement: Announcement::new(self.operation, element, axes.shape, &self.node),
@@ -224,39 +230,67 @@ impl Call {
         };
         communicator.exchange(self.group, &outgoing, &mut |announcements| {
             self.compare(communicator, &outgoing.announcement, announcements, Some(gathered))?;
-            let entries: usize = announcements
-                .iter()
-                .map(|announcement| announcement.shape[gathered])
-                .sum();
-            let mut received = axes;
-            received.shape[gathered] = entries;
-            let mut cut_entries = 0;
-            if let Some(axis) = axes.cut {
-                cut_entries = part(axes.shape[axis], ranks, place).len();
-                received.shape[axis] = cut_entries;
-            }
-            let bytes = received
-                .shape
-                .iter()
-                .try_fold(element.bytes(), |bytes, size| bytes.checked_mul(*size));
-            let bytes = bytes.ok_or_else(|| self.refuse_region())?;
-            let mut start = 0;
-            let mut targets = Vec::with_capacity(ranks);
-            for announcement in announcements {
-                let range = start..start + announcement.shape[gathered];
-                start = range.end;
-                targets.push(
-                    received
-                        .region(element, gathered, &range)
-                        .ok_or_else(|| self.refuse_region())?,
-                );
-            }
+            let placed = self.placed(axes, element, announcements, ranks, place)?;
             let memory = match self.operation {
                 Operation::AllReduce => result.same_shape()?,
-                _ => result.memory(self.cut, cut_entries, self.gathered, entries)?,
+                _ => result.memory(self.cut, placed.cut, self.gathered, placed.gathered)?,
             };
             // SAFETY: the memory has the size of the result, and stays until the caller returns.
-            unsafe { Incoming::new(memory, bytes, targets) }.ok_or_else(|| self.refuse_region())
+            unsafe { Incoming::new(memory, placed.bytes, placed.regions) }.ok_or_else(|| self.refuse_region())
+        })
+    }
+
+    /// The box of this rank's tensor that each member of the group gets.
+    pub(super) fn offered(&self, axes: Axes, element: Element, ranks: usize) -> Result<Vec<Region>, CollectiveError> {
+        let boxes = (0..ranks).map(|member| {
+            let (axis, range) = match (axes.cut, axes.gathered) {
+                (Some(axis), _) => (axis, part(axes.shape[axis], ranks, member)),
+                (None, gathered) => {
+                    let axis = gathered.unwrap_or(0);
+                    (axis, 0..axes.shape[axis])
+                }
+            };
+            axes.region(element, axis, &range).ok_or_else(|| self.refuse_region())
+        });
+        boxes.collect()
+    }
+
+    /// Where in the result of AllGather and AllToAll the boxes of those who announced these shapes go.
+    pub(super) fn placed(
+        &self,
+        axes: Axes,
+        element: Element,
+        announcements: &[Announcement],
+        ranks: usize,
+        place: usize,
+    ) -> Result<Placed, CollectiveError> {
+        let axis = axes.gathered.unwrap_or(0);
+        let gathered = announcements.iter().map(|announcement| announcement.shape[axis]).sum();
+        let mut received = axes;
+        received.shape[axis] = gathered;
+        let mut cut = 0;
+        if let Some(axis) = axes.cut {
+            cut = part(axes.shape[axis], ranks, place).len();
+            received.shape[axis] = cut;
+        }
+        let bytes = received
+            .shape
+            .iter()
+            .try_fold(element.bytes(), |bytes, size| bytes.checked_mul(*size));
+        let bytes = bytes.ok_or_else(|| self.refuse_region())?;
+        let mut start = 0;
+        let boxes = announcements.iter().map(|announcement| {
+            let range = start..start + announcement.shape[axis];
+            start = range.end;
+            received
+                .region(element, axis, &range)
+                .ok_or_else(|| self.refuse_region())
+        });
+        Ok(Placed {
+            regions: boxes.collect::<Result<_, _>>()?,
+            bytes,
+            cut,
+            gathered,
         })
     }
 
@@ -317,7 +351,7 @@ impl Call {
     }
 
     /// Refuses what other ranks announced where it does not fit; parts may differ on axis `free`.
-    fn compare(
+    pub(super) fn compare(
         &self,
         communicator: &dyn Communicator,
         own: &Announcement,
@@ -384,7 +418,7 @@ impl Call {
         Ok(result)
     }
 
-    fn axes(&self, shape: &[usize]) -> Result<Axes, CollectiveError> {
+    pub(super) fn axes(&self, shape: &[usize]) -> Result<Axes, CollectiveError> {
         let cut = self.cut.map(|axis| self.resolve(axis, shape.len())).transpose()?;
         let gathered = self.gathered.map(|axis| self.resolve(axis, shape.len())).transpose()?;
         let size = |sizes: &[usize]| {
@@ -445,35 +479,35 @@ impl Call {
         }
     }
 
-    fn refuse_region(&self) -> CollectiveError {
+    pub(super) fn refuse_region(&self) -> CollectiveError {
         self.refuse("the tensor is larger than memory can be".to_owned())
     }
 }
 
 impl Axes {
     /// The axis that is cut and its entries.
-    fn of_cut(&self) -> (usize, usize) {
+    pub(super) fn of_cut(&self) -> (usize, usize) {
         let axis = self.cut.unwrap_or(0);
         (axis, self.shape[axis])
     }
 
-    fn region(&self, element: Element, axis: usize, range: &std::ops::Range<usize>) -> Option<Region> {
+    pub(super) fn region(&self, element: Element, axis: usize, range: &std::ops::Range<usize>) -> Option<Region> {
         Region::of(self.shape, element.bytes(), axis, range)
     }
 }
 
 /// Asks for the memory of the result.
-struct Output<'a, 'b> {
-    call: &'a Call,
-    rank: usize,
-    input_shape: &'a [usize],
-    element: Element,
-    allocate: &'b mut Allocate<'b>,
+pub(super) struct Output<'a, 'b> {
+    pub(super) call: &'a Call,
+    pub(super) rank: usize,
+    pub(super) input_shape: &'a [usize],
+    pub(super) element: Element,
+    pub(super) allocate: &'b mut Allocate<'b>,
 }
 
 impl Output<'_, '_> {
     /// The memory of a result that has other sizes on the two axes.
-    fn memory(
+    pub(super) fn memory(
         &mut self,
         cut: Option<i64>,
         cut_entries: usize,
@@ -489,7 +523,7 @@ impl Output<'_, '_> {
         self.of_shape(&shape)
     }
 
-    fn same_shape(&mut self) -> Result<NonNull<u8>, CollectiveError> {
+    pub(super) fn same_shape(&mut self) -> Result<NonNull<u8>, CollectiveError> {
         self.of_shape(self.input_shape)
     }
 

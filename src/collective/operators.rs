@@ -20,7 +20,7 @@ use ort::{
     value::{DynTensorValueType, Shape, SymbolicDimensions, TensorElementType, ValueType},
 };
 
-use super::{CollectiveError, Communicator, Element, Group, Mesh, Operation, operation::Call};
+use super::{CollectiveError, Communicator, Element, Group, Mesh, Operation, Stream, operation::Call};
 
 /// The domain of the operators.
 pub const DOMAIN: &str = "ai.pab";
@@ -34,6 +34,10 @@ pub trait Seat: Send + Sync {
     fn mesh(&self) -> Mesh;
     /// The session's rank.
     fn rank(&self) -> usize;
+    /// Whether tensors may stay on a device of CUDA: whether the communicator has a [`Communicator::device`].
+    fn on_device(&self) -> bool {
+        false
+    }
     /// The communicator. It is kept as long as the session's kernels are.
     ///
     /// # Errors
@@ -53,6 +57,10 @@ impl Seat for Given {
         self.0.rank()
     }
 
+    fn on_device(&self) -> bool {
+        self.0.device().is_some()
+    }
+
     fn communicator(&self) -> Result<Arc<dyn Communicator>, CollectiveError> {
         Ok(self.0.clone())
     }
@@ -66,7 +74,8 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// The operators on the processor, over this communicator. ONNX Runtime has to be loaded.
+    /// The operators over this communicator: on the processor, and on devices of CUDA where it has a way from one to the
+    /// other. ONNX Runtime has to be loaded.
     ///
     /// # Errors
     /// [`CollectiveError::Operators`] where ONNX Runtime does not take them.
@@ -74,18 +83,22 @@ impl Operators {
         Self::at(Arc::new(Given(communicator)))
     }
 
-    /// The operators on the processor, of a session that gets its communicator later. ONNX Runtime has to be loaded.
+    /// As [`Self::new`], for a session that gets its communicator later. ONNX Runtime has to be loaded.
     ///
     /// # Errors
     /// [`CollectiveError::Operators`] where ONNX Runtime does not take them.
     pub fn at(seat: Arc<dyn Seat>) -> Result<Self, CollectiveError> {
         let build = || -> ort::Result<OperatorDomain> {
             let mut domain = OperatorDomain::new(DOMAIN)?;
-            for operation in Operation::OPERATORS {
-                domain = domain.add(CollectiveOperator {
-                    operation,
-                    seat: seat.clone(),
-                })?;
+            let places = if seat.on_device() { &[false, true][..] } else { &[false] };
+            for on_device in places {
+                for operation in Operation::OPERATORS {
+                    domain = domain.add(CollectiveOperator {
+                        operation,
+                        seat: seat.clone(),
+                        on_device: *on_device,
+                    })?;
+                }
             }
             Ok(domain)
         };
@@ -114,6 +127,8 @@ impl fmt::Debug for Operators {
 struct CollectiveOperator {
     operation: Operation,
     seat: Arc<dyn Seat>,
+    /// For tensors in the memory of a device of CUDA.
+    on_device: bool,
 }
 
 /// ONNX Runtime's word for "any type, and the output's is the input's".
@@ -131,6 +146,10 @@ impl Operator for CollectiveOperator {
 
     fn versions(&self) -> RangeInclusive<u32> {
         VERSION..=VERSION
+    }
+
+    fn execution_provider_type(&self) -> Option<&str> {
+        self.on_device.then_some("CUDAExecutionProvider")
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -202,7 +221,11 @@ impl Operator for CollectiveOperator {
             let call = call(self.operation, node.clone(), group, |name| context.get::<i64>(name))
                 .map_err(|missing| refuse(format!("it has no attribute `{missing}`")))?;
             let communicator = self.seat.communicator().map_err(said)?;
-            Ok(CollectiveKernel { call, communicator })
+            Ok(CollectiveKernel {
+                call,
+                communicator,
+                on_device: self.on_device,
+            })
         })
     }
 }
@@ -234,6 +257,7 @@ fn call(
 struct CollectiveKernel {
     call: Call,
     communicator: Arc<dyn Communicator>,
+    on_device: bool,
 }
 
 impl Kernel for CollectiveKernel {
@@ -260,7 +284,7 @@ impl CollectiveKernel {
         let input = input.downcast::<DynTensorValueType>()?;
         let element = element(*input.data_type())
             .ok_or_else(|| refuse(format!("{} is no element type that it takes", input.data_type())))?;
-        if !input.memory_info().is_cpu_accessible() {
+        if !self.on_device && !input.memory_info().is_cpu_accessible() {
             return Err(refuse("its input does not lie in the host's memory".to_owned()));
         }
         let shape: Vec<usize> = input
@@ -268,11 +292,12 @@ impl CollectiveKernel {
             .iter()
             .map(|size| usize::try_from(*size).unwrap_or(0))
             .collect();
+        let pointer = input.data_ptr().cast::<u8>();
         let bytes = shape.iter().product::<usize>() * element.bytes();
-        let data = match NonNull::new(input.data_ptr().cast_mut().cast::<u8>()) {
+        let data = match pointer.is_null() || self.on_device || bytes == 0 {
+            true => &[],
             // SAFETY: ONNX Runtime keeps the input's memory, of the tensor's size, while the kernel computes.
-            Some(pointer) if bytes > 0 => unsafe { std::slice::from_raw_parts(pointer.as_ptr(), bytes) },
-            _ => &[],
+            false => unsafe { std::slice::from_raw_parts(pointer, bytes) },
         };
         let mut allocate = |shape: &[usize]| {
             let sizes: Vec<i64> = shape
@@ -287,6 +312,17 @@ impl CollectiveKernel {
             // An empty tensor has no memory.
             Ok(NonNull::new(output.data_ptr().cast_mut().cast::<u8>()).unwrap_or(NonNull::dangling()))
         };
+        if self.on_device {
+            let nccl = self.communicator.device();
+            let nccl = nccl.ok_or_else(|| refuse("its communicator knows no device".to_owned()))?;
+            let stream = Stream::new(context.stream()?);
+            // SAFETY: ONNX Runtime keeps both tensors while the kernel computes, and this provider's lie on its device.
+            let computed = unsafe {
+                self.call
+                    .run_on_device(nccl, element, &shape, pointer, stream, &mut allocate)
+            };
+            return computed.map_err(said);
+        }
         // SAFETY: ONNX Runtime keeps the output while the kernel computes, and nobody else uses it.
         unsafe { self.call.run(&*self.communicator, element, &shape, data, &mut allocate) }.map_err(said)
     }

@@ -14,7 +14,8 @@ use std::{
 use mpi::{environment::Threading, ffi};
 
 use super::{
-    Announcement, CollectiveError, Communicator, Element, Group, Incoming, Mesh, Operation, Outgoing, Region, Traffic,
+    Announcement, CollectiveError, Communicator, Group, Incoming, Mesh, Outgoing, Region, Traffic,
+    encoding::{ANNOUNCEMENT, FAILURE as FAILED, decode_failure, encode_failure},
     operation::copy_box,
 };
 use crate::stop::Stop;
@@ -238,7 +239,7 @@ impl Processes {
         wire.incoming.resize_with(members.len(), Vec::new);
 
         // Announcements, of one size.
-        let own = encode(&outgoing.announcement);
+        let own = outgoing.announcement.encode();
         for (sent, received) in wire.outgoing.iter_mut().zip(&mut wire.incoming) {
             sent.clear();
             sent.extend_from_slice(&own);
@@ -249,7 +250,7 @@ impl Processes {
         let mut announcements = Vec::with_capacity(members.len());
         for (received, other) in wire.incoming.iter().zip(&members) {
             let bytes = if *other == self.rank { own.as_slice() } else { received };
-            let announcement = decode(bytes);
+            let announcement = Announcement::decode(bytes);
             announcements.push(announcement.ok_or_else(|| {
                 self.transport(format!(
                     "rank {other} is of another version of this program: start all ranks with the same"
@@ -410,12 +411,12 @@ impl Processes {
         if there == 0 {
             return Ok(None);
         }
-        let mut text = [0_u8; TEXT];
+        let mut text = [0_u8; FAILED];
         // SAFETY: messages of this tag have this size, and one is there.
         let code = unsafe {
             ffi::MPI_Recv(
                 text.as_mut_ptr().cast(),
-                TEXT as c_int,
+                FAILED as c_int,
                 ffi::RSMPI_UINT8_T,
                 any,
                 FAILURE,
@@ -424,12 +425,7 @@ impl Processes {
             )
         };
         self.check(code)?;
-        let (rank, reason) = text.split_at(8);
-        let rank = rank.try_into().map_or(0, u64::from_ne_bytes);
-        Ok(Some(CollectiveError::Failed {
-            rank: usize::try_from(rank).unwrap_or(0),
-            reason: String::from_utf8_lossy(reason).trim_end_matches('\0').to_owned(),
-        }))
+        Ok(Some(decode_failure(&text)))
     }
 
     /// Keeps the first failure; `true` where it is this one.
@@ -442,16 +438,8 @@ impl Processes {
 
     /// Tells all other ranks, without waiting for them.
     fn tell(&self, wire: &Wire, failure: &CollectiveError) {
-        let (rank, reason) = match failure {
-            CollectiveError::Failed { rank, reason } => (*rank, reason.clone()),
-            other => (self.rank, other.to_string()),
-        };
-        let mut text = vec![0_u8; TEXT];
-        text[..8].copy_from_slice(&(rank as u64).to_ne_bytes());
-        let length = reason.len().min(TEXT - 8);
-        text[8..8 + length].copy_from_slice(&reason.as_bytes()[..length]);
         // The others may take it at any time.
-        let text: &'static [u8] = text.leak();
+        let text: &'static [u8] = encode_failure(self.rank, failure).leak();
         for other in (0..self.mesh.ranks()).filter(|other| *other != self.rank) {
             // Who cannot be told finds out when the time is over.
             let _ = self.send(wire.communicator, text, other, FAILURE);
@@ -565,44 +553,6 @@ impl fmt::Debug for Processes {
 fn no_request() -> ffi::MPI_Request {
     // SAFETY: MPI's constant.
     unsafe { ffi::RSMPI_REQUEST_NULL }
-}
-
-/// Bytes of a failure on its way: the rank, and what it says as far as it fits.
-const TEXT: usize = 2048;
-
-/// Bytes of an announcement on its way.
-const ANNOUNCEMENT: usize = 64;
-
-/// Changes whenever the bytes of an announcement or the order of messages do.
-const PROTOCOL: [u8; 4] = *b"PAB1";
-
-fn encode(announcement: &Announcement) -> [u8; ANNOUNCEMENT] {
-    let mut bytes = [0; ANNOUNCEMENT];
-    bytes[..4].copy_from_slice(&PROTOCOL);
-    bytes[4] = announcement.operation as u8;
-    bytes[5] = announcement.element as u8;
-    bytes[8..16].copy_from_slice(&announcement.node.to_ne_bytes());
-    for (size, field) in announcement.shape.iter().zip(bytes[16..].as_chunks_mut::<8>().0) {
-        *field = (*size as u64).to_ne_bytes();
-    }
-    bytes
-}
-
-fn decode(bytes: &[u8]) -> Option<Announcement> {
-    if bytes.len() != ANNOUNCEMENT || bytes[..4] != PROTOCOL {
-        return None;
-    }
-    let operations = Operation::OPERATORS.into_iter().chain([Operation::Handshake]);
-    let mut shape = [0; 5];
-    for (size, field) in shape.iter_mut().zip(bytes[16..].as_chunks::<8>().0) {
-        *size = usize::try_from(u64::from_ne_bytes(*field)).ok()?;
-    }
-    Some(Announcement {
-        operation: operations.into_iter().find(|operation| *operation as u8 == bytes[4])?,
-        element: Element::ALL.into_iter().find(|element| *element as u8 == bytes[5])?,
-        shape,
-        node: u64::from_ne_bytes(bytes[8..16].try_into().ok()?),
-    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -13,7 +13,43 @@ pub struct Region {
     strides: [usize; AXES],
 }
 
+/// A box as rows of bytes, all of one length and equally far apart: what devices copy in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// The first byte.
+    pub offset: usize,
+    /// Bytes of a row.
+    pub width: usize,
+    /// Bytes from one row's start to the next.
+    pub pitch: usize,
+    /// The number of rows.
+    pub height: usize,
+}
+
 impl Region {
+    /// The box as rows. `None` where they would not be equally far apart, which no box of [`Self::of`] is.
+    #[must_use]
+    pub fn rows(&self) -> Option<Rows> {
+        let mut width = 1;
+        let mut rows: Option<(usize, usize)> = None;
+        for (extent, stride) in self.extents.into_iter().zip(self.strides).rev() {
+            match rows {
+                _ if extent == 1 => {}
+                None if stride == width => width *= extent,
+                None => rows = Some((extent, stride)),
+                Some((height, pitch)) if stride == height * pitch => rows = Some((height * extent, pitch)),
+                Some(_) => return None,
+            }
+        }
+        let (height, pitch) = rows.unwrap_or((1, width));
+        Some(Rows {
+            offset: self.offset,
+            width,
+            pitch,
+            height,
+        })
+    }
+
     /// The box of a tensor of `shape` (five axes, some of them 1) and elements of so many bytes that takes only `range` of
     /// `axis`. `None` where it does not lie in the tensor.
     pub fn of(shape: [usize; 5], element_bytes: usize, axis: usize, range: &Range<usize>) -> Option<Self> {
@@ -151,6 +187,32 @@ impl Region {
             offset: 0,
             extents: region.extents,
             strides,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_the_bytes_of_the_box_in_their_order() {
+        for shape in [[2, 3, 4, 5, 6], [1, 3, 1, 4, 1], [4, 1, 1, 1, 3], [1, 1, 1, 7, 2]] {
+            for axis in 0..5 {
+                for range in [0..shape[axis], 0..1, shape[axis] - 1..shape[axis]] {
+                    let region = Region::of(shape, 2, axis, &range).unwrap();
+                    let mut expected = Vec::new();
+                    region
+                        .runs(&Region::packed(&region), |from, _, bytes| {
+                            expected.extend(from..from + bytes)
+                        })
+                        .unwrap();
+                    let rows = region.rows().unwrap();
+                    let row = |row: usize| rows.offset + row * rows.pitch..rows.offset + row * rows.pitch + rows.width;
+                    let found: Vec<usize> = (0..rows.height).flat_map(row).collect();
+                    assert_eq!(found, expected, "{shape:?} {axis} {range:?}");
+                }
+            }
         }
     }
 }

@@ -128,6 +128,7 @@ impl World {
         Ok(Arc::new(Rank {
             world: self.clone(),
             rank,
+            exchanging: AtomicBool::new(false),
             traffic: Traffic::default(),
         }))
     }
@@ -171,7 +172,16 @@ impl fmt::Debug for World {
 pub struct Rank {
     world: Arc<World>,
     rank: usize,
+    exchanging: AtomicBool,
     traffic: Traffic,
+}
+
+impl Rank {
+    /// The ranks that it is one of.
+    #[must_use]
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
 }
 
 impl Drop for Rank {
@@ -207,6 +217,10 @@ impl Communicator for Rank {
             deadline: Instant::now() + self.world.timeout,
         };
         let bytes = visit.outgoing_bytes()?;
+        // What a second thread offered would take the place of what others read.
+        if self.exchanging.swap(true, SeqCst) {
+            return Err(visit.transport("two threads exchange at once; one session of a rank runs after the other"));
+        }
         let result = visit.exchange(receive);
         match &result {
             Ok(()) => self.traffic.count(group, bytes),
@@ -215,6 +229,7 @@ impl Communicator for Rank {
                 visit.take_back();
             }
         }
+        self.exchanging.store(false, SeqCst);
         result
     }
 

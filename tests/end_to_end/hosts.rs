@@ -120,7 +120,7 @@ fn check(name: &str, host: impl Fn(&Path, &Path) -> Command) {
 }
 
 /// A Python that has numpy and this version of onnxruntime.
-fn python(version: &str) -> Option<PathBuf> {
+pub fn python(version: &str) -> Option<PathBuf> {
     let script = format!("import numpy, onnxruntime; assert onnxruntime.__version__ == '{version}'");
     let has = |python: &str| {
         let output = Command::new(python).args(["-c", &script]).output();
@@ -147,25 +147,31 @@ fn the_python_host() {
     });
 }
 
-#[test]
-fn the_rust_host() {
-    let library = runtime::ensure().unwrap();
-    // `cargo test --test end_to_end` alone does not build examples.
+/// Builds an example, as `cargo test --test end_to_end` alone does not, and gives its file.
+pub fn example(name: &str, is_library: bool) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_pab-patch"));
     let folder = program.parent().unwrap();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build
-        .args(["build", "--quiet", "--locked", "--example", "host", "--target-dir"])
+        .args(["build", "--quiet", "--locked", "--example", name, "--target-dir"])
         .arg(folder.parent().unwrap())
         .current_dir(root());
     if folder.ends_with("release") {
         build.arg("--release");
     }
     assert!(build.status().unwrap().success());
-    let host = folder
-        .join("examples")
-        .join(format!("host{}", std::env::consts::EXE_SUFFIX));
+    use std::env::consts::{DLL_PREFIX, DLL_SUFFIX, EXE_SUFFIX};
+    folder.join("examples").join(match is_library {
+        true => format!("{DLL_PREFIX}{name}{DLL_SUFFIX}"),
+        false => format!("{name}{EXE_SUFFIX}"),
+    })
+}
+
+#[test]
+fn the_rust_host() {
+    let library = runtime::ensure().unwrap();
+    let host = example("host", false);
     check("host.rs", |model, output| {
         let mut command = Command::new(&host);
         command.arg(model).arg(output).env("ORT_DYLIB_PATH", &library.path);

@@ -19,6 +19,8 @@ mod gpu;
 mod guided;
 mod hosts;
 mod inspect;
+mod nccl;
+mod operators;
 mod pab_loops;
 mod page;
 mod patch;

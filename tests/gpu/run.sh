@@ -40,6 +40,8 @@ check() {
     fi
 }
 check "parity and host copies" env "PAB_PATCH_TEST_DEVICE=$device" "$tests" gpu:: --nocapture
+check "ranks by NCCL (needs libnccl.so.2: PyPI's nvidia-nccl-cu13)" \
+    env "PAB_PATCH_TEST_DEVICE=$device" "$tests" nccl:: --nocapture
 check "single steps on $device" "$program" bench "$model" --rules latte --size text=4 --rounds 20 --openings 2 --device "$device"
 check "clips on $device, switches" "$program" compare "$model" --rules latte --clips 2 --device "$device" -o "$folder/switch"
 check "clips on $device, variants" \

@@ -3,6 +3,7 @@
 mod arithmetic;
 mod faults;
 mod sessions;
+mod sockets;
 
 use std::{ptr::NonNull, sync::Arc, time::Duration};
 
