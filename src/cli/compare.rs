@@ -8,7 +8,7 @@ use super::patch::{Order, Request, Written, patch};
 use super::removed_work::RemovedWork;
 use super::run::picture;
 use super::session::{
-    Prompts, clip_shape, conditioning, generator, inputs, library, prompts, run_settings, runtime_options, scheduler,
+    Prompts, check_cuda_graph, clip_shape, conditioning, generator, inputs, library, prompts, run_settings, runtime_options, scheduler,
     variant_generator,
 };
 use super::terminal::Terminal;
@@ -83,6 +83,7 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     if options.clips == 0 {
         return Err(Failure::Usage("--clips must be at least 1".to_owned()));
     }
+    check_cuda_graph(options.form, options.cuda_graph, &options.session)?;
     let rate = FramesPerSecond::new(sampling.fps)?;
     let config = scheduler(&options.model, sampling, terminal)?;
     let settings = settings(options);
@@ -115,7 +116,10 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
         let work = RemovedWork::measure(&options.model, &written, &schedule, &options.session, &values, terminal)?;
         let generator = match options.form {
             FormChoice::Switch => generator(&written.model, &options.session, &given, terminal)?,
-            FormChoice::Variants => variant_generator(&written.model, &options.session, &given, &timesteps, terminal)?,
+            FormChoice::Variants => {
+                let cuda_graph = options.cuda_graph;
+                variant_generator(&written.model, &options.session, cuda_graph, &given, &timesteps, terminal)?
+            }
         };
         candidates.push(Candidate {
             folder,

@@ -1,17 +1,17 @@
 //! Opening models for commands: ONNX Runtime, sessions, schedulers and prompts as the options want them.
 
 use super::Failure;
-use super::args::{ClipOptions, InputFile, SamplingOptions, SessionOptions};
+use super::args::{ClipOptions, FormChoice, InputFile, SamplingOptions, SessionOptions};
 use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use super::values::sizes;
-use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps};
+use crate::generation::{Conditioning, GenerationError, Generator, LatentPlace, PromptTable, Text, check_steps};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::report::{read_array_named, read_matrix, read_named};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
-use crate::runtime::{self, Library, Options, Places, Session, SharedWeights, Tensor};
+use crate::runtime::{self, Library, Options, Places, Provider, Session, SharedWeights, Tensor};
 use crate::sampler::{RunSettings, SchedulerConfig};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -83,6 +83,17 @@ fn report_placement(session: &Session, terminal: &Terminal) {
     }
 }
 
+/// Says, with -v, why latents went through the host's memory although the model runs elsewhere, or that they did not.
+pub fn report_latents(generator: &Generator, terminal: &Terminal) {
+    match generator.latents() {
+        Some(LatentPlace { on_device: true, .. }) => terminal.detail("latents stay on the device for the whole run".to_owned()),
+        Some(LatentPlace {
+            reason: Some(reason), ..
+        }) => terminal.detail(format!("latents go through the host's memory in every step: {reason}")),
+        _ => {}
+    }
+}
+
 /// Opens a model for generating clips; `given` are inputs that the user feeds.
 pub fn generator(
     model: &Path,
@@ -98,11 +109,23 @@ pub fn generator(
     Ok(generator)
 }
 
+/// Refuses CUDA graphs where they cannot be: graphs with control flow, and other devices.
+pub fn check_cuda_graph(form: FormChoice, cuda_graph: bool, options: &SessionOptions) -> Result<(), Failure> {
+    match (cuda_graph, form, options.device.0) {
+        (false, ..) | (true, FormChoice::Variants, Provider::Cuda) => Ok(()),
+        (true, FormChoice::Switch, _) => Err(Failure::Usage(
+            "--cuda-graph needs --form variants: a CUDA graph has no `If`".to_owned(),
+        )),
+        (true, FormChoice::Variants, _) => Err(Failure::Usage("--cuda-graph needs --device cuda".to_owned())),
+    }
+}
+
 /// Opens a patched model in its variant form for clips of these timesteps: a session for each set of rules that steps
 /// broadcast together, made in memory.
 pub fn variant_generator(
     model: &Path,
     options: &SessionOptions,
+    cuda_graph: bool,
     given: &[&str],
     timesteps: &[f64],
     terminal: &Terminal,
@@ -134,12 +157,19 @@ pub fn variant_generator(
         let variant_model = variant.model.into_model();
         let variant_model = variant_model.map_err(Failure::of(model, Failure::graph))?;
         terminal.stop().check()?;
-        let session = weights.open(model, variant_model, &runtime_options(options))?;
+        let session_options = Options {
+            cuda_graph,
+            ..runtime_options(options)
+        };
+        let session = weights.open(model, variant_model, &session_options)?;
         sessions.push((variant.flags, session));
     }
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
     let generator = Generator::of_variants(sessions, plan, given);
     let mut generator = generator.map_err(Failure::of(model, Failure::generation))?;
+    if cuda_graph {
+        generator.fix_addresses();
+    }
     report_placement(generator.session(), terminal);
     generator.stop_on(terminal.stop().clone());
     Ok(generator)

@@ -18,7 +18,7 @@ use super::{
     error::RuntimeError,
     load,
     placement::{self, OnProcessor},
-    provider::Provider,
+    provider::{self, Provider},
     shared_weights::Given,
     usable, webgpu,
 };
@@ -48,6 +48,10 @@ pub struct Options {
     pub device_index: u32,
     /// How far the graph is rewritten.
     pub optimization: Optimization,
+    /// Whether CUDA records the graph's kernels at the first run and repeats them as a whole. Values then have to lie at the
+    /// same addresses in every run ([`super::VariantDenoiser::fix_addresses`]), and the graph may have neither control flow nor
+    /// nodes on the processor. Only with [`Provider::Cuda`].
+    pub cuda_graph: bool,
 }
 
 /// An input or output of a model.
@@ -124,6 +128,10 @@ const EXTERNAL_DATA: &str = "session.model_external_initializers_file_folder_pat
 
 /// A part of ONNX Runtime's message, and what to do about it. The first that matches counts.
 const ADVICE: &[(&str, &str)] = &[
+    (
+        "graph capture feature",
+        "some nodes of the model are not for CUDA, which a CUDA graph needs (-v names them without it): leave --cuda-graph out",
+    ),
     (
         "not enabled in this build",
         "this ONNX Runtime is the build without CUDA: `pip install onnxruntime-gpu` into the active Python environment, \
@@ -357,7 +365,11 @@ impl Session {
             }
             if let Some(build) = row.and_then(|row| row.build) {
                 let index = i32::try_from(index).unwrap_or(i32::MAX);
-                let providers = build(index).into_iter().map(|provider| provider.error_on_failure());
+                let built = match provider {
+                    Provider::Cuda if options.cuda_graph => provider::recording_cuda(index),
+                    _ => build(index),
+                };
+                let providers = built.into_iter().map(|provider| provider.error_on_failure());
                 builder = builder.with_execution_providers(providers.collect::<Vec<_>>())?;
             }
             if provider != Provider::Cpu {

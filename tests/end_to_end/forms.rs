@@ -51,6 +51,13 @@ impl Runner {
         }
     }
 
+    fn recordings(&self) -> usize {
+        match self {
+            Runner::Switch(_) => 0,
+            Runner::Variants(denoiser) => denoiser.recordings(),
+        }
+    }
+
     fn reset(&mut self) {
         match self {
             Runner::Switch(denoiser) => denoiser.reset().unwrap(),
@@ -140,10 +147,15 @@ pub fn compute_the_same_loops(model: &Path, rules: &str) {
     if !half {
         others.push(("in memory", Runner::Variants(in_memory(&flags))));
         others.push(("in memory, of step", Runner::Variants(in_memory(&steps))));
+        // As CUDA graphs need it; the processor records nothing.
+        let mut fixed = in_memory(&flags);
+        fixed.fix_addresses();
+        others.push(("at fixed addresses", Runner::Variants(fixed)));
     }
     let schedule = flags.plan.schedule.clone().unwrap();
     assert!(index.variants.len() > 3, "{} variants", index.variants.len());
     let session = open_unfused(model);
+    let mut recordings: Vec<Vec<usize>> = Vec::new();
     // Twice, so that a second clip does not depend on the first.
     for clip in 0..2 {
         reference.reset();
@@ -161,6 +173,14 @@ pub fn compute_the_same_loops(model: &Path, rules: &str) {
                 );
             }
         }
+        recordings.push(others.iter().map(|(_, runner)| runner.recordings()).collect());
+    }
+    // Every step of the second clip finds its addresses again; what is read while it is written has two places in turn.
+    let [first, second] = recordings.as_slice() else { panic!() };
+    if !half {
+        assert!(second.iter().sum::<usize>() >= index.variants.len(), "{recordings:?}");
+        assert!(second.iter().sum::<usize>() <= 2 * index.variants.len(), "{recordings:?}");
+        assert!(first.iter().sum::<usize>() > 0);
     }
 }
 

@@ -16,7 +16,7 @@ pub use write::picture;
 use super::Failure;
 use super::args::FormChoice;
 use super::folder::OutputFolder;
-use super::session::{generator, library, run_settings, scheduler, variant_generator};
+use super::session::{check_cuda_graph, generator, library, report_latents, run_settings, scheduler, variant_generator};
 use super::terminal::Terminal;
 use crate::generation::{Conditioning, Generator};
 use crate::report::{FramesPerSecond, ReportError, check_ffmpeg};
@@ -54,6 +54,7 @@ struct Clips {
 /// Generates and writes clips.
 pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     FramesPerSecond::new(options.sampling.fps)?;
+    check_cuda_graph(options.form, options.cuda_graph, &options.session)?;
     if options.animation.contains(&AnimationChoice::Mp4) {
         check_ffmpeg(&options.output.join(AnimationChoice::Mp4.file()))?;
     }
@@ -226,11 +227,13 @@ impl<'a> Batch<'a> {
         let scheduler = self.config.scheduler_for(&self.settings)?;
         let begun = Instant::now();
         let mut generator = self.opened(scheduler.as_ref(), terminal)?;
+        generator.show_samples(options.every_step);
         watch.part("opening the model", begun);
-        let head = Head {
+        let mut head = Head {
             patched: generator.plan().is_some(),
             provider: generator.session().provider(),
             broadcast: shares(&generator, scheduler.as_ref()),
+            latents: None,
         };
         if let Some(checkpoint) = checkpoint {
             checkpoint.head = Some(head.clone());
@@ -239,7 +242,15 @@ impl<'a> Batch<'a> {
         let decodes = source.pipeline.as_ref().is_some_and(|pipeline| pipeline.vae.is_some());
         for (prompt, conditioning) in prompts.iter().zip(&conditionings) {
             watch.clip(*prompt, self.prompts.len());
-            for made in self.clip(*prompt, conditioning, &mut generator, watch, terminal)? {
+            let all = self.clip(*prompt, conditioning, &mut generator, watch, terminal)?;
+            if head.latents.is_none() {
+                head.latents = generator.latents().cloned();
+                report_latents(&generator, terminal);
+                if let Some(checkpoint) = checkpoint {
+                    checkpoint.head = Some(head.clone());
+                }
+            }
+            for made in all {
                 let folder = &made.place.folder;
                 std::fs::create_dir_all(folder).map_err(|source| ReportError::Write {
                     path: folder.clone(),
@@ -302,7 +313,10 @@ impl<'a> Batch<'a> {
         let given: Vec<&str> = self.source.inputs.keys().map(String::as_str).collect();
         match options.form {
             FormChoice::Switch => generator(model, &options.session, &given, terminal),
-            FormChoice::Variants => variant_generator(model, &options.session, &given, scheduler.timesteps(), terminal),
+            FormChoice::Variants => {
+                let (session, cuda_graph) = (&options.session, options.cuda_graph);
+                variant_generator(model, session, cuda_graph, &given, scheduler.timesteps(), terminal)
+            }
         }
     }
 
@@ -332,7 +346,7 @@ impl<'a> Batch<'a> {
                 &mut |step| {
                     watch.step(step);
                     if options.every_step {
-                        samples.push(step.sample.to_owned());
+                        samples.extend(step.sample.as_ref().map(|sample| sample.to_owned()));
                     }
                 },
             )
