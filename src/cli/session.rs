@@ -6,9 +6,10 @@ use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use super::values::sizes;
-use crate::generation::{Conditioning, GenerationError, Generator, LatentPlace, PromptTable, Text, check_steps};
+use crate::generation::{Conditioning, GenerationError, Generator, LatentPlace, PromptTable, Text, check_steps, sizes_of_run};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
+use crate::pipeline::declared_inputs;
 use crate::report::{read_array_named, read_matrix, read_named};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
 use crate::runtime::{self, Library, Options, Places, Provider, Session, SharedWeights, Tensor};
@@ -120,12 +121,23 @@ pub fn check_cuda_graph(form: FormChoice, cuda_graph: bool, options: &SessionOpt
     }
 }
 
+/// The sizes of open dimensions in a run with `latent` as the shape of its noise.
+pub fn run_sizes(
+    model: &Path,
+    latent: &[usize],
+    conditioning: &Conditioning,
+) -> Result<BTreeMap<String, i64>, Failure> {
+    let inputs = declared_inputs(model).map_err(|error| Failure::pipeline(model, error))?;
+    let own: Vec<_> = inputs.into_iter().filter(|port| !port.name.starts_with("pab.")).collect();
+    Ok(sizes_of_run(&own, latent, conditioning))
+}
+
 /// Opens a patched model in its variant form for clips of these timesteps: a session for each set of rules that steps
-/// broadcast together, made in memory.
+/// broadcast together, made in memory. With `cuda_graph` they are recorded; it has the sizes of open dimensions.
 pub fn variant_generator(
     model: &Path,
     options: &SessionOptions,
-    cuda_graph: bool,
+    cuda_graph: Option<BTreeMap<String, i64>>,
     given: &[&str],
     timesteps: &[f64],
     terminal: &Terminal,
@@ -153,12 +165,14 @@ pub fn variant_generator(
     drop(graph);
     let mut sessions = Vec::with_capacity(made.len());
     let mut weights = SharedWeights::default();
+    let recorded = cuda_graph.is_some();
+    weights.fix_sizes(cuda_graph.unwrap_or_default());
     for variant in made {
         let variant_model = variant.model.into_model();
         let variant_model = variant_model.map_err(Failure::of(model, Failure::graph))?;
         terminal.stop().check()?;
         let session_options = Options {
-            cuda_graph,
+            cuda_graph: recorded,
             ..runtime_options(options)
         };
         let session = weights.open(model, variant_model, &session_options)?;
@@ -167,7 +181,7 @@ pub fn variant_generator(
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
     let generator = Generator::of_variants(sessions, plan, given);
     let mut generator = generator.map_err(Failure::of(model, Failure::generation))?;
-    if cuda_graph {
+    if recorded {
         generator.fix_addresses();
     }
     report_placement(generator.session(), terminal);

@@ -13,6 +13,7 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    device_tensor::DeviceTensor,
     devices,
     element::ElementType,
     error::RuntimeError,
@@ -107,6 +108,8 @@ pub struct Session {
     outputs: Vec<Port>,
     /// The memory under weights that were given to it. It goes after the session, which stands above.
     _weights: Vec<Arc<Mmap>>,
+    /// The same on a device.
+    _device_weights: Vec<Arc<DeviceTensor>>,
 }
 
 /// What a session is given besides its model.
@@ -311,6 +314,7 @@ impl Session {
             inputs,
             outputs,
             _weights: besides.weights.map_or_else(Vec::new, |weights| weights.maps.clone()),
+            _device_weights: besides.weights.map_or_else(Vec::new, |weights| weights.tensors.clone()),
         })
     }
 
@@ -378,12 +382,14 @@ impl Session {
             if let Some(device) = webgpu {
                 builder = builder.with_devices([device], None)?;
             }
-            // Another device copies what it is given on the host.
-            if let Some(weights) = weights.filter(|_| provider == Provider::Cpu) {
+            // What lies elsewhere would be copied, and only the processor packs weights.
+            if let Some(weights) = weights.filter(|weights| weights.provider == provider) {
                 for (name, value) in &weights.values {
                     builder = builder.with_initializer(name, value.clone())?;
                 }
-                builder = builder.with_prepacked_weights(&weights.prepacked)?;
+                if provider == Provider::Cpu {
+                    builder = builder.with_prepacked_weights(&weights.prepacked)?;
+                }
             }
             match source {
                 Source::File => builder.commit_from_file(model),

@@ -1,6 +1,6 @@
 //! Copies of tensors between the host and a session's device, by a graph of one `Identity` that runs there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
@@ -12,6 +12,7 @@ use super::{
     device_tensor::{DeviceTensor, Given},
     element::{ElementType, TYPES},
     error::RuntimeError,
+    provider::Provider,
     session::{Optimization, Options, Session},
     tensor::Tensor,
 };
@@ -44,12 +45,17 @@ impl Transfer {
     /// To and from the device of this session.
     #[must_use]
     pub fn of(session: &Session) -> Self {
+        Self::new(session.model(), session.provider(), session.device_index())
+    }
+
+    /// To and from a device; errors name the model.
+    pub(super) fn new(model: &Path, provider: Provider, device_index: u32) -> Self {
         Self {
-            model: session.model().to_path_buf(),
+            model: model.to_path_buf(),
             options: Options {
                 threads: Some(1),
-                provider: session.provider(),
-                device_index: session.device_index(),
+                provider,
+                device_index,
                 optimization: Optimization::None,
                 ..Options::default()
             },
@@ -181,8 +187,6 @@ fn identity((element_type, rank): (ElementType, usize)) -> ModelProto {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

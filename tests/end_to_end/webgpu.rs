@@ -70,9 +70,13 @@ fn caches_stay_in_the_memory_of_the_device() {
         let session = weights.open(&patched.path, model, &options(Provider::WebGpu));
         (variant.flags, session.unwrap_or_else(|error| panic!("{error}")))
     });
+    let sessions: Vec<_> = sessions.collect();
+    let matrices = weights.bytes_on_device();
+    eprintln!("{} variants share {matrices} bytes of weights on the device", sessions.len());
+    assert!(matrices > 0);
     let fed_back = patched.plan.fed_back();
     let fed_back = fed_back.map(|(input, output)| (input.to_owned(), output.to_owned()));
-    let mut variants = VariantDenoiser::new(sessions.collect(), fed_back).unwrap();
+    let mut variants = VariantDenoiser::new(sessions, fed_back).unwrap();
     for step in 0..schedule.steps() {
         let given = inputs(processor.session(), step as u64);
         let given: Vec<(&str, &Tensor)> = given.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();

@@ -16,7 +16,7 @@ pub use write::picture;
 use super::Failure;
 use super::args::FormChoice;
 use super::folder::OutputFolder;
-use super::session::{check_cuda_graph, generator, library, report_latents, run_settings, scheduler, variant_generator};
+use super::session::{check_cuda_graph, generator, library, report_latents, run_settings, run_sizes, scheduler, variant_generator};
 use super::terminal::Terminal;
 use crate::generation::{Conditioning, Generator};
 use crate::report::{FramesPerSecond, ReportError, check_ffmpeg};
@@ -226,7 +226,8 @@ impl<'a> Batch<'a> {
         let conditionings = self.conditionings(prompts, watch, terminal)?;
         let scheduler = self.config.scheduler_for(&self.settings)?;
         let begun = Instant::now();
-        let mut generator = self.opened(scheduler.as_ref(), terminal)?;
+        let first = conditionings.first().cloned().unwrap_or_default();
+        let mut generator = self.opened(scheduler.as_ref(), &first, terminal)?;
         generator.show_samples(options.every_step);
         watch.part("opening the model", begun);
         let mut head = Head {
@@ -308,13 +309,27 @@ impl<'a> Batch<'a> {
     }
 
     /// Opens the transformer in the form that is wanted.
-    fn opened(&self, scheduler: &dyn Scheduler, terminal: &Terminal) -> Result<Generator, Failure> {
+    fn opened(
+        &self,
+        scheduler: &dyn Scheduler,
+        conditioning: &Conditioning,
+        terminal: &Terminal,
+    ) -> Result<Generator, Failure> {
         let (options, model) = (self.options, &self.source.model);
         let given: Vec<&str> = self.source.inputs.keys().map(String::as_str).collect();
+        let cuda_graph = match options.cuda_graph {
+            true => {
+                let mut shape = self.source.latent.noise().to_vec();
+                shape.iter_mut().take(1).for_each(|clips| *clips = usize::from(options.batch));
+                let latent = self.source.latent.to_model(ArrayD::zeros(shape));
+                Some(run_sizes(model, latent.shape(), conditioning)?)
+            }
+            false => None,
+        };
         match options.form {
             FormChoice::Switch => generator(model, &options.session, &given, terminal),
             FormChoice::Variants => {
-                let (session, cuda_graph) = (&options.session, options.cuda_graph);
+                let session = &options.session;
                 variant_generator(model, session, cuda_graph, &given, scheduler.timesteps(), terminal)
             }
         }
