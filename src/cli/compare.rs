@@ -8,8 +8,8 @@ use super::patch::{Order, Request, Written, patch};
 use super::removed_work::RemovedWork;
 use super::run::picture;
 use super::session::{
-    Prompts, check_cuda_graph, clip_shape, conditioning, generator, inputs, library, prompts, run_settings, run_sizes, runtime_options, scheduler,
-    variant_generator,
+    Prompts, check_cuda_graph, clip_shape, conditioning, generator, inputs, library, prompts, run_settings, run_sizes,
+    runtime_options, scheduler, variant_generator,
 };
 use super::terminal::Terminal;
 use super::variants::Values;
@@ -114,7 +114,11 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
         true => {
             let prompt = prompt(options, &prompts, 0);
             let first = conditioning(&options.model, &prompts, prompt.as_deref(), None, sampling)?;
-            Some(run_sizes(&options.model, &clip_shape(&options.model, &original, sampling)?, &first)?)
+            Some(run_sizes(
+                &options.model,
+                &clip_shape(&options.model, &original, sampling)?,
+                &first,
+            )?)
         }
         false => None,
     };
@@ -126,7 +130,14 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
             FormChoice::Switch => generator(&written.model, &options.session, &given, terminal)?,
             FormChoice::Variants => {
                 let cuda_graph = cuda_graph.clone();
-                variant_generator(&written.model, &options.session, cuda_graph, &given, &timesteps, terminal)?
+                variant_generator(
+                    &written.model,
+                    &options.session,
+                    cuda_graph,
+                    &given,
+                    &timesteps,
+                    terminal,
+                )?
             }
         };
         candidates.push(Candidate {

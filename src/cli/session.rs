@@ -6,7 +6,9 @@ use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use super::values::sizes;
-use crate::generation::{Conditioning, GenerationError, Generator, LatentPlace, PromptTable, Text, check_steps, sizes_of_run};
+use crate::generation::{
+    Conditioning, GenerationError, Generator, LatentPlace, PromptTable, Text, check_steps, sizes_of_run,
+};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::pipeline::declared_inputs;
@@ -87,7 +89,9 @@ fn report_placement(session: &Session, terminal: &Terminal) {
 /// Says, with -v, why latents went through the host's memory although the model runs elsewhere, or that they did not.
 pub fn report_latents(generator: &Generator, terminal: &Terminal) {
     match generator.latents() {
-        Some(LatentPlace { on_device: true, .. }) => terminal.detail("latents stay on the device for the whole run".to_owned()),
+        Some(LatentPlace { on_device: true, .. }) => {
+            terminal.detail("latents stay on the device for the whole run".to_owned())
+        }
         Some(LatentPlace {
             reason: Some(reason), ..
         }) => terminal.detail(format!("latents go through the host's memory in every step: {reason}")),
@@ -128,7 +132,10 @@ pub fn run_sizes(
     conditioning: &Conditioning,
 ) -> Result<BTreeMap<String, i64>, Failure> {
     let inputs = declared_inputs(model).map_err(|error| Failure::pipeline(model, error))?;
-    let own: Vec<_> = inputs.into_iter().filter(|port| !port.name.starts_with("pab.")).collect();
+    let own: Vec<_> = inputs
+        .into_iter()
+        .filter(|port| !port.name.starts_with("pab."))
+        .collect();
     Ok(sizes_of_run(&own, latent, conditioning))
 }
 

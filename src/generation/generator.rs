@@ -7,9 +7,7 @@ use super::roles::{known_sizes, sizes_of};
 use super::{GenerationError, Roles};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, STEP_INPUT, SchedulePlan};
 use crate::rules::Strategy;
-use crate::runtime::{
-    Denoiser, DeviceTensor, ElementType, Feedback, Given, Port, Session, Tensor, VariantDenoiser,
-};
+use crate::runtime::{Denoiser, DeviceTensor, ElementType, Feedback, Given, Port, Session, Tensor, VariantDenoiser};
 use crate::sampler::{
     CHANNEL_AXIS, LinearRun, NoiseSource, Scheduler, SeededNoise, first_channels, guide, linear_run, repeat_batch,
 };
@@ -444,7 +442,12 @@ impl Generator {
         }
         let run = linear_run(scheduler)
             .map_err(|reason| LatentPlace::host(format!("the scheduler's steps are not sums: {reason}")))?;
-        let fed_back: Vec<&str> = self.plan.iter().flat_map(Plan::fed_back).map(|(_, output)| output).collect();
+        let fed_back: Vec<&str> = self
+            .plan
+            .iter()
+            .flat_map(Plan::fed_back)
+            .map(|(_, output)| output)
+            .collect();
         let own = self.session().outputs().iter();
         let own: Vec<&Port> = own.filter(|port| !fed_back.contains(&port.name.as_str())).collect();
         let Some(output) = own.first() else {
@@ -486,8 +489,7 @@ impl Generator {
             let latent = resident.latent();
             let count = latent.and_then(|latent| latent.shape().first().copied()).unwrap_or(1);
             let given_timestep = self.timestep(*timestep, count);
-            let mut inputs: Vec<(&str, Given<'_>)> =
-                vec![(&self.roles.timestep.name, Given::Host(&given_timestep))];
+            let mut inputs: Vec<(&str, Given<'_>)> = vec![(&self.roles.timestep.name, Given::Host(&given_timestep))];
             inputs.extend(latent.map(|latent| (self.roles.latent.name.as_str(), Given::Device(latent))));
             for (name, tensor) in clip.fixed {
                 let there = device_inputs.iter().find(|(found, _)| found == name);

@@ -70,7 +70,11 @@ pub fn sizes_of_run(inputs: &[Port], latent: &[usize], conditioning: &Conditioni
     let mut sizes = BTreeMap::new();
     for port in inputs {
         let known: Vec<Option<usize>> = match Role::of(port) {
-            Some(Role::Latent) => latent.iter().enumerate().map(|(axis, size)| Some(if axis == 0 { batch } else { *size })).collect(),
+            Some(Role::Latent) => latent
+                .iter()
+                .enumerate()
+                .map(|(axis, size)| Some(if axis == 0 { batch } else { *size }))
+                .collect(),
             Some(Role::Text | Role::TextMask) => vec![Some(batch), rows],
             Some(Role::Timestep | Role::Pooled) => vec![Some(batch)],
             None => Vec::new(),

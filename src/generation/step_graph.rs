@@ -69,7 +69,11 @@ impl StepGraph {
         let mut sums = vec![BTreeSet::new(); 1 + run.kept];
         for step in &run.steps {
             for (terms, weights) in sums.iter_mut().zip(step.sums()) {
-                terms.extend(weighted(weights).filter(|(_, weight)| *weight != 0.0).map(|(term, _)| term));
+                terms.extend(
+                    weighted(weights)
+                        .filter(|(_, weight)| *weight != 0.0)
+                        .map(|(term, _)| term),
+                );
             }
         }
         StepGraph {

@@ -192,7 +192,11 @@ impl Fixed {
             let index = session.memory_index();
             let on_device = MemoryInfo::new(device, index, AllocatorType::Device, MemoryType::Default)?;
             let mut binding = session.inner.create_binding()?;
-            for (name, memory) in self.inputs.iter().filter(|(name, _)| given.iter().any(|(own, _)| own == name)) {
+            for (name, memory) in self
+                .inputs
+                .iter()
+                .filter(|(name, _)| given.iter().any(|(own, _)| own == name))
+            {
                 binding.bind_input(name.as_str(), memory.value())?;
             }
             for name in own {
@@ -217,7 +221,10 @@ impl Fixed {
         let mut found = Vec::new();
         for (name, value) in outputs {
             let tensor = DeviceTensor::new(&name, value)?;
-            let cache = caches.iter().zip(&mut self.caches).find(|(cache, _)| cache.output == name);
+            let cache = caches
+                .iter()
+                .zip(&mut self.caches)
+                .find(|(cache, _)| cache.output == name);
             match cache {
                 Some((cache, places)) => {
                     let next = places.next(cache.takes);
@@ -250,7 +257,11 @@ impl Fixed {
         let mut addresses = Vec::new();
         let mut run = || -> Result<Vec<(String, DynValue)>, ort::Error> {
             let mut binding = session.inner.create_binding()?;
-            for (name, memory) in self.inputs.iter().filter(|(name, _)| given.iter().any(|(own, _)| own == name)) {
+            for (name, memory) in self
+                .inputs
+                .iter()
+                .filter(|(name, _)| given.iter().any(|(own, _)| own == name))
+            {
                 addresses.push(memory.address());
                 binding.bind_input(name.as_str(), memory.value())?;
             }
@@ -284,7 +295,9 @@ impl Fixed {
             let mut options = RunOptions::new()?;
             options.set(RECORDING, (self.forgotten + place + 1).to_string())?;
             let outputs = session.inner.run_binding_with_options(&binding, &options)?;
-            let outputs = outputs.into_iter().filter(|(name, _)| own.iter().any(|own| own == name));
+            let outputs = outputs
+                .into_iter()
+                .filter(|(name, _)| own.iter().any(|own| own == name));
             Ok(outputs.map(|(name, value)| (name.to_owned(), value)).collect())
         };
         run().map_err(|error| RuntimeError::run(&model, error.to_string()))

@@ -171,7 +171,11 @@ impl SharedWeights {
                 device.refused = true;
                 device.weights.clear();
                 let (values, tensors) = (Vec::new(), Vec::new());
-                open(&Given { values, tensors, ..given })
+                open(&Given {
+                    values,
+                    tensors,
+                    ..given
+                })
             }
             _ => opened,
         }
@@ -201,11 +205,17 @@ impl SharedWeights {
     }
 
     /// A weight in the device's memory, and the value over it; none where the device takes none.
-    fn on_device(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<(Arc<DeviceTensor>, Arc<DynValue>)>, String> {
+    fn on_device(
+        &mut self,
+        tensor: &TensorProto,
+        standing: &Standing,
+    ) -> Result<Option<(Arc<DeviceTensor>, Arc<DynValue>)>, String> {
         if self.device.as_ref().is_none_or(|device| device.refused) {
             return Ok(None);
         }
-        let Some(key) = key(tensor, standing) else { return Ok(None) };
+        let Some(key) = key(tensor, standing) else {
+            return Ok(None);
+        };
         let known = self.device.as_ref().and_then(|device| device.weights.get(&key));
         if let Some((tensor, value)) = known {
             return Ok(Some((tensor.clone(), value.clone())));
@@ -213,14 +223,21 @@ impl SharedWeights {
         let map = self.map(&standing.path)?;
         let bytes = part(&map, standing)?;
         let host = tensor_of(bytes, &key.dims, key.element_type)?;
-        let Some(device) = &mut self.device else { return Ok(None) };
+        let Some(device) = &mut self.device else {
+            return Ok(None);
+        };
         let Ok(held) = device.transfer.upload(&host) else {
             // The session will say what is wrong with the device.
             device.refused = true;
             return Ok(None);
         };
         let index = i32::try_from(device.device_index).unwrap_or(0);
-        let memory = MemoryInfo::new(device.provider.memory(), index, AllocatorType::Device, MemoryType::Default);
+        let memory = MemoryInfo::new(
+            device.provider.memory(),
+            index,
+            AllocatorType::Device,
+            MemoryType::Default,
+        );
         let memory = memory.map_err(|error| error.to_string())?;
         let place = (held.address() as *mut c_void, held.bytes());
         let value = Arc::new(borrowed(place, &key.dims, key.element_type, &memory)?);
@@ -244,7 +261,9 @@ impl SharedWeights {
 
     /// A value over a weight's bytes in a memory map; `None` for types that steps do not handle.
     fn value(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<Arc<DynValue>>, String> {
-        let Some(key) = key(tensor, standing) else { return Ok(None) };
+        let Some(key) = key(tensor, standing) else {
+            return Ok(None);
+        };
         if let Some(value) = self.values.get(&key) {
             return Ok(Some(value.clone()));
         }

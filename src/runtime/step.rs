@@ -300,7 +300,11 @@ impl Denoiser {
         let driving = self.feedback.driving_values(&self.session, flags)?;
         self.held.compare(flags);
         let mut given = inputs.to_vec();
-        given.extend(driving.iter().map(|(name, tensor)| (name.as_str(), Given::Host(tensor))));
+        given.extend(
+            driving
+                .iter()
+                .map(|(name, tensor)| (name.as_str(), Given::Host(tensor))),
+        );
         let shapes = given.iter();
         let coming = Coming {
             flags,

@@ -109,8 +109,9 @@ impl Transfer {
             let place = |device, index| MemoryInfo::new(device, index, AllocatorType::Device, MemoryType::Default);
             match target {
                 Target::Device => place(device, index).and_then(|place| binding.bind_output_to_device(OUTPUT, &place)),
-                Target::Host => place(AllocationDevice::CPU, 0)
-                    .and_then(|place| binding.bind_output_to_device(OUTPUT, &place)),
+                Target::Host => {
+                    place(AllocationDevice::CPU, 0).and_then(|place| binding.bind_output_to_device(OUTPUT, &place))
+                }
                 Target::Into(memory) => binding.bind_output(OUTPUT, memory.value_mut()),
             }
             .map_err(failed)?;
@@ -199,7 +200,9 @@ mod tests {
         };
         let mut transfer = Transfer::of(&Session::open(&model, &options).unwrap());
         for row in TYPES {
-            let tensor = Tensor::new(&[2, 1, 2], vec![1.0_f32, 0.0, 2.0, -3.5]).unwrap().cast(row.ours);
+            let tensor = Tensor::new(&[2, 1, 2], vec![1.0_f32, 0.0, 2.0, -3.5])
+                .unwrap()
+                .cast(row.ours);
             let there = transfer.upload(&tensor).unwrap();
             assert_eq!((there.shape(), there.element_type()), (tensor.shape(), row.ours));
             assert_eq!(there.bytes(), 4 * row.ours.bytes());

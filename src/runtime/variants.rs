@@ -339,7 +339,9 @@ impl VariantDenoiser {
                 let on_host = self.device == AllocationDevice::CPU;
                 for (place, (cache, gives)) in self.caches.iter_mut().zip(&variant.gives).enumerate() {
                     cache.filled |= gives;
-                    let there = fixed.cache(place).filter(|tensor| *gives && !on_host && tensor.lies_on_host());
+                    let there = fixed
+                        .cache(place)
+                        .filter(|tensor| *gives && !on_host && tensor.lies_on_host());
                     self.copied += there.map_or(0, |tensor| tensor.bytes() as u64);
                 }
                 Ok(outputs)

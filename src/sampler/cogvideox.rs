@@ -10,7 +10,9 @@ use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::solver::check_numbers;
 use super::trained::{BetaOptions, Trained, ZeroSnr};
-use super::{BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{
+    BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing,
+};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

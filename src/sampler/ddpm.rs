@@ -8,7 +8,9 @@ use super::arithmetic::{check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::{BetaOptions, Trained};
-use super::{BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{
+    BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing,
+};
 
 /// The variance of the noise that is added at each step (`variance_type`). Learned variances are no option here: the
 /// channels that predict them are cut off before the step.

@@ -12,7 +12,9 @@ use super::fields::Fields;
 use super::sigmas::FinalSigma;
 use super::solver::{Level, RunLevels, SolverLevels, check_numbers};
 use super::trained::{BetaOptions, Trained, ZeroSnr};
-use super::{BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{
+    BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing,
+};
 
 mod update;
 

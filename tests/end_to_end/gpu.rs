@@ -150,7 +150,11 @@ fn a_device_makes_the_clips_of_the_processor_and_copies_no_cache_and_no_latent()
         let apart = largest(&(&expected - &found.sample)) / largest(&expected);
         eprintln!("{}, {form:?}: {apart:.1e} of the largest value", model.display());
         assert!(apart <= TOLERANCE, "{form:?}: {apart:e}");
-        assert_eq!(found.copies, 0, "{form:?}: bytes went through the host; latents: {:?}", found.latents);
+        assert_eq!(
+            found.copies, 0,
+            "{form:?}: bytes went through the host; latents: {:?}",
+            found.latents
+        );
         assert!(found.latents.on_device, "{form:?}: {:?}", found.latents);
     }
 }
@@ -167,7 +171,10 @@ fn a_recorded_step_computes_what_the_kernels_one_by_one_do() {
     let expected = clip(&patched, device, Form::Variants);
     let found = clip(&patched, device, Form::Recorded);
     let apart = largest(&(&expected.sample - &found.sample)) / largest(&expected.sample);
-    eprintln!("recorded: {apart:.1e} of the largest value, {} recordings", found.recordings);
+    eprintln!(
+        "recorded: {apart:.1e} of the largest value, {} recordings",
+        found.recordings
+    );
     assert!(apart <= TOLERANCE, "{apart:e}");
     assert!(found.recordings >= 2, "{}", found.recordings);
     assert_eq!(found.copies, 0, "{:?}", found.latents);

@@ -16,7 +16,9 @@ pub use write::picture;
 use super::Failure;
 use super::args::FormChoice;
 use super::folder::OutputFolder;
-use super::session::{check_cuda_graph, generator, library, report_latents, run_settings, run_sizes, scheduler, variant_generator};
+use super::session::{
+    check_cuda_graph, generator, library, report_latents, run_settings, run_sizes, scheduler, variant_generator,
+};
 use super::terminal::Terminal;
 use crate::generation::{Conditioning, Generator};
 use crate::report::{FramesPerSecond, ReportError, check_ffmpeg};
@@ -320,7 +322,10 @@ impl<'a> Batch<'a> {
         let cuda_graph = match options.cuda_graph {
             true => {
                 let mut shape = self.source.latent.noise().to_vec();
-                shape.iter_mut().take(1).for_each(|clips| *clips = usize::from(options.batch));
+                shape
+                    .iter_mut()
+                    .take(1)
+                    .for_each(|clips| *clips = usize::from(options.batch));
                 let latent = self.source.latent.to_model(ArrayD::zeros(shape));
                 Some(run_sizes(model, latent.shape(), conditioning)?)
             }

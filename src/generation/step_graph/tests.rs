@@ -39,10 +39,11 @@ fn a_graph_takes_the_steps_of_the_host() {
         ..Options::default()
     };
     // Without guidance and with it; with learned variances, told and untold.
-    for (config, (copies, given, told)) in CONFIGURATIONS
-        .iter()
-        .zip([(1, 3, true), (2, 3, true), (2, 6, true), (2, 6, false), (1, 6, false)].into_iter().cycle())
-    {
+    for (config, (copies, given, told)) in CONFIGURATIONS.iter().zip(
+        [(1, 3, true), (2, 3, true), (2, 6, true), (2, 6, false), (1, 6, false)]
+            .into_iter()
+            .cycle(),
+    ) {
         let config = SchedulerConfig::parse("scheduler_config.json", config).unwrap();
         let mut scheduler = config.scheduler(6).unwrap();
         let run = linear_run(scheduler.as_mut()).unwrap();
@@ -91,7 +92,11 @@ fn a_graph_takes_the_steps_of_the_host() {
             let latent = repeat_batch((&host * next_scale).view(), copies).unwrap();
             let found = find(NEXT_LATENT);
             assert_eq!(found.shape(), latent.shape());
-            assert!(largest(&(&found - &latent)) < 1e-5 * largest(&latent), "{}, step {index}", config.class());
+            assert!(
+                largest(&(&found - &latent)) < 1e-5 * largest(&latent),
+                "{}, step {index}",
+                config.class()
+            );
             let magnitude: f32 = host.iter().map(|value| value.abs()).sum();
             let found = find(MAGNITUDE);
             assert!((found.first().unwrap() - magnitude).abs() < 1e-4 * magnitude, "{found}");

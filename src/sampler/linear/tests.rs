@@ -5,8 +5,10 @@ use super::*;
 use crate::sampler::{GivenNoise, SchedulerConfig};
 use ndarray::Axis;
 
-/// How far a step by weights may be from the scheduler's, as part of the largest value.
+/// How far a step by weights may be from the scheduler's, as part of the largest term: where terms cancel, their rounding stays.
 const TOLERANCE: f32 = 1e-6;
+/// The same as part of the largest value of the next sample, whatever cancels.
+const OF_SAMPLE: f32 = 1e-5;
 
 /// A run whose steps are taken by weights.
 struct Walk {
@@ -15,7 +17,14 @@ struct Walk {
 }
 
 impl Walk {
-    fn step(&mut self, index: usize, output: &ArrayD<f32>, sample: &ArrayD<f32>, fresh: &ArrayD<f32>) -> ArrayD<f32> {
+    /// The next sample, and the largest term of its sum.
+    fn step(
+        &mut self,
+        index: usize,
+        output: &ArrayD<f32>,
+        sample: &ArrayD<f32>,
+        fresh: &ArrayD<f32>,
+    ) -> (ArrayD<f32>, f32) {
         let step = &self.run.steps[index];
         let clean = step.clean.map(|(of_output, of_sample)| {
             let range = self.run.clip.unwrap();
@@ -23,18 +32,35 @@ impl Walk {
         });
         let sum = |weights: &Weights| {
             let mut sum = sample * weights.sample + output * weights.output + fresh * weights.noise;
-            sum += &clean.as_ref().map_or_else(|| sample * 0.0, |clean| clean * weights.clean);
+            sum += &clean
+                .as_ref()
+                .map_or_else(|| sample * 0.0, |clean| clean * weights.clean);
             for (weight, kept) in weights.kept.iter().zip(&self.kept) {
                 sum += &(kept * *weight);
             }
             sum
         };
         let next = sum(&step.next);
+        let own = [
+            (step.next.sample, sample),
+            (step.next.output, output),
+            (step.next.noise, fresh),
+        ];
+        let kept = step.next.kept.iter().copied().zip(&self.kept);
+        let terms = own
+            .into_iter()
+            .chain(kept)
+            .map(|(weight, array)| weight.abs() * largest(array));
+        let most = terms.fold(0.0, f32::max);
         let mut kept: Vec<ArrayD<f32>> = step.kept.iter().map(sum).collect();
         kept.resize(self.run.kept, ArrayD::zeros(sample.raw_dim()));
         self.kept = kept;
-        next
+        (next, most)
     }
+}
+
+fn largest(array: &ArrayD<f32>) -> f32 {
+    array.iter().fold(0.0, |most, value| most.max(value.abs()))
 }
 
 #[test]
@@ -53,7 +79,11 @@ fn sums_make_the_steps_of_every_scheduler() {
         let made = match linear_run(scheduler.as_mut()) {
             Ok(made) => made,
             Err(reason) => {
-                assert!(run.config.contains(r#""thresholding": true"#), "{reason}: {}", run.what());
+                assert!(
+                    run.config.contains(r#""thresholding": true"#),
+                    "{reason}: {}",
+                    run.what()
+                );
                 refused.push(reason);
                 continue;
             }
@@ -61,7 +91,10 @@ fn sums_make_the_steps_of_every_scheduler() {
         by_sums += 1;
         clamped += usize::from(made.clip.is_some());
         assert_eq!(
-            made.steps.iter().rposition(LinearStep::draws).map_or(0, |last| last + 1),
+            made.steps
+                .iter()
+                .rposition(LinearStep::draws)
+                .map_or(0, |last| last + 1),
             scheduler.noise_draws(),
             "{}",
             run.what()
@@ -78,13 +111,15 @@ fn sums_make_the_steps_of_every_scheduler() {
                 true => draws.index_axis(Axis(0), index).to_owned(),
                 false => ArrayD::zeros(start.raw_dim()),
             };
-            let next = walk.step(index, &output, &sample, &fresh);
-            // Beside the largest value of the step before: what a step takes away leaves its rounding.
-            let largest = sample.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+            let (next, most) = walk.step(index, &output, &sample, &fresh);
             sample = scheduler.step(index, output.view(), sample.view(), &mut noise).unwrap();
-            let off = (&next - &sample).iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-            let largest = sample.iter().fold(largest, |most, value| most.max(value.abs()));
-            let apart = apart.max(off / largest);
+            let off = largest(&(&next - &sample));
+            assert!(
+                off < OF_SAMPLE * largest(&sample),
+                "step {index} off by {off}: {}",
+                run.what()
+            );
+            let apart = apart.max(off / most.max(largest(&sample)));
             if apart.is_nan() || apart >= TOLERANCE {
                 wrong.push(format!("step {index} off by {apart:e}: {}", run.what()));
                 break;
@@ -92,5 +127,8 @@ fn sums_make_the_steps_of_every_scheduler() {
         }
     }
     assert!(wrong.is_empty(), "{} runs:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(by_sums > 200 && clamped > 10 && !refused.is_empty(), "{by_sums}, {clamped}, {refused:?}");
+    assert!(
+        by_sums > 200 && clamped > 10 && !refused.is_empty(),
+        "{by_sums}, {clamped}, {refused:?}"
+    );
 }
