@@ -6,9 +6,7 @@ use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use super::values::sizes;
-use crate::generation::{
-    Conditioning, GenerationError, Generator, LatentPlace, PromptTable, Text, check_steps, sizes_of_run,
-};
+use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps, sizes_of_run};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::pipeline::declared_inputs;
@@ -88,14 +86,13 @@ fn report_placement(session: &Session, terminal: &Terminal) {
 
 /// Says, with -v, why latents went through the host's memory although the model runs elsewhere, or that they did not.
 pub fn report_latents(generator: &Generator, terminal: &Terminal) {
-    match generator.latents() {
-        Some(LatentPlace { on_device: true, .. }) => {
-            terminal.detail("latents stay on the device for the whole run".to_owned())
-        }
-        Some(LatentPlace {
-            reason: Some(reason), ..
-        }) => terminal.detail(format!("latents go through the host's memory in every step: {reason}")),
-        _ => {}
+    if !generator.session().provider().has_own_memory() {
+        return;
+    }
+    match generator.latents().map(|place| &place.reason) {
+        Some(Some(reason)) => terminal.detail(format!("latents go through the host's memory in every step: {reason}")),
+        Some(None) => terminal.detail("latents stay on the device for the whole clip"),
+        None => {}
     }
 }
 

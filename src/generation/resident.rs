@@ -25,7 +25,7 @@ pub struct LatentPlace {
 
 impl LatentPlace {
     /// In the memory of the model's device.
-    pub(super) const DEVICE: LatentPlace = LatentPlace {
+    pub(super) const ON_DEVICE: LatentPlace = LatentPlace {
         on_device: true,
         reason: None,
     };

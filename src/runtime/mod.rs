@@ -18,6 +18,7 @@ mod element;
 mod error;
 mod extent;
 mod fetch;
+mod give_back;
 mod held;
 mod index;
 mod library;

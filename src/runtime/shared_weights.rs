@@ -29,6 +29,7 @@ use super::{
     element::ElementType,
     error::RuntimeError,
     extent::Extent,
+    give_back::giving_back,
     load,
     provider::Provider,
     session::{Options, Session},
@@ -47,14 +48,10 @@ const LEAST_BYTES: u64 = 4096;
 /// weights may be transposed or folded under their own names, and would then no longer be what is handed over.
 const KEPT: &[(&str, usize)] = &[("MatMul", 1), ("Gemm", 1), ("Gather", 0)];
 
-/// How often memory is given back while a session is opened.
-#[cfg(target_os = "linux")]
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
-
 /// Opens several graphs of one model that share their weights.
 ///
-/// Sessions on the processor share them, and what is packed of them. On a device that [`ON_DEVICE`] names they share copies
-/// in its memory. Elsewhere each has its own, for ONNX Runtime copies there what it is given on the host.
+/// Sessions on the processor share them, and what is packed of them. On CUDA and WebGPU they share copies in the device's
+/// memory, where ONNX Runtime takes them. Elsewhere each has its own, for ONNX Runtime copies there what it is given on the host.
 #[derive(Default)]
 pub struct SharedWeights {
     maps: Vec<(PathBuf, Arc<Mmap>)>,
@@ -397,55 +394,6 @@ fn tensor_of(bytes: &[u8], dims: &[i64], element_type: ElementType) -> Result<Te
         ElementType::Bool => Tensor::new(&shape, bytes.iter().map(|byte| *byte != 0).collect::<Vec<bool>>()),
     };
     tensor.map_err(|error| error.to_string())
-}
-
-/// Does `work`, and gives the pages of the maps, and memory that was freed, back again and again meanwhile, and at the end.
-///
-/// What was read of a file stays in the system's cache either way; what is read once more is found there.
-#[cfg(target_os = "linux")]
-fn giving_back<T>(maps: &[Arc<Mmap>], work: impl FnOnce() -> T) -> T {
-    let give_back = || {
-        for map in maps {
-            // SAFETY: the map is of a file, and read-only: pages that are read again hold the same bytes. Where that fails
-            // it only costs memory.
-            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-        }
-        trim();
-    };
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let result = std::thread::scope(|scope| {
-        let helper = scope.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                std::thread::park_timeout(PAUSE);
-                give_back();
-            }
-        });
-        let result = work();
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        helper.thread().unpark();
-        result
-    });
-    give_back();
-    result
-}
-
-/// Gives memory that was freed back to the system: glibc keeps it, and every session frees as much as its weights take, of
-/// which it packs a copy before it finds that there is one.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn trim() {
-    unsafe extern "C" {
-        fn malloc_trim(pad: usize) -> std::ffi::c_int;
-    }
-    // SAFETY: a function of the C library that may be called at any time, from any thread.
-    unsafe { malloc_trim(0) };
-}
-
-#[cfg(all(target_os = "linux", not(target_env = "gnu")))]
-fn trim() {}
-
-#[cfg(not(target_os = "linux"))]
-fn giving_back<T>(_: &[Arc<Mmap>], work: impl FnOnce() -> T) -> T {
-    work()
 }
 
 #[cfg(test)]
