@@ -65,13 +65,15 @@ pub struct SharedWeights {
 /// Providers whose sessions take weights that lie on the device already.
 const ON_DEVICE: &[Provider] = &[Provider::Cuda, Provider::WebGpu];
 
+/// A weight in a device's memory, and the value over it that sessions are given.
+type Lying = (Arc<DeviceTensor>, Arc<DynValue>);
+
 /// Weights in a device's memory.
 struct OnDevice {
     provider: Provider,
     device_index: u32,
     transfer: Transfer,
-    /// Each with the value over it that sessions are given.
-    weights: HashMap<Key, (Arc<DeviceTensor>, Arc<DynValue>)>,
+    weights: HashMap<Key, Lying>,
     /// Whether ONNX Runtime did not take them: each session then has its own.
     refused: bool,
 }
@@ -202,11 +204,7 @@ impl SharedWeights {
     }
 
     /// A weight in the device's memory, and the value over it; none where the device takes none.
-    fn on_device(
-        &mut self,
-        tensor: &TensorProto,
-        standing: &Standing,
-    ) -> Result<Option<(Arc<DeviceTensor>, Arc<DynValue>)>, String> {
+    fn on_device(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<Lying>, String> {
         if self.device.as_ref().is_none_or(|device| device.refused) {
             return Ok(None);
         }
