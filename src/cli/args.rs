@@ -380,6 +380,9 @@ pub struct CompareOptions {
     /// How the patched model is run
     #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
     pub form: FormChoice,
+    /// With `--form variants` on `--device cuda`: record the kernels of each variant once, and repeat them as a whole
+    #[arg(long)]
+    pub cuda_graph: bool,
     /// Folder for the patched model, the animation and the figures; with several rules, for a folder of each
     #[arg(short, long, value_name = "DIR", default_value = "comparison")]
     pub output: PathBuf,

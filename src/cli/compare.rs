@@ -8,8 +8,8 @@ use super::patch::{Order, Request, Written, patch};
 use super::removed_work::RemovedWork;
 use super::run::picture;
 use super::session::{
-    Prompts, clip_shape, conditioning, generator, inputs, library, prompts, run_settings, runtime_options, scheduler,
-    variant_generator,
+    Prompts, check_cuda_graph, clip_shape, conditioning, generator, inputs, library, prompts, run_settings, run_sizes,
+    runtime_options, scheduler, variant_generator,
 };
 use super::terminal::Terminal;
 use super::variants::Values;
@@ -83,6 +83,7 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     if options.clips == 0 {
         return Err(Failure::Usage("--clips must be at least 1".to_owned()));
     }
+    check_cuda_graph(options.form, options.cuda_graph, &options.session)?;
     let rate = FramesPerSecond::new(sampling.fps)?;
     let config = scheduler(&options.model, sampling, terminal)?;
     let settings = settings(options);
@@ -109,13 +110,35 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let given: Vec<&str> = given.keys().map(String::as_str).collect();
     let mut original = generator(&options.model, &options.session, &given, terminal)?;
     let values = values(options, &original, &prompts)?;
+    let cuda_graph = match options.cuda_graph {
+        true => {
+            let prompt = prompt(options, &prompts, 0);
+            let first = conditioning(&options.model, &prompts, prompt.as_deref(), None, sampling)?;
+            Some(run_sizes(
+                &options.model,
+                &clip_shape(&options.model, &original, sampling)?,
+                &first,
+            )?)
+        }
+        false => None,
+    };
     let mut candidates = Vec::with_capacity(written.len());
     for (written, folder) in written.into_iter().zip(folders) {
         let schedule = written.plan.schedule(&timesteps);
         let work = RemovedWork::measure(&options.model, &written, &schedule, &options.session, &values, terminal)?;
         let generator = match options.form {
             FormChoice::Switch => generator(&written.model, &options.session, &given, terminal)?,
-            FormChoice::Variants => variant_generator(&written.model, &options.session, &given, &timesteps, terminal)?,
+            FormChoice::Variants => {
+                let cuda_graph = cuda_graph.clone();
+                variant_generator(
+                    &written.model,
+                    &options.session,
+                    cuda_graph,
+                    &given,
+                    &timesteps,
+                    terminal,
+                )?
+            }
         };
         candidates.push(Candidate {
             folder,

@@ -1,18 +1,19 @@
 //! Opening models for commands: ONNX Runtime, sessions, schedulers and prompts as the options want them.
 
 use super::Failure;
-use super::args::{ClipOptions, InputFile, SamplingOptions, SessionOptions};
+use super::args::{ClipOptions, FormChoice, InputFile, SamplingOptions, SessionOptions};
 use super::division::SplitRecord;
 use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
 use super::values::sizes;
-use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps};
+use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps, sizes_of_run};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
+use crate::pipeline::declared_inputs;
 use crate::report::{read_array_named, read_matrix, read_named};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
-use crate::runtime::{self, Library, Options, Places, Session, SharedWeights, Tensor};
+use crate::runtime::{self, Library, Options, Places, Provider, Session, SharedWeights, Tensor};
 use crate::sampler::{RunSettings, SchedulerConfig};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -84,6 +85,18 @@ fn report_placement(session: &Session, terminal: &Terminal) {
     }
 }
 
+/// Says, with -v, why latents went through the host's memory although the model runs elsewhere, or that they did not.
+pub fn report_latents(generator: &Generator, terminal: &Terminal) {
+    if !generator.session().provider().has_own_memory() {
+        return;
+    }
+    match generator.latents().map(|place| &place.reason) {
+        Some(Some(reason)) => terminal.detail(format!("latents go through the host's memory in every step: {reason}")),
+        Some(None) => terminal.detail("latents stay on the device for the whole clip"),
+        None => {}
+    }
+}
+
 /// Opens a model for generating clips; `given` are inputs that the user feeds.
 pub fn generator(
     model: &Path,
@@ -99,11 +112,37 @@ pub fn generator(
     Ok(generator)
 }
 
+/// Refuses CUDA graphs where they cannot be: graphs with control flow, and other devices.
+pub fn check_cuda_graph(form: FormChoice, cuda_graph: bool, options: &SessionOptions) -> Result<(), Failure> {
+    match (cuda_graph, form, options.device.0) {
+        (false, ..) | (true, FormChoice::Variants, Provider::Cuda) => Ok(()),
+        (true, FormChoice::Switch, _) => Err(Failure::Usage(
+            "--cuda-graph needs --form variants: a CUDA graph has no `If`".to_owned(),
+        )),
+        (true, FormChoice::Variants, _) => Err(Failure::Usage("--cuda-graph needs --device cuda".to_owned())),
+    }
+}
+
+/// The sizes of open dimensions in a run with `latent` as the shape of its noise.
+pub fn run_sizes(
+    model: &Path,
+    latent: &[usize],
+    conditioning: &Conditioning,
+) -> Result<BTreeMap<String, i64>, Failure> {
+    let inputs = declared_inputs(model).map_err(|error| Failure::pipeline(model, error))?;
+    let own: Vec<_> = inputs
+        .into_iter()
+        .filter(|port| !port.name.starts_with("pab."))
+        .collect();
+    Ok(sizes_of_run(&own, latent, conditioning))
+}
+
 /// Opens a patched model in its variant form for clips of these timesteps: a session for each set of rules that steps
-/// broadcast together, made in memory.
+/// broadcast together, made in memory. With `cuda_graph` they are recorded; it has the sizes of open dimensions.
 pub fn variant_generator(
     model: &Path,
     options: &SessionOptions,
+    cuda_graph: Option<BTreeMap<String, i64>>,
     given: &[&str],
     timesteps: &[f64],
     terminal: &Terminal,
@@ -131,16 +170,25 @@ pub fn variant_generator(
     drop(graph);
     let mut sessions = Vec::with_capacity(made.len());
     let mut weights = SharedWeights::default();
+    let recorded = cuda_graph.is_some();
+    weights.fix_sizes(cuda_graph.unwrap_or_default());
     for variant in made {
         let variant_model = variant.model.into_model();
         let variant_model = variant_model.map_err(Failure::of(model, Failure::graph))?;
         terminal.stop().check()?;
-        let session = weights.open(model, variant_model, &runtime_options(options))?;
+        let session_options = Options {
+            cuda_graph: recorded,
+            ..runtime_options(options)
+        };
+        let session = weights.open(model, variant_model, &session_options)?;
         sessions.push((variant.flags, session));
     }
     terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
     let generator = Generator::of_variants(sessions, plan, given);
     let mut generator = generator.map_err(Failure::of(model, Failure::generation))?;
+    if recorded {
+        generator.fix_addresses();
+    }
     report_placement(generator.session(), terminal);
     generator.stop_on(terminal.stop().clone());
     Ok(generator)

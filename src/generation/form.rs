@@ -1,7 +1,7 @@
 //! The two forms in which a model is run: one graph, or one for each set of rules that a run broadcasts together.
 
 use super::GenerationError;
-use crate::runtime::{Denoiser, Session, Tensor, VariantDenoiser};
+use crate::runtime::{Denoiser, DeviceTensor, Given, Session, Tensor, VariantDenoiser};
 use crate::schedule::Schedule;
 
 /// An open model.
@@ -81,6 +81,18 @@ impl Form {
         Ok(match self {
             Form::Switch(denoiser) => denoiser.step(inputs, flags)?,
             Form::Variants(denoiser) => denoiser.step(inputs, flags)?,
+        })
+    }
+
+    /// One step with inputs that may lie on the device; gives the model's own outputs, which stay there.
+    pub fn step_held(
+        &mut self,
+        inputs: &[(&str, Given<'_>)],
+        flags: &[bool],
+    ) -> Result<Vec<(String, DeviceTensor)>, GenerationError> {
+        Ok(match self {
+            Form::Switch(denoiser) => denoiser.step_held(inputs, flags, &[])?,
+            Form::Variants(denoiser) => denoiser.step_held(inputs, flags, &[])?,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::conditioning::{Conditioning, Part, part_embeddings, part_mask, part_pooled, stacked};
 use super::form::Form;
+use super::resident::{LatentPlace, Resident};
 use super::roles::{known_sizes, sizes_of};
 use super::{GenerationError, Roles};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, STEP_INPUT, SchedulePlan};
@@ -13,6 +14,10 @@ use crate::stop::Stop;
 use ndarray::{ArrayD, ArrayViewD};
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+mod on_device;
+
+use on_device::Steps;
 
 /// A step that was done, as it is told to who watches.
 #[derive(Clone, Debug)]
@@ -27,8 +32,8 @@ pub struct StepDone<'a> {
     pub milliseconds: f64,
     /// For each rule of the plan whether it broadcast; of adaptive ones what the model decided.
     pub flags: &'a [bool],
-    /// The sample after it.
-    pub sample: ArrayViewD<'a, f32>,
+    /// The sample after it; none where it stays on a device and [`Generator::show_samples`] was not asked for.
+    pub sample: Option<ArrayViewD<'a, f32>>,
 }
 
 /// A clip as it was made.
@@ -53,12 +58,21 @@ pub type See<'a> = dyn FnMut(usize, Vec<(String, Tensor)>) + 'a;
 /// An open model that makes clips.
 #[derive(Debug)]
 pub struct Generator {
+    /// It goes before the model, to whose device its tensors belong.
+    resident: Option<Resident>,
     form: Form,
     roles: Roles,
     plan: Option<Plan>,
     /// What is followed in the place of the plan's timings.
     followed: Option<Schedule>,
     stop: Stop,
+    /// Whether the sample of every step is brought to the host for who watches.
+    show_samples: bool,
+    /// Whether latents stay on a device that has memory of its own.
+    keep_latents: bool,
+    latents: Option<LatentPlace>,
+    /// Bytes of latents and model outputs that steps moved between the device and the host.
+    copied: u64,
 }
 
 impl Generator {
@@ -78,11 +92,16 @@ impl Generator {
             None => Denoiser::plain(session),
         };
         Ok(Generator {
+            resident: None,
             form: Form::Switch(Box::new(denoiser)),
             roles,
             plan,
             followed: None,
             stop: Stop::default(),
+            show_samples: false,
+            keep_latents: true,
+            latents: None,
+            copied: 0,
         })
     }
 
@@ -101,17 +120,53 @@ impl Generator {
         let fed_back = fed_back.map(|(input, output)| (input.to_owned(), output.to_owned()));
         let denoiser = VariantDenoiser::new(sessions, fed_back)?;
         Ok(Generator {
+            resident: None,
             form: Form::Variants(Box::new(denoiser)),
             roles,
             plan: Some(plan),
             followed: None,
             stop: Stop::default(),
+            show_samples: false,
+            keep_latents: true,
+            latents: None,
+            copied: 0,
         })
     }
 
     /// From now on clips are given up between two steps where `stop` is asked: [`GenerationError::Stopped`].
     pub fn stop_on(&mut self, stop: Stop) {
         self.stop = stop;
+    }
+
+    /// From now on who watches sees the sample of every step, also where it has to be brought from a device for that.
+    pub fn show_samples(&mut self, show: bool) {
+        self.show_samples = show;
+    }
+
+    /// From now on latents stay on a device with memory of its own, as they do where nothing is said, or go through the host
+    /// in every step.
+    pub fn keep_latents(&mut self, keep: bool) {
+        self.keep_latents = keep;
+    }
+
+    /// Of variants: every value lies at an address of its own from now on, see [`VariantDenoiser::fix_addresses`].
+    pub fn fix_addresses(&mut self) {
+        if let Form::Variants(denoiser) = &mut self.form {
+            denoiser.fix_addresses();
+        }
+    }
+
+    /// How many steps the device has recorded: see [`VariantDenoiser::recordings`].
+    pub fn recordings(&self) -> usize {
+        match &self.form {
+            Form::Variants(denoiser) => denoiser.recordings(),
+            Form::Switch(_) => 0,
+        }
+    }
+
+    /// Where the latents of the last clip lay between its steps; none before the first.
+    pub fn latents(&self) -> Option<&LatentPlace> {
+        self.latents.as_ref()
     }
 
     /// From now on steps broadcast by these flags in the place of the plan's timings; `None` goes by the plan again. A model
@@ -140,10 +195,11 @@ impl Generator {
         self.form.held_bytes()
     }
 
-    /// Bytes of caches that were copied in the host's memory: see [`Denoiser::host_copies`] and
-    /// [`VariantDenoiser::host_copies`].
+    /// Bytes of caches that were copied in the host's memory (see [`Denoiser::host_copies`] and
+    /// [`VariantDenoiser::host_copies`]), and of latents and model outputs that steps moved between the host and a device with
+    /// memory of its own.
     pub fn host_copies(&self) -> u64 {
-        self.form.host_copies()
+        self.form.host_copies() + self.resident.as_ref().map_or(0, Resident::host_copies) + self.copied
     }
 
     /// The shape of one clip, `[1, channels, frames, height, width]`; open sizes by the name of their dimension.
@@ -312,12 +368,29 @@ impl Generator {
         let batch = noise.shape().first().copied().unwrap_or(1);
         let fixed = self.fixed_inputs(conditioning, batch)?;
         let mut sample = noise * scheduler.initial_noise_sigma();
-        let mut step_milliseconds = Vec::with_capacity(timesteps.len());
         match see {
             // Without a schedule every cache is held.
             Some(_) => self.form.forget()?,
             None => self.form.begin(&schedule)?,
         }
+        self.latents = None;
+        if see.is_none() {
+            match self.resident_run(scheduler, sample.shape(), conditioning) {
+                Ok((resident, run)) => {
+                    self.latents = Some(LatentPlace::ON_DEVICE);
+                    let clip = Steps {
+                        timesteps: &timesteps,
+                        schedule: &schedule,
+                        guidance: conditioning.guidance,
+                        fixed: &fixed,
+                        limit,
+                    };
+                    return self.denoise_resident(resident, &run, &clip, sample, step_noise, watch);
+                }
+                Err(place) => self.latents = Some(place),
+            }
+        }
+        let mut step_milliseconds = Vec::with_capacity(timesteps.len());
         for (index, timestep) in timesteps.iter().enumerate().take(limit) {
             self.stop.check()?;
             let begun = Instant::now();
@@ -327,14 +400,8 @@ impl Generator {
             sample = scheduler.step(index, output.view(), sample.view(), step_noise)?;
             let count = sample.iter().filter(|value| !value.is_finite()).count();
             if count > 0 {
-                return Err(GenerationError::NotFinite {
-                    step: index,
-                    timestep: *timestep,
-                    count,
-                    by_model: output.iter().any(|value| !value.is_finite()),
-                    rules: self.names(&flags),
-                    patched: self.plan.is_some(),
-                });
+                let by_model = output.iter().any(|value| !value.is_finite());
+                return Err(self.not_finite((index, *timestep), count, by_model, &flags));
             }
             if let Some(see) = &mut see {
                 see(index, self.form.caches()?);
@@ -347,13 +414,41 @@ impl Generator {
                 begun,
                 milliseconds,
                 flags: &flags,
-                sample: sample.view(),
+                sample: Some(sample.view()),
             });
         }
         Ok(Clip {
             sample,
             step_milliseconds,
         })
+    }
+
+    /// The timestep as the model takes it, for a batch of `batch`.
+    fn timestep(&self, timestep: f64, batch: usize) -> Tensor {
+        // One a clip of the batch, unless the model fixes another number.
+        let count = self.roles.timestep.shape.iter().map(|size| match size {
+            Some(size) => usize::try_from(*size).unwrap_or(0),
+            None => batch,
+        });
+        let timestep = ArrayD::from_elem(count.collect::<Vec<usize>>(), timestep);
+        Tensor::from_array(timestep).cast(type_of(&self.roles.timestep))
+    }
+
+    fn not_finite(
+        &self,
+        (step, timestep): (usize, f64),
+        count: usize,
+        by_model: bool,
+        flags: &[bool],
+    ) -> GenerationError {
+        GenerationError::NotFinite {
+            step,
+            timestep,
+            count,
+            by_model,
+            rules: self.names(flags),
+            patched: self.plan.is_some(),
+        }
     }
 
     /// One step of the model with guidance applied: the prediction for `sample`, of its shape.
@@ -371,20 +466,17 @@ impl Generator {
         let shape = sample.shape().to_vec();
         let channels = shape.get(CHANNEL_AXIS.index()).copied().unwrap_or(0);
         let copies = conditioning.copies();
+        let has_own_memory = self.session().provider().has_own_memory();
         let latent = if copies == 1 {
             sample
         } else {
             repeat_batch(sample.view(), copies)?
         };
         let latent = Tensor::from_array(latent).cast(type_of(&self.roles.latent));
-        // One a clip of the batch, unless the model fixes another number.
-        let count = self.roles.timestep.shape.iter().map(|size| match size {
-            Some(size) => usize::try_from(*size).unwrap_or(0),
-            None => copies * shape.first().copied().unwrap_or(1),
-        });
-        let count: Vec<usize> = count.collect();
-        let timestep = ArrayD::from_elem(count, timestep);
-        let timestep = Tensor::from_array(timestep).cast(type_of(&self.roles.timestep));
+        let timestep = self.timestep(timestep, copies * shape.first().copied().unwrap_or(1));
+        if has_own_memory {
+            self.copied += bytes_of(&latent);
+        }
         let mut inputs: Vec<(&str, &Tensor)> = vec![
             (&self.roles.latent.name, &latent),
             (&self.roles.timestep.name, &timestep),
@@ -399,6 +491,9 @@ impl Generator {
         let Some((_, output)) = outputs.into_iter().next() else {
             return Err(refuse(format!("{found} tensors")));
         };
+        if has_own_memory {
+            self.copied += bytes_of(&output);
+        }
         let output = output.into_f32();
         let output = match copies {
             1 => first_channels(output.view(), CHANNEL_AXIS, channels)?,
@@ -469,6 +564,10 @@ impl Generator {
         }
         Ok(fixed)
     }
+}
+
+fn bytes_of(tensor: &Tensor) -> u64 {
+    (tensor.shape().iter().product::<usize>() * tensor.element_type().bytes()) as u64
 }
 
 /// The roles of a model's own inputs.

@@ -1,6 +1,6 @@
 //! What each input of a model is: latent, timestep, text.
 
-use super::GenerationError;
+use super::{Conditioning, GenerationError};
 use crate::runtime::{ElementType, Port};
 use std::collections::BTreeMap;
 
@@ -59,6 +59,33 @@ impl Role {
             Role::Pooled => "pooled text",
         }
     }
+}
+
+/// The sizes that a clip gives to open dimensions of a model's inputs, by name: `latent` is the shape of the noise, of all
+/// clips that are made side by side.
+#[must_use]
+pub fn sizes_of_run(inputs: &[Port], latent: &[usize], conditioning: &Conditioning) -> BTreeMap<String, i64> {
+    let rows = conditioning.prompt.as_ref().map(|text| text.embeddings.nrows());
+    let batch = conditioning.copies() * latent.first().copied().unwrap_or(1);
+    let mut sizes = BTreeMap::new();
+    for port in inputs {
+        let known: Vec<Option<usize>> = match Role::of(port) {
+            Some(Role::Latent) => latent
+                .iter()
+                .enumerate()
+                .map(|(axis, size)| Some(if axis == 0 { batch } else { *size }))
+                .collect(),
+            Some(Role::Text | Role::TextMask) => vec![Some(batch), rows],
+            Some(Role::Timestep | Role::Pooled) => vec![Some(batch)],
+            None => Vec::new(),
+        };
+        for (symbol, size) in port.symbols.iter().zip(known) {
+            if let (false, Some(Ok(size))) = (symbol.is_empty(), size.map(i64::try_from)) {
+                sizes.entry(symbol.clone()).or_insert(size);
+            }
+        }
+    }
+    sizes
 }
 
 /// The inputs of a model by role.

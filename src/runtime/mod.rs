@@ -3,10 +3,13 @@
 //! [`ensure`] is the short way: find the library or fetch it, and load it. [`Session`] opens a model,
 //! [`Denoiser`] runs it step by step and hands the caches of a patched model from each step to the next;
 //! [`VariantDenoiser`] does the same with one static graph for each set of rules that a run broadcasts together.
+//! Both give and take tensors on the host, or where a device has them ([`DeviceTensor`], [`Transfer`]).
 //! [`doctor::examine`] gathers what a person needs to know when something does not work.
 
 mod binary;
 pub mod cache;
+mod captured;
+mod device_tensor;
 pub mod devices;
 pub mod doctor;
 mod download;
@@ -15,6 +18,7 @@ mod element;
 mod error;
 mod extent;
 mod fetch;
+mod give_back;
 mod held;
 mod index;
 mod library;
@@ -28,6 +32,7 @@ mod session;
 mod shared_weights;
 mod step;
 mod tensor;
+mod transfer;
 pub mod usable;
 mod variants;
 mod webgpu;
@@ -36,6 +41,7 @@ mod wheels;
 use std::sync::{Mutex, PoisonError};
 
 pub use self::{
+    device_tensor::{DeviceTensor, Given},
     download::Progress,
     drive::StepTable,
     element::{Element, ElementType, Elements},
@@ -50,6 +56,7 @@ pub use self::{
     shared_weights::SharedWeights,
     step::{CachePort, Denoiser, Feedback, StatePort},
     tensor::Tensor,
+    transfer::Transfer,
     variants::VariantDenoiser,
     wheels::VERSION,
 };

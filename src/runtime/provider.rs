@@ -309,6 +309,12 @@ impl Provider {
         self.row().map_or(CPU, |row| row.identifier)
     }
 
+    /// Whether its device has memory of its own, in which values stay from step to step.
+    #[must_use]
+    pub fn has_own_memory(self) -> bool {
+        self.memory() != AllocationDevice::CPU
+    }
+
     /// The memory in which values of the device lie. Those that are not named here give and take values on the host.
     pub(super) fn memory(self) -> AllocationDevice<'static> {
         match self {
@@ -324,6 +330,12 @@ impl Provider {
 
 /// ONNX Runtime's name for the processor.
 pub(super) const CPU: &str = "CPUExecutionProvider";
+
+/// CUDA that records the kernels of a run and repeats them.
+pub(super) fn recording_cuda(index: i32) -> Vec<ExecutionProviderDispatch> {
+    let cuda = ep::CUDA::default().with_device_id(index).with_cuda_graph(true);
+    vec![cuda.build()]
+}
 
 /// A provider and the number of one of its devices, as `cuda:1` names it.
 ///

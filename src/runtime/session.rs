@@ -13,12 +13,13 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    device_tensor::DeviceTensor,
     devices,
     element::ElementType,
     error::RuntimeError,
     load,
     placement::{self, OnProcessor},
-    provider::Provider,
+    provider::{self, Provider},
     shared_weights::Given,
     usable, webgpu,
 };
@@ -48,6 +49,10 @@ pub struct Options {
     pub device_index: u32,
     /// How far the graph is rewritten.
     pub optimization: Optimization,
+    /// Whether CUDA records the graph's kernels at the first run and repeats them as a whole. Values then have to lie at the
+    /// same addresses in every run ([`super::VariantDenoiser::fix_addresses`]), and the graph may have neither control flow nor
+    /// nodes on the processor. Only with [`Provider::Cuda`].
+    pub cuda_graph: bool,
 }
 
 /// An input or output of a model.
@@ -103,6 +108,8 @@ pub struct Session {
     outputs: Vec<Port>,
     /// The memory under weights that were given to it. It goes after the session, which stands above.
     _weights: Vec<Arc<Mmap>>,
+    /// The same on a device.
+    _device_weights: Vec<Arc<DeviceTensor>>,
 }
 
 /// What a session is given besides its model.
@@ -124,6 +131,10 @@ const EXTERNAL_DATA: &str = "session.model_external_initializers_file_folder_pat
 
 /// A part of ONNX Runtime's message, and what to do about it. The first that matches counts.
 const ADVICE: &[(&str, &str)] = &[
+    (
+        "graph capture feature",
+        "some nodes of the model are not for CUDA, which a CUDA graph needs (-v names them without it): leave --cuda-graph out",
+    ),
     (
         "not enabled in this build",
         "this ONNX Runtime is the build without CUDA: `pip install onnxruntime-gpu` into the active Python environment, \
@@ -304,6 +315,7 @@ impl Session {
             inputs,
             outputs,
             _weights: besides.weights.map_or_else(Vec::new, |weights| weights.maps.clone()),
+            _device_weights: besides.weights.map_or_else(Vec::new, |weights| weights.tensors.clone()),
         })
     }
 
@@ -358,7 +370,11 @@ impl Session {
             }
             if let Some(build) = row.and_then(|row| row.build) {
                 let index = i32::try_from(index).unwrap_or(i32::MAX);
-                let providers = build(index).into_iter().map(|provider| provider.error_on_failure());
+                let built = match provider {
+                    Provider::Cuda if options.cuda_graph => provider::recording_cuda(index),
+                    _ => build(index),
+                };
+                let providers = built.into_iter().map(|provider| provider.error_on_failure());
                 builder = builder.with_execution_providers(providers.collect::<Vec<_>>())?;
             }
             if provider != Provider::Cpu {
@@ -367,12 +383,14 @@ impl Session {
             if let Some(device) = webgpu {
                 builder = builder.with_devices([device], None)?;
             }
-            // Another device copies what it is given on the host.
-            if let Some(weights) = weights.filter(|_| provider == Provider::Cpu) {
+            // What lies elsewhere would be copied, and only the processor packs weights.
+            if let Some(weights) = weights.filter(|weights| weights.provider == provider) {
                 for (name, value) in &weights.values {
                     builder = builder.with_initializer(name, value.clone())?;
                 }
-                builder = builder.with_prepacked_weights(&weights.prepacked)?;
+                if provider == Provider::Cpu {
+                    builder = builder.with_prepacked_weights(&weights.prepacked)?;
+                }
             }
             match source {
                 Source::File => builder.commit_from_file(model),

@@ -3,7 +3,8 @@
 //! ONNX Runtime packs the weights of matrix products for its kernels when it opens a model, and then forgets what it
 //! packed from. Two sessions share what was packed only where both were given the weights from outside, so the weights
 //! are handed to it as values over a memory map of the file that they stand in. What was packed needs the map no more:
-//! its pages are given back while a session is opened, since they would otherwise count as a second copy.
+//! its pages are given back while a session is opened, since they would otherwise count as a second copy. So is what ONNX
+//! Runtime packs of a weight and frees again, since another session has the same.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,17 +19,22 @@ use std::{
 use memmap2::Mmap;
 use ort::{
     AsPointer,
-    memory::{Allocator, MemoryInfo},
+    memory::{Allocator, AllocatorType, MemoryInfo, MemoryType},
     session::builder::PrepackedWeights,
     value::{DynValue, TensorElementType},
 };
 
 use super::{
+    device_tensor::DeviceTensor,
     element::ElementType,
     error::RuntimeError,
+    extent::Extent,
+    give_back::giving_back,
     load,
     provider::Provider,
     session::{Options, Session},
+    tensor::Tensor,
+    transfer::Transfer,
 };
 use crate::collective::Communicator;
 use crate::onnx::{
@@ -43,19 +49,34 @@ const LEAST_BYTES: u64 = 4096;
 /// weights may be transposed or folded under their own names, and would then no longer be what is handed over.
 const KEPT: &[(&str, usize)] = &[("MatMul", 1), ("Gemm", 1), ("Gather", 0)];
 
-/// How often the pages of the maps are given back while a session is opened.
-#[cfg(target_os = "linux")]
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
-
 /// Opens several graphs of one model that share their weights.
 ///
-/// Sessions on the processor share them. On another device each has its own, for ONNX Runtime copies there what it is
-/// given on the host.
+/// Sessions on the processor share them, and what is packed of them. On CUDA and WebGPU they share copies in the device's
+/// memory, where ONNX Runtime takes them. Elsewhere each has its own, for ONNX Runtime copies there what it is given on the host.
 #[derive(Default)]
 pub struct SharedWeights {
     maps: Vec<(PathBuf, Arc<Mmap>)>,
     values: HashMap<Key, Arc<DynValue>>,
+    device: Option<OnDevice>,
     prepacked: Option<PrepackedWeights>,
+    /// Sizes of open dimensions by name, which are written into the graphs.
+    sizes: BTreeMap<String, i64>,
+}
+
+/// Providers whose sessions take weights that lie on the device already.
+const ON_DEVICE: &[Provider] = &[Provider::Cuda, Provider::WebGpu];
+
+/// A weight in a device's memory, and the value over it that sessions are given.
+type Lying = (Arc<DeviceTensor>, Arc<DynValue>);
+
+/// Weights in a device's memory.
+struct OnDevice {
+    provider: Provider,
+    device_index: u32,
+    transfer: Transfer,
+    weights: HashMap<Key, Lying>,
+    /// Whether ONNX Runtime did not take them: each session then has its own.
+    refused: bool,
 }
 
 /// What two weights that are the same agree in.
@@ -75,6 +96,10 @@ pub(super) struct Given {
     pub prepacked: PrepackedWeights,
     /// The memory under the values.
     pub maps: Vec<Arc<Mmap>>,
+    /// The same, where it is a device's.
+    pub tensors: Vec<Arc<DeviceTensor>>,
+    /// The provider in whose memory they lie.
+    pub provider: Provider,
 }
 
 impl fmt::Debug for SharedWeights {
@@ -85,6 +110,12 @@ impl fmt::Debug for SharedWeights {
 }
 
 impl SharedWeights {
+    /// From now on open dimensions have these sizes in the graphs that are opened. What a graph reckons from sizes is then
+    /// constant, where it would else be reckoned on the processor in every step, which a CUDA graph cannot have.
+    pub fn fix_sizes(&mut self, sizes: BTreeMap<String, i64>) {
+        self.sizes = sizes;
+    }
+
     /// Opens a graph that was made in memory from the file `path`. Weights that stand in that file or in its data files
     /// are not copied into the graph.
     ///
@@ -123,8 +154,11 @@ impl SharedWeights {
         };
         let (mut proto, weights) = model.into_parts();
         let mut values = Vec::new();
+        let mut tensors = Vec::new();
         let on_processor = matches!(options.provider, Provider::Auto | Provider::Cpu);
+        self.prepare_device(path, options);
         if let Some(graph) = &mut proto.graph {
+            self.write_sizes(graph);
             let kept = kept(graph);
             for tensor in &mut graph.initializer {
                 let standing = weights.standing(tensor).map_err(|error| refuse(error.to_string()))?;
@@ -137,6 +171,11 @@ impl SharedWeights {
                     && let Some(value) = self.value(tensor, &standing).map_err(refuse)?
                 {
                     values.push((name, value));
+                } else if kept.contains(&name)
+                    && let Some((held, value)) = self.on_device(tensor, &standing).map_err(refuse)?
+                {
+                    tensors.push(held);
+                    values.push((name, value));
                 }
                 standing.write(tensor);
             }
@@ -147,39 +186,125 @@ impl SharedWeights {
             values,
             prepacked: self.prepacked.get_or_insert_with(PrepackedWeights::new).clone(),
             maps: self.maps.iter().map(|(_, map)| map.clone()).collect(),
+            tensors,
+            provider: if on_processor { Provider::Cpu } else { options.provider },
         };
-        giving_back(&given.maps, || {
-            Session::open_given(path, &bytes, options, &given, communicator)
-        })
+        let open = |given: &Given| {
+            giving_back(&given.maps, || {
+                Session::open_given(path, &bytes, options, given, communicator)
+            })
+        };
+        let opened = open(&given);
+        match (&opened, &mut self.device) {
+            (Err(_), Some(device)) if !given.tensors.is_empty() => {
+                device.refused = true;
+                device.weights.clear();
+                let (values, tensors) = (Vec::new(), Vec::new());
+                open(&Given {
+                    values,
+                    tensors,
+                    ..given
+                })
+            }
+            _ => opened,
+        }
+    }
+
+    /// Bytes of weights that sessions share in a device's memory.
+    #[must_use]
+    pub fn bytes_on_device(&self) -> usize {
+        let weights = self.device.iter().flat_map(|device| device.weights.values());
+        weights.map(|(tensor, _)| tensor.bytes()).sum()
+    }
+
+    /// Makes ready to bring weights to the device of these options.
+    fn prepare_device(&mut self, path: &Path, options: &Options) {
+        let (provider, device_index) = (options.provider, options.device_index);
+        let is_there = |device: &OnDevice| (device.provider, device.device_index) == (provider, device_index);
+        if !ON_DEVICE.contains(&provider) || self.device.as_ref().is_some_and(is_there) {
+            return;
+        }
+        self.device = Some(OnDevice {
+            provider,
+            device_index,
+            transfer: Transfer::new(path, provider, device_index),
+            weights: HashMap::new(),
+            refused: false,
+        });
+    }
+
+    /// A weight in the device's memory, and the value over it; none where the device takes none.
+    fn on_device(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<Lying>, String> {
+        if self.device.as_ref().is_none_or(|device| device.refused) {
+            return Ok(None);
+        }
+        let Some(key) = key(tensor, standing) else {
+            return Ok(None);
+        };
+        let known = self.device.as_ref().and_then(|device| device.weights.get(&key));
+        if let Some((tensor, value)) = known {
+            return Ok(Some((tensor.clone(), value.clone())));
+        }
+        let map = self.map(&standing.path)?;
+        let bytes = part(&map, standing)?;
+        let host = tensor_of(bytes, &key.dims, key.element_type)?;
+        let Some(device) = &mut self.device else {
+            return Ok(None);
+        };
+        let Ok(held) = device.transfer.upload(&host) else {
+            // The session will say what is wrong with the device.
+            device.refused = true;
+            return Ok(None);
+        };
+        let index = i32::try_from(device.device_index).unwrap_or(0);
+        let memory = MemoryInfo::new(
+            device.provider.memory(),
+            index,
+            AllocatorType::Device,
+            MemoryType::Default,
+        );
+        let memory = memory.map_err(|error| error.to_string())?;
+        let place = (held.address() as *mut c_void, held.bytes());
+        let value = Arc::new(borrowed(place, &key.dims, key.element_type, &memory)?);
+        let held = Arc::new(held);
+        device.weights.insert(key, (held.clone(), value.clone()));
+        Ok(Some((held, value)))
+    }
+
+    /// Writes the sizes that are known into the graph's inputs.
+    fn write_sizes(&self, graph: &mut GraphProto) {
+        let inputs = graph.input.iter_mut().filter_map(|input| input.r#type.as_mut());
+        let shapes = inputs.filter_map(|found| found.tensor_type.as_mut()?.shape.as_mut());
+        for dimension in shapes.flat_map(|shape| &mut shape.dim) {
+            let formula = dimension.dim_param.clone().map(Extent::Formula);
+            if let Some(size) = formula.and_then(|formula| formula.evaluate(&self.sizes)) {
+                dimension.dim_param = None;
+                dimension.dim_value = Some(size);
+            }
+        }
     }
 
     /// A value over a weight's bytes in a memory map; `None` for types that steps do not handle.
     fn value(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<Arc<DynValue>>, String> {
-        let element_type = tensor.data_type.and_then(|number| DataType::try_from(number).ok());
-        let Some(element_type) = element_type.and_then(ElementType::from_onnx) else {
+        let Some(key) = key(tensor, standing) else {
             return Ok(None);
-        };
-        let key = Key {
-            path: standing.path.clone(),
-            offset: standing.offset,
-            dims: tensor.dims.clone(),
-            element_type,
         };
         if let Some(value) = self.values.get(&key) {
             return Ok(Some(value.clone()));
         }
         let map = self.map(&standing.path)?;
-        let range = usize::try_from(standing.offset)
-            .ok()
-            .zip(usize::try_from(standing.length).ok())
-            .and_then(|(offset, length)| map.get(offset..offset.checked_add(length)?));
-        let Some(bytes) = range else {
-            return Err(format!("{} was cut off meanwhile", standing.path.display()));
-        };
+        let bytes = part(&map, standing)?;
+        let element_type = key.element_type;
         let value = match (bytes.as_ptr() as usize).is_multiple_of(element_type.bytes()) {
-            true => over(bytes, &key.dims, element_type)?,
+            true => {
+                let place = (bytes.as_ptr().cast_mut().cast::<c_void>(), bytes.len());
+                borrowed(place, &key.dims, element_type, &MemoryInfo::default())?
+            }
             // Kernels read whole elements: what stands askew, as it may in a model's own file, is copied, once.
-            false => copied(bytes, &key.dims, element_type)?,
+            false => {
+                let tensor = tensor_of(bytes, &key.dims, element_type)?;
+                tensor.owned_value("weight").map_err(|error| error.to_string())?
+            }
         };
         let value = Arc::new(value);
         self.values.insert(key, value.clone());
@@ -228,18 +353,42 @@ fn walk<'g>(graph: &'g GraphProto, uses: &mut BTreeMap<&'g str, bool>) {
     }
 }
 
-/// A value that borrows these bytes, which must be aligned and outlive it.
-fn over(bytes: &[u8], dims: &[i64], element_type: ElementType) -> Result<DynValue, String> {
-    let memory = MemoryInfo::default();
+/// What tells a weight; `None` for types that steps do not handle.
+fn key(tensor: &TensorProto, standing: &Standing) -> Option<Key> {
+    let element_type = tensor.data_type.and_then(|number| DataType::try_from(number).ok());
+    Some(Key {
+        path: standing.path.clone(),
+        offset: standing.offset,
+        dims: tensor.dims.clone(),
+        element_type: element_type.and_then(ElementType::from_onnx)?,
+    })
+}
+
+/// A weight's bytes in the map of its file.
+fn part<'m>(map: &'m Mmap, standing: &Standing) -> Result<&'m [u8], String> {
+    let range = usize::try_from(standing.offset)
+        .ok()
+        .zip(usize::try_from(standing.length).ok())
+        .and_then(|(offset, length)| map.get(offset..offset.checked_add(length)?));
+    range.ok_or_else(|| format!("{} was cut off meanwhile", standing.path.display()))
+}
+
+/// A value over memory at this address and of so many bytes, which must be aligned and outlive it.
+fn borrowed(
+    (address, bytes): (*mut c_void, usize),
+    dims: &[i64],
+    element_type: ElementType,
+    memory: &MemoryInfo<'_>,
+) -> Result<DynValue, String> {
     let mut value = null_mut();
     let element = TensorElementType::from(element_type);
     // SAFETY: the pointers are valid for the call; ONNX Runtime reads weights and never writes them. Every session that
-    // is given the value holds the map (`Session::_weights`).
+    // is given the value holds the memory (`Session::_weights`).
     let status = unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
             memory.ptr(),
-            bytes.as_ptr().cast_mut().cast::<c_void>(),
-            bytes.len(),
+            address,
+            bytes,
             dims.as_ptr(),
             dims.len(),
             element.into(),
@@ -249,66 +398,30 @@ fn over(bytes: &[u8], dims: &[i64], element_type: ElementType) -> Result<DynValu
     // SAFETY: the status comes from ONNX Runtime and is used once.
     unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.to_string())?;
     let value = NonNull::new(value).ok_or("ONNX Runtime gave no value")?;
-    // SAFETY: the value was just made, on the processor, and is owned by nobody else.
+    // SAFETY: the value was just made and is owned by nobody else; it frees no memory.
     Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
 }
 
-/// A value with a copy of these bytes.
-fn copied(bytes: &[u8], dims: &[i64], element_type: ElementType) -> Result<DynValue, String> {
+/// A copy of these bytes on the host.
+fn tensor_of(bytes: &[u8], dims: &[i64], element_type: ElementType) -> Result<Tensor, String> {
+    let shape: Vec<usize> = dims.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect();
     macro_rules! copy {
         ($rust:ty) => {{
             let (elements, _) = bytes.as_chunks::<{ size_of::<$rust>() }>();
             let elements: Vec<$rust> = elements.iter().map(|bytes| <$rust>::from_le_bytes(*bytes)).collect();
-            ort::value::Tensor::from_array((dims, elements)).map(|value| value.into_dyn())
+            Tensor::new(&shape, elements)
         }};
     }
-    let value = match element_type {
+    let tensor = match element_type {
         ElementType::Float32 => copy!(f32),
         ElementType::Float16 => copy!(half::f16),
         ElementType::Bfloat16 => copy!(half::bf16),
         ElementType::Float64 => copy!(f64),
         ElementType::Int32 => copy!(i32),
         ElementType::Int64 => copy!(i64),
-        ElementType::Bool => {
-            let elements: Vec<bool> = bytes.iter().map(|byte| *byte != 0).collect();
-            ort::value::Tensor::from_array((dims, elements)).map(|value| value.into_dyn())
-        }
+        ElementType::Bool => Tensor::new(&shape, bytes.iter().map(|byte| *byte != 0).collect::<Vec<bool>>()),
     };
-    value.map_err(|error| error.to_string())
-}
-
-/// Does `work`, and gives the pages of the maps back again and again meanwhile, and at the end.
-///
-/// What was read of a file stays in the system's cache either way; what is read once more is found there.
-#[cfg(target_os = "linux")]
-fn giving_back<T>(maps: &[Arc<Mmap>], work: impl FnOnce() -> T) -> T {
-    let give_back = || {
-        for map in maps {
-            // SAFETY: the map is of a file, and read-only: pages that are read again hold the same bytes. Where that fails
-            // it only costs memory.
-            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-        }
-    };
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let result = std::thread::scope(|scope| {
-        let helper = scope.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                std::thread::park_timeout(PAUSE);
-                give_back();
-            }
-        });
-        let result = work();
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        helper.thread().unpark();
-        result
-    });
-    give_back();
-    result
-}
-
-#[cfg(not(target_os = "linux"))]
-fn giving_back<T>(_: &[Arc<Mmap>], work: impl FnOnce() -> T) -> T {
-    work()
+    tensor.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -366,6 +479,23 @@ mod tests {
         let first = open();
         assert!(first.0 >= 10 && first.1 == 1, "{first:?}");
         assert_eq!(open(), first);
+    }
+
+    #[test]
+    fn sizes_that_are_known_are_the_graphs_own() {
+        crate::runtime::ensure().unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.dynamic.onnx");
+        let mut weights = SharedWeights::default();
+        weights.fix_sizes(BTreeMap::from([("batch".to_owned(), 2)]));
+        let options = Options {
+            provider: Provider::Cpu,
+            ..Options::default()
+        };
+        let session = weights.open(&path, Model::load(&path).unwrap(), &options).unwrap();
+        for port in session.inputs() {
+            assert_eq!(port.shape[0], Some(2), "{port:?}");
+        }
+        assert!(session.inputs().iter().any(|port| port.shape.contains(&None)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    device_tensor::{DeviceTensor, Given, on_host, to_tensors, where_they_lie},
     drive::StepTable,
     element::ElementType,
     error::RuntimeError,
@@ -97,6 +98,8 @@ pub struct Denoiser {
     feedback: Feedback,
     /// Where caches live and steps are bound to; `None` runs a model without caches, on the host's memory.
     device: Option<AllocationDevice<'static>>,
+    /// Bytes of own outputs that came to the host unasked.
+    copied: u64,
 }
 
 impl Denoiser {
@@ -108,6 +111,7 @@ impl Denoiser {
             feedback: Feedback::default(),
             held: Held::default(),
             device: None,
+            copied: 0,
         }
     }
 
@@ -161,6 +165,7 @@ impl Denoiser {
             session,
             feedback,
             device: Some(device),
+            copied: 0,
         })
     }
 
@@ -202,12 +207,12 @@ impl Denoiser {
         self.held.bytes(&self.feedback)
     }
 
-    /// Bytes of caches that steps copied in the host's memory since the model was opened: 0 where each cache stays on the
-    /// session's device and is passed on in its place. It is counted from where the values lie that ONNX Runtime gave, not
-    /// from what was asked of it.
+    /// Bytes of caches that steps copied in the host's memory since the model was opened, and of what [`Self::step_held`]
+    /// gave there unasked: 0 where each cache stays on the session's device and is passed on in its place. It is counted
+    /// from where the values lie that ONNX Runtime gave, not from what was asked of it.
     #[must_use]
     pub fn host_copies(&self) -> u64 {
-        self.held.copied()
+        self.held.copied() + self.copied
     }
 
     /// What the last step really broadcast, a flag for each rule: what the flags said, but for rules that are adaptive.
@@ -241,19 +246,33 @@ impl Denoiser {
     /// [`RuntimeError::CacheEmpty`] for a flag whose caches were not computed since the last [`Self::reset`],
     /// [`RuntimeError::Run`] when ONNX Runtime fails; where it was writing into the caches, they are then empty.
     pub fn step(&mut self, inputs: &[(&str, &Tensor)], flags: &[bool]) -> Result<Vec<(String, Tensor)>, RuntimeError> {
-        self.check_flags(flags)?;
-        self.check_inputs(inputs)?;
-        let driving = self.feedback.driving_values(&self.session, flags)?;
-        self.held.compare(flags);
-        let mut given = inputs.to_vec();
-        given.extend(driving.iter().map(|(name, tensor)| (name.as_str(), tensor)));
-        let outputs = match self.device.clone() {
-            None => self.run_plain(&given)?,
-            Some(device) => self.run_bound(&given, flags, device)?,
-        };
-        let own = outputs.into_iter();
-        own.map(|(name, value)| Ok((name.clone(), Tensor::from_value(&name, &value)?)))
-            .collect()
+        match self.device.clone() {
+            None => {
+                self.check_flags(flags)?;
+                self.check_inputs(&on_host(inputs))?;
+                to_tensors(self.run_plain(inputs)?)
+            }
+            Some(device) => to_tensors(self.run_bound(&on_host(inputs), flags, device, |_| true)?),
+        }
+    }
+
+    /// The same with inputs that may lie on the session's device already. Own outputs stay there, but for those that
+    /// `to_host` names.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_held(
+        &mut self,
+        inputs: &[(&str, Given<'_>)],
+        flags: &[bool],
+        to_host: &[&str],
+    ) -> Result<Vec<(String, DeviceTensor)>, RuntimeError> {
+        let device = self.session.provider().memory();
+        let device_is_host = device == AllocationDevice::CPU;
+        let outputs = self.run_bound(inputs, flags, device, |name| to_host.contains(&name))?;
+        let (outputs, copied) = where_they_lie(outputs, to_host, device_is_host)?;
+        self.copied += copied;
+        Ok(outputs)
     }
 
     /// A step of a model without caches, on the host.
@@ -267,27 +286,40 @@ impl Denoiser {
         Ok(owned(outputs.into_iter()))
     }
 
-    /// A step with bound caches; the model's own outputs come to the host. The binding is made anew for each step, which
-    /// takes microseconds; one that is used again would write own outputs into those of its last run.
+    /// A step with bound caches; of the model's own outputs come to the host those that are to. The binding is made anew for
+    /// each step, which takes microseconds; one that is used again would write own outputs into those of its last run.
     fn run_bound(
         &mut self,
-        given: &[(&str, &Tensor)],
+        inputs: &[(&str, Given<'_>)],
         flags: &[bool],
         device: AllocationDevice<'static>,
+        to_host: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, DynValue)>, RuntimeError> {
+        self.check_flags(flags)?;
+        self.check_inputs(inputs)?;
+        let driving = self.feedback.driving_values(&self.session, flags)?;
+        self.held.compare(flags);
+        let mut given = inputs.to_vec();
+        given.extend(
+            driving
+                .iter()
+                .map(|(name, tensor)| (name.as_str(), Given::Host(tensor))),
+        );
         let shapes = given.iter();
         let coming = Coming {
             flags,
             shapes: shapes
                 .map(|(name, tensor)| ((*name).to_owned(), tensor.shape().to_vec()))
                 .collect(),
-            sizes: self.open_sizes(given),
+            sizes: self.open_sizes(&given),
             on_host: device == AllocationDevice::CPU,
         };
         self.held.make_placeholders(&self.feedback, &coming)?;
         let mut values = Vec::with_capacity(given.len());
-        for (name, tensor) in given {
-            values.push((*name, tensor.owned_value(name)?));
+        for (name, given) in &given {
+            if let Given::Host(tensor) = given {
+                values.push((*name, tensor.owned_value(name)?));
+            }
         }
         let model = self.session.model().to_path_buf();
         let (feedback, held, session) = (&self.feedback, &mut self.held, &mut self.session);
@@ -303,9 +335,15 @@ impl Denoiser {
             for (name, value) in &values {
                 binding.bind_input(*name, value)?;
             }
+            for (name, given) in &given {
+                if let Given::Device(tensor) = given {
+                    binding.bind_input(*name, tensor.value())?;
+                }
+            }
             let own = session.outputs().iter().filter(|port| !feedback.gives(&port.name));
             for port in own {
-                binding.bind_output_to_device(port.name.as_str(), &on_host)?;
+                let place = if to_host(&port.name) { &on_host } else { &on_device };
+                binding.bind_output_to_device(port.name.as_str(), place)?;
             }
             held.bind(&mut binding, feedback, &coming, &on_device, &on_host)?;
             let outputs = session.inner.run_binding(&binding)?;
@@ -321,7 +359,7 @@ impl Denoiser {
     }
 
     /// The sizes of the model's open dimensions by their names.
-    fn open_sizes(&self, given: &[(&str, &Tensor)]) -> BTreeMap<String, i64> {
+    fn open_sizes(&self, given: &[(&str, Given<'_>)]) -> BTreeMap<String, i64> {
         let mut sizes = BTreeMap::new();
         for (name, tensor) in given {
             let port = self.session.inputs().iter().find(|port| port.name == *name);
@@ -354,7 +392,7 @@ impl Denoiser {
         }
     }
 
-    fn check_inputs(&self, given: &[(&str, &Tensor)]) -> Result<(), RuntimeError> {
+    fn check_inputs(&self, given: &[(&str, Given<'_>)]) -> Result<(), RuntimeError> {
         let fail = |reason: String| Err(inputs(&self.session, reason));
         let ports = self.session.inputs().iter();
         let expected: Vec<&Port> = ports.filter(|port| !self.feedback.takes(&port.name)).collect();

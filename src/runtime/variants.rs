@@ -8,6 +8,8 @@ use ort::{
 };
 
 use super::{
+    captured::{CacheUse, Fixed},
+    device_tensor::{DeviceTensor, Given, on_host, to_tensors, where_they_lie},
     element::ElementType,
     error::RuntimeError,
     held::host_place,
@@ -20,6 +22,8 @@ use super::{
 /// Caches stay where the sessions run. One that a graph makes and does not read comes out where the last one lay.
 #[derive(Debug)]
 pub struct VariantDenoiser {
+    /// Memory at fixed addresses, where steps are recorded by the device.
+    fixed: Option<Fixed>,
     /// They stand before the sessions, and go before them: a device's memory belongs to its session.
     caches: Vec<Cache>,
     first: Variant,
@@ -95,6 +99,7 @@ impl VariantDenoiser {
         });
         let first = variants.next().ok_or_else(none)?;
         Ok(Self {
+            fixed: None,
             others: variants.collect(),
             first,
             caches,
@@ -114,15 +119,34 @@ impl VariantDenoiser {
         &self.first.session
     }
 
+    /// From now on every value lies at an address of its own for good, so that the device can record a step once and repeat
+    /// it. Sessions record where they were opened with [`super::Options::cuda_graph`]; elsewhere it changes nothing but the
+    /// memory.
+    pub fn fix_addresses(&mut self) {
+        self.fixed = Some(Fixed::new(&self.first.session, self.caches.len()));
+        self.shapes.clear();
+        self.caches.iter_mut().for_each(|cache| cache.filled = false);
+    }
+
+    /// How many recordings there are, one for each variant and set of addresses; none without [`Self::fix_addresses`].
+    #[must_use]
+    pub fn recordings(&self) -> usize {
+        self.fixed.as_ref().map_or(0, Fixed::recordings)
+    }
+
     /// Bytes of the filled caches and states.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
+        if let Some(fixed) = &self.fixed {
+            let filled = self.caches.iter().enumerate().filter(|(_, cache)| cache.filled);
+            return filled.map(|(place, _)| fixed.cache_bytes(place)).sum();
+        }
         let filled = self.caches.iter().filter(|cache| cache.filled);
         filled.filter_map(|cache| bytes_of(&cache.value)).sum()
     }
 
-    /// Bytes of caches that steps copied in the host's memory since the models were opened, told from where the values
-    /// lie that ONNX Runtime gave: 0 where each stays on the device. On the processor caches are never copied, since what a
+    /// Bytes of caches that steps copied in the host's memory since the models were opened, and of what [`Self::step_held`]
+    /// gave there unasked, told from where the values lie that ONNX Runtime gave: 0 where each stays on the device. On the processor caches are never copied, since what a
     /// step only reads it does not give.
     #[must_use]
     pub fn host_copies(&self) -> u64 {
@@ -144,7 +168,9 @@ impl VariantDenoiser {
             }
             cache.filled = false;
         }
-        self.shapes.clear();
+        if self.fixed.is_none() {
+            self.shapes.clear();
+        }
         Ok(())
     }
 
@@ -155,6 +181,33 @@ impl VariantDenoiser {
     /// [`RuntimeError::Inputs`] for flags that no variant is for, and where a cache is read that no step has filled;
     /// [`RuntimeError::Run`] when ONNX Runtime fails, also for inputs that do not fit. The caches are then empty.
     pub fn step(&mut self, given: &[(&str, &Tensor)], flags: &[bool]) -> Result<Vec<(String, Tensor)>, RuntimeError> {
+        to_tensors(self.step_bound(&on_host(given), flags, |_| true)?)
+    }
+
+    /// The same with inputs that may lie on the sessions' device already. Own outputs stay there, but for those that
+    /// `to_host` names.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_held(
+        &mut self,
+        given: &[(&str, Given<'_>)],
+        flags: &[bool],
+        to_host: &[&str],
+    ) -> Result<Vec<(String, DeviceTensor)>, RuntimeError> {
+        let outputs = self.step_bound(given, flags, |name| to_host.contains(&name))?;
+        let (outputs, copied) = where_they_lie(outputs, to_host, self.device == AllocationDevice::CPU)?;
+        self.copied += copied;
+        Ok(outputs)
+    }
+
+    /// A step, and the model's own outputs, of which come to the host those that are to.
+    fn step_bound(
+        &mut self,
+        given: &[(&str, Given<'_>)],
+        flags: &[bool],
+        to_host: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, DynValue)>, RuntimeError> {
         let Some(index) = self.variants().position(|variant| variant.flags == flags) else {
             return Err(inputs(
                 self.session().model(),
@@ -165,12 +218,15 @@ impl VariantDenoiser {
             .iter()
             .map(|(name, tensor)| ((*name).to_owned(), tensor.shape().to_vec()))
             .collect();
+        if self.fixed.is_some() {
+            return self.step_fixed(index, given, shapes, to_host);
+        }
         let in_place = self.shapes == shapes;
-        let outputs = self.run(index, given, in_place);
+        let outputs = self.run(index, given, in_place, to_host);
         match outputs {
             Ok(outputs) => {
                 self.shapes = shapes;
-                self.take(outputs)
+                Ok(self.take(outputs))
             }
             Err(error) => {
                 // What was being written is neither the old cache nor the new one.
@@ -184,8 +240,9 @@ impl VariantDenoiser {
     fn run(
         &mut self,
         index: usize,
-        given: &[(&str, &Tensor)],
+        given: &[(&str, Given<'_>)],
         in_place: bool,
+        to_host: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, DynValue)>, RuntimeError> {
         let (device, caches) = (self.device.clone(), &mut self.caches);
         let variant = match index.checked_sub(1).and_then(|index| self.others.get_mut(index)) {
@@ -193,19 +250,12 @@ impl VariantDenoiser {
             None => &mut self.first,
         };
         let model = variant.session.model().to_path_buf();
-        for ((cache, takes), gives) in caches.iter().zip(&variant.takes).zip(&variant.gives) {
-            // What a step reads and makes anew may begin as zeros.
-            if *takes && !gives && !cache.filled {
-                let reason = format!(
-                    "cache `{}` is read before a step has filled it; run the steps in the order of the schedule",
-                    cache.input
-                );
-                return Err(inputs(&model, reason));
-            }
-        }
+        check_filled(variant, caches)?;
         let mut values = Vec::with_capacity(given.len());
-        for (name, tensor) in given {
-            values.push((*name, tensor.owned_value(name)?));
+        for (name, given) in given {
+            if let Given::Host(tensor) = given {
+                values.push((*name, tensor.owned_value(name)?));
+            }
         }
         let Variant {
             session, takes, gives, ..
@@ -222,9 +272,15 @@ impl VariantDenoiser {
             for (name, value) in &values {
                 binding.bind_input(*name, value)?;
             }
+            for (name, given) in given {
+                if let Given::Device(tensor) = given {
+                    binding.bind_input(*name, tensor.value())?;
+                }
+            }
             let ports = session.outputs().iter();
             for port in ports.filter(|port| !caches.iter().any(|cache| cache.output == port.name)) {
-                binding.bind_output_to_device(port.name.as_str(), &on_host)?;
+                let place = if to_host(&port.name) { &on_host } else { &on_device };
+                binding.bind_output_to_device(port.name.as_str(), place)?;
             }
             for ((cache, takes), gives) in caches.iter_mut().zip(takes.iter()).zip(gives.iter()) {
                 if *takes {
@@ -245,8 +301,62 @@ impl VariantDenoiser {
         run().map_err(|error| RuntimeError::run(&model, error.to_string()))
     }
 
+    /// Runs a variant at fixed addresses; gives the model's own outputs.
+    fn step_fixed(
+        &mut self,
+        index: usize,
+        given: &[(&str, Given<'_>)],
+        shapes: Vec<(String, Vec<usize>)>,
+        to_host: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, DynValue)>, RuntimeError> {
+        let others = &mut self.others;
+        let variant = match index.checked_sub(1).and_then(|index| others.get_mut(index)) {
+            Some(variant) => variant,
+            None => &mut self.first,
+        };
+        let Some(fixed) = &mut self.fixed else {
+            return Ok(Vec::new());
+        };
+        if self.shapes != shapes {
+            fixed.clear();
+            self.caches.iter_mut().for_each(|cache| cache.filled = false);
+        }
+        check_filled(variant, &self.caches)?;
+        let uses = self.caches.iter().zip(&variant.takes).zip(&variant.gives);
+        let uses = uses.map(|((cache, takes), gives)| CacheUse {
+            input: &cache.input,
+            output: &cache.output,
+            takes: *takes,
+            gives: *gives,
+            filled: cache.filled,
+            placeholder: &cache.value,
+        });
+        let uses: Vec<CacheUse<'_>> = uses.collect();
+        let device = self.device.clone();
+        match fixed.step((index, &mut variant.session), &uses, given, to_host, device) {
+            Ok(outputs) => {
+                self.shapes = shapes;
+                let on_host = self.device == AllocationDevice::CPU;
+                for (place, (cache, gives)) in self.caches.iter_mut().zip(&variant.gives).enumerate() {
+                    cache.filled |= gives;
+                    let there = fixed
+                        .cache(place)
+                        .filter(|tensor| *gives && !on_host && tensor.lies_on_host());
+                    self.copied += there.map_or(0, |tensor| tensor.bytes() as u64);
+                }
+                Ok(outputs)
+            }
+            Err(error) => {
+                // What was being written is neither the old cache nor the new one.
+                self.caches.iter_mut().for_each(|cache| cache.filled = false);
+                self.shapes.clear();
+                Err(error)
+            }
+        }
+    }
+
     /// Keeps the caches among these outputs, and gives the others.
-    fn take(&mut self, outputs: Vec<(String, DynValue)>) -> Result<Vec<(String, Tensor)>, RuntimeError> {
+    fn take(&mut self, outputs: Vec<(String, DynValue)>) -> Vec<(String, DynValue)> {
         let mut own = Vec::new();
         let on_host = self.device == AllocationDevice::CPU;
         for (name, value) in outputs {
@@ -258,14 +368,26 @@ impl VariantDenoiser {
                     cache.value = value;
                     cache.filled = true;
                 }
-                None => {
-                    let tensor = Tensor::from_value(&name, &value)?;
-                    own.push((name, tensor));
-                }
+                None => own.push((name, value)),
             }
         }
-        Ok(own)
+        own
     }
+}
+
+/// Refuses a step that reads what no step has filled.
+fn check_filled(variant: &Variant, caches: &[Cache]) -> Result<(), RuntimeError> {
+    for ((cache, takes), gives) in caches.iter().zip(&variant.takes).zip(&variant.gives) {
+        // What a step reads and makes anew may begin as zeros.
+        if *takes && !gives && !cache.filled {
+            let reason = format!(
+                "cache `{}` is read before a step has filled it; run the steps in the order of the schedule",
+                cache.input
+            );
+            return Err(inputs(variant.session.model(), reason));
+        }
+    }
+    Ok(())
 }
 
 fn bytes_of(value: &DynValue) -> Option<usize> {

@@ -90,6 +90,11 @@ impl History {
         self.kept.len()
     }
 
+    /// The predictions, from the newest on.
+    pub(super) fn arrays_mut(&mut self) -> Vec<&mut ArrayD<f32>> {
+        self.kept.iter_mut().collect()
+    }
+
     /// The weights with the predictions, from the newest on.
     pub(super) fn weighted<'a>(&'a self, weights: &[f32]) -> Vec<(f32, ArrayViewD<'a, f32>)> {
         let weights = weights.iter().copied();

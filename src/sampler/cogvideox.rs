@@ -10,7 +10,9 @@ use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::solver::check_numbers;
 use super::trained::{BetaOptions, Trained, ZeroSnr};
-use super::{BetaSchedule, Limit, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{
+    BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing,
+};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,5 +256,12 @@ impl Scheduler for CogVideoX {
         terms.extend(self.history.weighted(&[at.clean, at.earlier]));
         terms.extend(fresh.iter().map(|fresh| (at.fresh, fresh.view())));
         weighted_sum(&terms)
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory {
+            kept: self.history.arrays_mut(),
+            limit: None,
+        })
     }
 }

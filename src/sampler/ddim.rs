@@ -8,7 +8,7 @@ use super::arithmetic::{check_shapes, of_step};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::{BetaOptions, Trained};
-use super::{Limit, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
 
 /// The options of diffusers' `DDIMScheduler`; missing keys have diffusers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,6 +171,18 @@ impl Scheduler for Ddim {
                 *clean = at.next_signal * *clean + at.next_noise * noise;
             });
         Ok(clean)
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory {
+            kept: Vec::new(),
+            limit: Some(&mut self.limit),
+        })
+    }
+
+    fn clean_weights(&self, index: usize) -> Option<(f32, f32)> {
+        let at = self.coefficients.get(index)?;
+        Some(self.prediction.clean_weights(at.signal, at.noise))
     }
 }
 

@@ -8,7 +8,9 @@ use super::arithmetic::{check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::{BetaOptions, Trained};
-use super::{BetaSchedule, Limit, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{
+    BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing,
+};
 
 /// The variance of the noise that is added at each step (`variance_type`). Learned variances are no option here: the
 /// channels that predict them are cut off before the step.
@@ -179,5 +181,17 @@ impl Scheduler for Ddpm {
         let fresh = noise.draw(index, sample.shape())?;
         let [clean, sample] = mean;
         weighted_sum(&[clean, sample, (at.fresh, fresh.view())])
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory {
+            kept: Vec::new(),
+            limit: Some(&mut self.limit),
+        })
+    }
+
+    fn clean_weights(&self, index: usize) -> Option<(f32, f32)> {
+        let at = self.coefficients.get(index)?;
+        Some(self.prediction.clean_weights(at.signal, at.noise))
     }
 }

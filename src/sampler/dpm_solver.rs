@@ -12,7 +12,9 @@ use super::fields::Fields;
 use super::sigmas::FinalSigma;
 use super::solver::{Level, RunLevels, SolverLevels, check_numbers};
 use super::trained::{BetaOptions, Trained, ZeroSnr};
-use super::{BetaSchedule, Limit, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{
+    BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing,
+};
 
 mod update;
 
@@ -221,5 +223,17 @@ impl Scheduler for DpmSolver {
         terms.extend(self.history.weighted(&update.clean));
         terms.extend(fresh.iter().map(|fresh| (update.noise, fresh.view())));
         weighted_sum(&terms)
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        let mut kept = self.history.arrays_mut();
+        kept.extend(&mut self.base);
+        let limit = Some(&mut self.limit);
+        Some(Memory { kept, limit })
+    }
+
+    fn clean_weights(&self, index: usize) -> Option<(f32, f32)> {
+        let level = self.levels.get(index)?;
+        Some(self.prediction.clean_weights(level.signal, level.noise))
     }
 }

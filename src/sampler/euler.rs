@@ -11,7 +11,7 @@ use super::exploding::{ExplodingOptions, check_sigmas, scaled};
 use super::fields::Fields;
 use super::sigmas::{FinalSigma, SigmaSpacing, SigmaTable, linspace, rounded};
 use super::trained::{BetaOptions, ZeroSnr};
-use super::{NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
+use super::{Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
 
 /// What the model may predict.
 const PREDICTIONS: &[(&str, PredictionType)] = &[
@@ -162,5 +162,9 @@ impl Scheduler for Euler {
             let clean = output * of_output + sample * of_sample;
             sample + (sample - clean) / sigma * change
         }))
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory::default())
     }
 }

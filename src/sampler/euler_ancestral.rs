@@ -10,7 +10,7 @@ use super::exploding::{ExplodingOptions, check_sigmas, scaled};
 use super::fields::Fields;
 use super::sigmas::{SigmaTable, rounded};
 use super::trained::{BetaOptions, ZeroSnr};
-use super::{NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
+use super::{Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
 
 /// What the model may predict.
 const PREDICTIONS: &[(&str, PredictionType)] = &[
@@ -137,5 +137,9 @@ impl Scheduler for EulerAncestral {
             next.zip_mut_with(&fresh, |next, fresh| *next += fresh * up);
         }
         Ok(next)
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory::default())
     }
 }

@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::flow_shift::{Rounding, Shift};
 use super::sigmas::{SigmaSpacing, linspace, rounded};
 use super::trained::Trained;
-use super::{FlowSpacing, NoiseSource, RunSettings, SamplerError, Scheduler};
+use super::{FlowSpacing, Memory, NoiseSource, RunSettings, SamplerError, Scheduler};
 
 /// The options of diffusers' `FlowMatchEulerDiscreteScheduler`; missing keys have diffusers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,5 +141,9 @@ impl Scheduler for FlowMatch {
         let mut terms = vec![(signal, sample), (-signal * sigma, model_output)];
         terms.extend(fresh.iter().map(|fresh| (next, fresh.view())));
         weighted_sum(&terms)
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory::default())
     }
 }

@@ -10,7 +10,7 @@ use super::exploding::{ExplodingOptions, check_sigmas, scaled};
 use super::fields::Fields;
 use super::sigmas::{SigmaSpacing, SigmaTable, rounded};
 use super::trained::{BetaOptions, ZeroSnr};
-use super::{BetaSchedule, Limit, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
+use super::{BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
 
 /// The options of diffusers' `HeunDiscreteScheduler`; missing keys have diffusers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,5 +142,16 @@ impl Scheduler for Heun {
             .and(first_sample)
             .for_each(|slope, &first, &sample| *slope = sample + (first + *slope) / 2.0 * change);
         Ok(slope)
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory {
+            kept: self.begun.arrays_mut(),
+            limit: Some(&mut self.limit),
+        })
+    }
+
+    fn clean_weights(&self, index: usize) -> Option<(f32, f32)> {
+        Some(self.prediction.exploding_weights(self.sigma(index).ok()?))
     }
 }

@@ -8,7 +8,7 @@ use super::arithmetic::{check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::{BetaOptions, Trained, ZeroSnr};
-use super::{BetaSchedule, Limit, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
+use super::{BetaSchedule, Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
 
 /// The deviation of the data that the boundary condition is made for.
 const SIGMA_DATA: f32 = 0.5;
@@ -154,5 +154,17 @@ impl Scheduler for Lcm {
                 ])
             }
         }
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory {
+            kept: Vec::new(),
+            limit: Some(&mut self.limit),
+        })
+    }
+
+    fn clean_weights(&self, index: usize) -> Option<(f32, f32)> {
+        let at = self.coefficients.get(index)?;
+        Some(self.prediction.clean_weights(at.signal, at.noise))
     }
 }

@@ -12,7 +12,8 @@
 //! `flow_match`, `cogvideox`, `rectified_flow`. What they share has a home each: the trained noise levels (`trained`,
 //! `betas`), which timesteps a run visits (`spacing`), sigmas (`sigmas`, `exploding`, `solver`), shifts of
 //! flows (`flow_spacing`, `flow_shift`), what the
-//! model's output says (`prediction`, `limit`), sums and memory (`arithmetic`).
+//! model's output says (`prediction`, `limit`), sums and memory (`arithmetic`). `linear` tells a run of any of them as weights
+//! of sums, for steps on a device.
 
 mod arithmetic;
 mod beta_distribution;
@@ -34,6 +35,7 @@ mod guidance;
 mod heun;
 mod lcm;
 mod limit;
+mod linear;
 mod noise;
 mod noise_source;
 mod pndm;
@@ -62,6 +64,7 @@ pub use guidance::{CHANNEL_AXIS, first_channels, guide, repeat_batch};
 use heun::HeunConfig;
 use lcm::LcmConfig;
 pub use limit::Limit;
+pub use linear::{LinearRun, LinearStep, Memory, Weights, linear_run};
 pub use noise::noise;
 pub use noise_source::{GivenNoise, NoiseSource, SeededBatch, SeededNoise};
 use pndm::PndmConfig;

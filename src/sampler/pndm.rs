@@ -10,7 +10,7 @@ use super::arithmetic::{History, check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::{BetaOptions, Trained, ZeroSnr};
-use super::{NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
 
 /// The order of the multistep, which takes one earlier step less from Runge and Kutta.
 const ORDER: usize = 4;
@@ -283,5 +283,12 @@ impl Scheduler for Pndm {
             };
             at.sample * sample - at.difference * noise / at.divisor
         }))
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        let mut kept = self.history.arrays_mut();
+        kept.extend(&mut self.base);
+        kept.extend(&mut self.gathered);
+        Some(Memory { kept, limit: None })
     }
 }

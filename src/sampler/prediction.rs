@@ -69,6 +69,14 @@ impl PredictionType {
         clean
     }
 
+    /// The weights of output and sample in the predicted clean sample.
+    pub(super) fn clean_weights(self, signal: f32, noise: f32) -> (f32, f32) {
+        (
+            self.split(1.0, 0.0, signal, noise).0,
+            self.split(0.0, 1.0, signal, noise).0,
+        )
+    }
+
     /// The predicted noise.
     pub(super) fn noise(
         self,

@@ -16,7 +16,7 @@ use super::arithmetic::{check_shapes, of_step, weighted_sum};
 use super::configuration::SchedulerOptions;
 use super::fields::Fields;
 use super::trained::Trained;
-use super::{NoiseSource, RunSettings, SamplerError, Scheduler, VideoSize};
+use super::{Memory, NoiseSource, RunSettings, SamplerError, Scheduler, VideoSize};
 
 /// The pixels of the picture that `use_timestep_transform` does not shift.
 const BASE_PIXELS: f32 = 512.0 * 512.0;
@@ -134,5 +134,9 @@ impl Scheduler for RectifiedFlow {
         let length = *of_step(&self.lengths, index)?;
         check_shapes(&model_output, &sample)?;
         weighted_sum(&[(1.0, sample), (length, model_output)])
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        Some(Memory::default())
     }
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::{NoiseSource, SamplerError};
+use super::{Memory, NoiseSource, SamplerError};
 
 /// A scheduler made for a certain number of steps.
 ///
@@ -55,4 +55,16 @@ pub trait Scheduler: Send {
         sample: ArrayViewD<'_, f32>,
         noise: &mut dyn NoiseSource,
     ) -> Result<ArrayD<f32>, SamplerError>;
+
+    /// What a step leaves to later ones, for [`super::linear_run`]; `None` where that is not told.
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        None
+    }
+
+    /// The weights of the model's output and of the sample in the predicted clean sample at call `index`, of schedulers that
+    /// have a limit in their [`Scheduler::memory`].
+    fn clean_weights(&self, index: usize) -> Option<(f32, f32)> {
+        let _ = index;
+        None
+    }
 }

@@ -13,13 +13,13 @@ use super::*;
 /// How far samples may be from diffusers', as part of the largest value of the sample.
 const TOLERANCE: f32 = 1e-5;
 
-fn oracle() -> NpzReader<File> {
+pub(super) fn oracle() -> NpzReader<File> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sampler/schedulers.npz");
     NpzReader::new(File::open(path).unwrap()).unwrap()
 }
 
 /// The toy model of the oracle: basic operations in `f64`, the same numbers in any language.
-fn toy(sample: &ArrayD<f32>, timestep: f64) -> ArrayD<f32> {
+pub(super) fn toy(sample: &ArrayD<f32>, timestep: f64) -> ArrayD<f32> {
     let level = timestep / 1000.0;
     let output = sample.iter().enumerate().map(|(place, &sample)| {
         let sample = f64::from(sample);
@@ -31,7 +31,7 @@ fn toy(sample: &ArrayD<f32>, timestep: f64) -> ArrayD<f32> {
 }
 
 /// The largest difference as part of the largest value.
-fn relative(found: &ArrayD<f32>, expected: &ArrayD<f32>) -> f32 {
+pub(super) fn relative(found: &ArrayD<f32>, expected: &ArrayD<f32>) -> f32 {
     assert_eq!(found.shape(), expected.shape());
     let largest = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
     let mut pairs = found.iter().zip(expected);
@@ -43,14 +43,14 @@ fn relative(found: &ArrayD<f32>, expected: &ArrayD<f32>) -> f32 {
 }
 
 /// A run of the oracle.
-struct Run {
+pub(super) struct Run {
     number: usize,
-    config: String,
-    settings: RunSettings,
+    pub(super) config: String,
+    pub(super) settings: RunSettings,
 }
 
 impl Run {
-    fn read(oracle: &mut NpzReader<File>, number: usize) -> Option<Run> {
+    pub(super) fn read(oracle: &mut NpzReader<File>, number: usize) -> Option<Run> {
         let text = |bytes: Array1<u8>| String::from_utf8(bytes.to_vec()).unwrap();
         let config: Array1<u8> = oracle.by_name(&format!("{number}.config")).ok()?;
         let told: Array1<u8> = oracle.by_name(&format!("{number}.run")).unwrap();
@@ -72,7 +72,7 @@ impl Run {
         })
     }
 
-    fn what(&self) -> String {
+    pub(super) fn what(&self) -> String {
         format!("run {}, {} steps, {}", self.number, self.settings.steps, self.config)
     }
 }

@@ -12,7 +12,7 @@ use super::fields::Fields;
 use super::sigmas::{FinalSigma, linspace, rounded};
 use super::solver::{Level, RunLevels, SolverLevels, check_numbers};
 use super::trained::{BetaOptions, Trained, ZeroSnr};
-use super::{Limit, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
+use super::{Limit, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler, TimestepSpacing};
 
 mod weights;
 
@@ -217,5 +217,17 @@ impl Scheduler for UniPc {
         let next = weighted_sum(&terms)?;
         self.last = Some(sample);
         Ok(next)
+    }
+
+    fn memory(&mut self) -> Option<Memory<'_>> {
+        let mut kept = self.history.arrays_mut();
+        kept.extend(&mut self.last);
+        let limit = Some(&mut self.limit);
+        Some(Memory { kept, limit })
+    }
+
+    fn clean_weights(&self, index: usize) -> Option<(f32, f32)> {
+        let level = self.levels.get(index)?;
+        Some(self.prediction.clean_weights(level.signal, level.noise))
     }
 }

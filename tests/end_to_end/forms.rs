@@ -51,6 +51,13 @@ impl Runner {
         }
     }
 
+    fn recordings(&self) -> usize {
+        match self {
+            Runner::Switch(_) => 0,
+            Runner::Variants(denoiser) => denoiser.recordings(),
+        }
+    }
+
     fn reset(&mut self) {
         match self {
             Runner::Switch(denoiser) => denoiser.reset().unwrap(),
@@ -141,10 +148,15 @@ pub fn compute_the_same_loops(model: &Path, rules: &str) {
     if !half {
         others.push(("in memory", Runner::Variants(in_memory(&flags))));
         others.push(("in memory, of step", Runner::Variants(in_memory(&steps))));
+        // As CUDA graphs need it; the processor records nothing.
+        let mut fixed = in_memory(&flags);
+        fixed.fix_addresses();
+        others.push(("at fixed addresses", Runner::Variants(fixed)));
     }
     let schedule = flags.plan.schedule.clone().unwrap();
     assert!(index.variants.len() > 3, "{} variants", index.variants.len());
     let session = open_unfused(model);
+    let mut recordings: Vec<Vec<usize>> = Vec::new();
     // Twice, so that a second clip does not depend on the first.
     for clip in 0..2 {
         reference.reset();
@@ -162,6 +174,15 @@ pub fn compute_the_same_loops(model: &Path, rules: &str) {
                 );
             }
         }
+        recordings.push(others.iter().map(|(_, runner)| runner.recordings()).collect());
+    }
+    // In the second clip every value has its address, so that each variant is recorded at least once.
+    let [first, second] = recordings.as_slice() else {
+        panic!()
+    };
+    if !half {
+        assert!(second.iter().sum::<usize>() >= index.variants.len(), "{recordings:?}");
+        assert!(first.iter().sum::<usize>() > 0);
     }
 }
 

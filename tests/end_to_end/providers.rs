@@ -2,7 +2,9 @@
 //!
 //! That build is taken from `PAB_PATCH_TEST_GPU_ORT`, a folder with `libonnxruntime.so` of `onnxruntime-gpu` (such as
 //! `site-packages/onnxruntime/capi`), or from the Python environments in `VIRTUAL_ENV`; where there is none, what needs it is
-//! skipped, and says so. The driver is a stub that this test compiles with `cc`.
+//! skipped, and says so. It is not fetched here: a quarter of a gigabyte that unpacks to more, at every run of the tests. Once:
+//! `pip download --no-deps onnxruntime-gpu==1.31.1 -d /tmp/gpu && unzip /tmp/gpu/*.whl 'onnxruntime/capi/lib*' -d /tmp/gpu`.
+//! The driver is a stub that this test compiles with `cc`.
 
 use crate::program::{command, failure, shipped_model, succeed};
 use serde_json::Value;

@@ -49,6 +49,7 @@ const ONE_THREAD: Options = Options {
     threads: Some(1),
     device_index: 0,
     optimization: runtime::Optimization::Basic,
+    cuda_graph: false,
 };
 
 fn bindings() -> Bindings {

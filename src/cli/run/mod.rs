@@ -17,7 +17,9 @@ pub use write::picture;
 use super::Failure;
 use super::args::FormChoice;
 use super::folder::OutputFolder;
-use super::session::{generator, library, run_settings, scheduler, variant_generator};
+use super::session::{
+    check_cuda_graph, generator, library, report_latents, run_settings, run_sizes, scheduler, variant_generator,
+};
 use super::terminal::Terminal;
 use crate::collective::is_first_process;
 use crate::generation::{Conditioning, Generator};
@@ -70,6 +72,7 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
 /// Whether there are to be several ranks, once what can be wrong with the options alone is not.
 fn asked(options: &RunOptions) -> Result<Option<Wanted>, Failure> {
     FramesPerSecond::new(options.sampling.fps)?;
+    check_cuda_graph(options.form, options.cuda_graph, &options.session)?;
     if options.animation.contains(&AnimationChoice::Mp4) {
         check_ffmpeg(&options.output.join(AnimationChoice::Mp4.file()))?;
     }
@@ -268,17 +271,20 @@ impl Batch {
         let conditionings = self.conditionings(prompts, watch, terminal)?;
         let scheduler = self.config.scheduler_for(&self.settings)?;
         let begun = Instant::now();
+        let first = conditionings.first().cloned().unwrap_or_default();
         let mut generator = match team {
             Some(team) => team.open(self, prompts, &conditionings, terminal)?,
-            None => self.opened(scheduler.as_ref(), terminal)?,
+            None => self.opened(scheduler.as_ref(), &first, terminal)?,
         };
+        generator.show_samples(options.every_step);
         watch.count(team.map(|team| team.communicator.clone()));
         let mut ranks = None;
         watch.part("opening the model", begun);
-        let head = Head {
+        let mut head = Head {
             patched: generator.plan().is_some(),
             provider: generator.session().provider(),
             broadcast: shares(&generator, scheduler.as_ref()),
+            latents: None,
         };
         if let Some(checkpoint) = checkpoint {
             checkpoint.head = Some(head.clone());
@@ -288,12 +294,19 @@ impl Batch {
         for (prompt, conditioning) in prompts.iter().zip(&conditionings) {
             watch.clip(*prompt, self.prompts.len());
             team.inspect(|team| team.begin_clip());
-            let made = self.clip(*prompt, conditioning, &mut generator, watch, terminal)?;
+            let all = self.clip(*prompt, conditioning, &mut generator, watch, terminal)?;
             if let Some(team) = team.filter(|_| prompts.last() == Some(prompt)) {
                 // No rank waits while this one writes and decodes.
                 ranks = Some(team.end(watch.sent())?);
             }
-            for made in made {
+            if head.latents.is_none() {
+                head.latents = generator.latents().cloned();
+                report_latents(&generator, terminal);
+                if let Some(checkpoint) = checkpoint {
+                    checkpoint.head = Some(head.clone());
+                }
+            }
+            for made in all {
                 let folder = &made.place.folder;
                 std::fs::create_dir_all(folder).map_err(|source| ReportError::Write {
                     path: folder.clone(),
@@ -351,12 +364,32 @@ impl Batch {
     }
 
     /// Opens the transformer in the form that is wanted.
-    fn opened(&self, scheduler: &dyn Scheduler, terminal: &Terminal) -> Result<Generator, Failure> {
+    fn opened(
+        &self,
+        scheduler: &dyn Scheduler,
+        conditioning: &Conditioning,
+        terminal: &Terminal,
+    ) -> Result<Generator, Failure> {
         let (options, model) = (&self.options, &self.source.model);
         let given: Vec<&str> = self.source.inputs.keys().map(String::as_str).collect();
+        let cuda_graph = match options.cuda_graph {
+            true => {
+                let mut shape = self.source.latent.noise().to_vec();
+                shape
+                    .iter_mut()
+                    .take(1)
+                    .for_each(|clips| *clips = usize::from(options.batch));
+                let latent = self.source.latent.to_model(ArrayD::zeros(shape));
+                Some(run_sizes(model, latent.shape(), conditioning)?)
+            }
+            false => None,
+        };
         match options.form {
             FormChoice::Switch => generator(model, &options.session, &given, terminal),
-            FormChoice::Variants => variant_generator(model, &options.session, &given, scheduler.timesteps(), terminal),
+            FormChoice::Variants => {
+                let session = &options.session;
+                variant_generator(model, session, cuda_graph, &given, scheduler.timesteps(), terminal)
+            }
         }
     }
 
@@ -386,7 +419,7 @@ impl Batch {
                 &mut |step| {
                     watch.step(step);
                     if options.every_step {
-                        samples.push(step.sample.to_owned());
+                        samples.extend(step.sample.as_ref().map(|sample| sample.to_owned()));
                     }
                 },
             )

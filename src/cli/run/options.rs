@@ -93,6 +93,9 @@ pub struct RunOptions {
     /// How a patched model is run
     #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
     pub form: FormChoice,
+    /// With `--form variants` on `--device cuda`: record the kernels of each variant once, and repeat them as a whole
+    #[arg(long)]
+    pub cuda_graph: bool,
     /// The noise itself, [batch, channels, frames, height, width], instead of a seed: the latents that another program began
     /// with, as .npy, or as `noise` of .npz or .safetensors
     #[arg(long, value_name = "FILE", conflicts_with = "seed")]

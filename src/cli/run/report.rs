@@ -1,6 +1,7 @@
 //! What is told of clips: by `--json`, in words, and in the record of a batch.
 
 use super::ranks::RanksReport;
+use crate::generation::LatentPlace;
 use crate::report::{Distribution, FilePath, number};
 use crate::runtime::Provider;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ pub struct Head {
     pub provider: Provider,
     /// For each rule the share of the steps at which it broadcast.
     pub broadcast: Vec<Broadcast>,
+    /// Where the latents lay between the steps, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents: Option<LatentPlace>,
 }
 
 /// A rule of the run.

@@ -62,6 +62,7 @@ const OPTIONS: Options = Options {
     provider: crate::runtime::Provider::Cpu,
     device_index: 0,
     optimization: Optimization::All,
+    cuda_graph: false,
 };
 
 fn open(path: &Path, rank: &Arc<Rank>) -> Result<Denoiser, RuntimeError> {
