@@ -58,6 +58,8 @@ pub struct Generator {
     plan: Option<Plan>,
     /// What is followed in the place of the plan's timings.
     followed: Option<Schedule>,
+    /// What the model's timestep is a part of.
+    timestep_unit: f64,
     stop: Stop,
 }
 
@@ -82,6 +84,7 @@ impl Generator {
             roles,
             plan,
             followed: None,
+            timestep_unit: 1.0,
             stop: Stop::default(),
         })
     }
@@ -105,6 +108,7 @@ impl Generator {
             roles,
             plan: Some(plan),
             followed: None,
+            timestep_unit: 1.0,
             stop: Stop::default(),
         })
     }
@@ -118,6 +122,12 @@ impl Generator {
     /// that is driven by its step holds its own schedule, and cannot follow another.
     pub fn follow(&mut self, schedule: Option<Schedule>) {
         self.followed = schedule;
+    }
+
+    /// From now on the model is given the scheduler's timesteps divided by `unit`, as some are trained. Rules go by the
+    /// scheduler's.
+    pub fn count_timesteps_in(&mut self, unit: f64) {
+        self.timestep_unit = unit;
     }
 
     /// The plan, where the model is patched.
@@ -176,7 +186,7 @@ impl Generator {
         let cut = timesteps
             .iter()
             .enumerate()
-            .find(|(_, timestep)| timestep.fract() != 0.0);
+            .find(|(_, timestep)| (*timestep / self.timestep_unit).fract() != 0.0);
         match cut {
             None => Ok(()),
             Some((step, timestep)) => Err(GenerationError::WholeTimesteps {
@@ -383,7 +393,7 @@ impl Generator {
             None => copies * shape.first().copied().unwrap_or(1),
         });
         let count: Vec<usize> = count.collect();
-        let timestep = ArrayD::from_elem(count, timestep);
+        let timestep = ArrayD::from_elem(count, timestep / self.timestep_unit);
         let timestep = Tensor::from_array(timestep).cast(type_of(&self.roles.timestep));
         let mut inputs: Vec<(&str, &Tensor)> = vec![
             (&self.roles.latent.name, &latent),

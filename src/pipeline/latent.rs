@@ -27,6 +27,9 @@ pub struct Factors {
     pub frames: usize,
 }
 
+/// Values of a latent that a side of a patch has.
+const PATCH: usize = 2;
+
 /// Without a decoder a latent is the picture itself.
 impl Default for Factors {
     fn default() -> Factors {
@@ -162,17 +165,37 @@ impl LatentShape {
                 let tokens = sizes
                     .iter()
                     .try_fold(1_usize, |product, size| product.checked_mul(*size));
-                if let Some(Some(fixed)) = port.shape.get(1)
-                    && tokens != usize::try_from(*fixed).ok()
-                {
-                    return Err(PipelineError::Fixed {
-                        option: "frames, --height, --width",
-                        given: tokens.unwrap_or(usize::MAX),
-                        fixed: usize::try_from(*fixed).unwrap_or(0),
-                    });
-                }
+                check_tokens(port, tokens, "frames, --height, --width")?;
                 let [frames, height, width] = sizes;
                 vec![1, known(2)?, frames, height, width]
+            }
+            (Layout::Patches, 3) => {
+                alone(&frames)?;
+                // A patch is two values of the latent a side.
+                let sides = [(height, "the height"), (width, "the width")].map(|(side, word)| {
+                    let side = Side {
+                        factor: side.factor.saturating_mul(PATCH),
+                        ..side
+                    };
+                    side.latent()?.ok_or_else(|| PipelineError::Open {
+                        input: port.name.clone(),
+                        axis: word,
+                        option: side.option,
+                        symbol: symbol_of(port, 1),
+                    })
+                });
+                let [rows, columns] = sides;
+                let (rows, columns) = (rows?, columns?);
+                check_tokens(port, rows.checked_mul(columns), "height, --width")?;
+                let channels = known(2)?;
+                if channels % (PATCH * PATCH) != 0 {
+                    return Err(PipelineError::Channels {
+                        input: port.name.clone(),
+                        channels,
+                        values: PATCH * PATCH,
+                    });
+                }
+                vec![1, channels / (PATCH * PATCH), rows * PATCH, columns * PATCH]
             }
             (Layout::FramesFirst, 5) => vec![
                 1,
@@ -220,11 +243,12 @@ impl LatentShape {
         &self.noise
     }
 
-    /// Frames, height and width of a packed latent, in the latent's values.
+    /// Frames, rows and columns of the tokens that a packed latent is.
     #[must_use]
     pub fn packed_sizes(&self) -> Option<[usize; 3]> {
         match (self.layout, self.noise.as_slice()) {
             (Layout::Packed, [_, _, frames, height, width]) => Some([*frames, *height, *width]),
+            (Layout::Patches, [_, _, height, width]) => Some([1, height / PATCH, width / PATCH]),
             _ => None,
         }
     }
@@ -238,6 +262,13 @@ impl LatentShape {
                 let moved = noise.permuted_axes(IxDyn(&[0, 2, 3, 4, 1]));
                 reshaped(moved, shape)
             }
+            (Layout::Patches, [batch, channels, height, width]) => {
+                let (rows, columns) = (height / PATCH, width / PATCH);
+                let values = IxDyn(&[*batch, *channels, rows, PATCH, columns, PATCH]);
+                let tokens = IxDyn(&[*batch, rows * columns, channels * PATCH * PATCH]);
+                let moved = reshaped(noise, values).permuted_axes(IxDyn(&[0, 2, 4, 1, 3, 5]));
+                reshaped(moved, tokens)
+            }
             _ => noise,
         }
     }
@@ -250,9 +281,27 @@ impl LatentShape {
                 let shape = IxDyn(&[sample.len_of(Axis(0)), *frames, *height, *width, *channels]);
                 reshaped(sample, shape).permuted_axes(IxDyn(&[0, 4, 1, 2, 3]))
             }
+            (Layout::Patches, [_, channels, height, width]) if sample.ndim() == 3 => {
+                let batch = sample.len_of(Axis(0));
+                let values = IxDyn(&[batch, height / PATCH, width / PATCH, *channels, PATCH, PATCH]);
+                let moved = reshaped(sample, values).permuted_axes(IxDyn(&[0, 3, 1, 4, 2, 5]));
+                reshaped(moved, IxDyn(&[batch, *channels, *height, *width]))
+            }
             (Layout::FramesFirst, _) if sample.ndim() == 5 => sample.permuted_axes(IxDyn(&[0, 2, 1, 3, 4])),
             _ => sample,
         }
+    }
+}
+
+/// Refuses another number of tokens than the model is made for.
+fn check_tokens(port: &Port, tokens: Option<usize>, option: &'static str) -> Result<(), PipelineError> {
+    match port.shape.get(1) {
+        Some(Some(fixed)) if tokens != usize::try_from(*fixed).ok() => Err(PipelineError::Tokens {
+            option,
+            given: tokens.unwrap_or(usize::MAX),
+            fixed: usize::try_from(*fixed).unwrap_or(0),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -315,6 +364,34 @@ mod tests {
             shape(&packed, Layout::Packed, asked(9, 64, 96)).unwrap(),
             [1, 128, 3, 8, 12]
         );
+        let patches = port(&[None, None, Some(64)], &open);
+        assert_eq!(
+            shape(&patches, Layout::Patches, asked(1, 64, 96)).unwrap(),
+            [1, 16, 8, 12]
+        );
+    }
+
+    #[test]
+    fn patches_there_and_back_change_nothing() {
+        let patches = port(&[None, Some(6), Some(8)], &["", "", ""]);
+        let shape = |size| LatentShape::new(&patches, Layout::Patches, size, FACTORS, &BTreeMap::new());
+        let latent = shape(asked(1, 32, 48)).unwrap();
+        assert_eq!((latent.noise(), latent.tokens()), (&[1, 2, 4, 6][..], Some(6)));
+        let noise = ArrayD::from_shape_fn(IxDyn(&[1, 2, 4, 6]), |index| {
+            (1..4).fold(0, |number, axis| 10 * number + index[axis]) as f32
+        });
+        let model = latent.to_model(noise.clone());
+        // The second token: rows 0 and 1, columns 2 and 3, of each channel.
+        let second: Vec<f32> = model.slice(ndarray::s![0, 1, ..]).to_vec();
+        assert_eq!(second, [2.0, 3.0, 12.0, 13.0, 102.0, 103.0, 112.0, 113.0]);
+        assert_eq!(latent.to_decoder(model), noise);
+        let refused = |size| shape(size).unwrap_err().to_string();
+        let error = refused(asked(1, 24, 48));
+        assert!(error.contains("--height 24") && error.contains("16 and 32"), "{error}");
+        let error = refused(asked(1, 32, 32));
+        assert!(error.contains("4 tokens") && error.contains("made for 6"), "{error}");
+        let error = refused(asked(3, 32, 48));
+        assert!(error.contains("--frames 3"), "{error}");
     }
 
     #[test]

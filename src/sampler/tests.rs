@@ -56,6 +56,10 @@ impl Run {
         let told: Array1<u8> = oracle.by_name(&format!("{number}.run")).unwrap();
         let told: Value = serde_json::from_str(&text(told)).unwrap();
         let count = |value: &Value| value.as_u64().map(|count| count as usize);
+        let levels = |word: &str| {
+            let numbers = told[word].as_array()?.iter();
+            Some(numbers.map(|number| number.as_f64().unwrap()).collect::<Vec<f64>>())
+        };
         Some(Run {
             number,
             config: text(config),
@@ -68,6 +72,11 @@ impl Run {
                     width: count(&sizes[2]).unwrap(),
                 }),
                 pipeline: told["pipeline"].as_str().map(str::to_owned),
+                levels: match (levels("timesteps"), levels("sigmas")) {
+                    (Some(timesteps), _) => Some(GivenLevels::Timesteps(timesteps)),
+                    // Of a pipeline they are those that it gives itself.
+                    (None, sigmas) => sigmas.map(GivenLevels::Sigmas),
+                },
             },
         })
     }
@@ -83,7 +92,7 @@ fn runs_equal_those_of_diffusers() {
     let start: ArrayD<f32> = oracle.by_name("start").unwrap();
     let draws: ArrayD<f32> = oracle.by_name("noise").unwrap();
     let mut runs: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut wrong = Vec::new();
+    let (mut wrong, mut given) = (Vec::new(), 0);
     for number in 0.. {
         let Some(run) = Run::read(&mut oracle, number) else {
             break;
@@ -98,6 +107,7 @@ fn runs_equal_those_of_diffusers() {
             }
         };
         *runs.entry(config.class()).or_default() += 1;
+        given += usize::from(run.settings.levels.is_some());
 
         // Whole timesteps are the same; fractions, and sigmas, within the last bits of a float32.
         let timesteps: Array1<f64> = oracle.by_name(&format!("{number}.timesteps")).unwrap();
@@ -150,6 +160,7 @@ fn runs_equal_those_of_diffusers() {
         }
     }
     assert!(wrong.is_empty(), "{} runs:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(given, 13);
     assert!(runs.len() == 14 && runs.values().all(|&count| count >= 5), "{runs:?}");
 }
 
@@ -290,6 +301,58 @@ fn calls_that_cannot_be_are_errors() {
 }
 
 #[test]
+fn given_levels_that_an_option_decides_are_refused() {
+    let timesteps = GivenLevels::Timesteps(vec![900.0, 100.0]);
+    let sigmas = GivenLevels::Sigmas(vec![0.9, 0.1]);
+    for (class, options, levels, part) in [
+        (
+            "EulerDiscreteScheduler",
+            r#", "use_karras_sigmas": true"#,
+            &timesteps,
+            "`use_karras_sigmas`",
+        ),
+        (
+            "EulerDiscreteScheduler",
+            r#", "timestep_type": "continuous", "prediction_type": "v_prediction""#,
+            &timesteps,
+            "`timestep_type`",
+        ),
+        (
+            "EulerDiscreteScheduler",
+            "",
+            &GivenLevels::Sigmas(vec![0.9]),
+            "there is one",
+        ),
+        (
+            "DPMSolverMultistepScheduler",
+            r#", "use_flow_sigmas": true, "prediction_type": "flow_prediction""#,
+            &timesteps,
+            "`use_flow_sigmas`",
+        ),
+        ("UniPCMultistepScheduler", "", &sigmas, "`use_flow_sigmas` only"),
+        ("PNDMScheduler", "", &timesteps, "a number of steps"),
+        (
+            "HeunDiscreteScheduler",
+            "",
+            &GivenLevels::Timesteps(vec![1000.0]),
+            "below 1000",
+        ),
+    ] {
+        let run = RunSettings {
+            levels: Some(levels.clone()),
+            ..RunSettings::of_steps(2)
+        };
+        let error = configured(class, options)
+            .unwrap()
+            .scheduler_for(&run)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains(part), "{class}: {error}");
+    }
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_name() {
     let cases = [
         (
@@ -381,6 +444,7 @@ fn any_number_of_steps_is_a_scheduler_or_an_error() {
         let config = SchedulerConfig::parse("oracle", &run.config).unwrap();
         for steps in [0, 1, 2, 3, 61, 499, 999, 1000, 1001, usize::MAX] {
             run.settings.steps = steps;
+            run.settings.levels = None;
             let Ok(scheduler) = config.scheduler_for(&run.settings) else {
                 continue;
             };

@@ -20,7 +20,7 @@ use super::session::{generator, library, run_settings, scheduler, variant_genera
 use super::terminal::Terminal;
 use crate::generation::{Conditioning, Generator};
 use crate::report::{FramesPerSecond, ReportError, check_ffmpeg};
-use crate::sampler::{RunSettings, Scheduler, SchedulerConfig};
+use crate::sampler::{GivenLevels, RunSettings, Scheduler, SchedulerConfig};
 use checkpoint::Checkpoint;
 use ndarray::{ArrayD, Axis, concatenate};
 use noise::{given_noise, start, step_noise};
@@ -91,7 +91,15 @@ impl<'a> Batch<'a> {
             &sampling.clip,
         );
         settings.tokens = settings.tokens.or_else(|| source.latent.tokens());
-        config.scheduler_for(&settings)?;
+        settings.levels = given_levels(options);
+        if let Some(levels) = &settings.levels {
+            settings.steps = levels.numbers().len();
+        }
+        let made = config.scheduler_for(&settings)?;
+        if let Some(GivenLevels::Sigmas(_)) = settings.levels {
+            // Some are given the level after the last step too.
+            settings.steps = made.sigmas().len().saturating_sub(1);
+        }
         let prompts = match &options.prompts {
             Some(path) => prompts_of(path)?,
             None => vec![options.prompt.clone()],
@@ -139,8 +147,8 @@ impl<'a> Batch<'a> {
         }
         let report = Report {
             model: self.source.model.as_path().into(),
-            steps: options.sampling.steps,
-            guidance: self.source.guidance,
+            steps: self.settings.steps,
+            guidance: self.source.asked_guidance(),
             head,
             clip: None,
             clips: Vec::new(),
@@ -299,11 +307,15 @@ impl<'a> Batch<'a> {
     /// Opens the transformer in the form that is wanted.
     fn opened(&self, scheduler: &dyn Scheduler, terminal: &Terminal) -> Result<Generator, Failure> {
         let (options, model) = (self.options, &self.source.model);
-        let given: Vec<&str> = self.source.inputs.keys().map(String::as_str).collect();
-        match options.form {
-            FormChoice::Switch => generator(model, &options.session, &given, terminal),
-            FormChoice::Variants => variant_generator(model, &options.session, &given, scheduler.timesteps(), terminal),
-        }
+        let given = self.source.given();
+        let mut generator = match options.form {
+            FormChoice::Switch => generator(model, &options.session, &given, terminal)?,
+            FormChoice::Variants => {
+                variant_generator(model, &options.session, &given, scheduler.timesteps(), terminal)?
+            }
+        };
+        generator.count_timesteps_in(self.source.timestep_unit());
+        Ok(generator)
     }
 
     /// Makes the clips of a prompt side by side.
@@ -358,6 +370,15 @@ impl<'a> Batch<'a> {
             }
         });
         Ok(made.collect())
+    }
+}
+
+/// The noise levels that the options give.
+fn given_levels(options: &RunOptions) -> Option<GivenLevels> {
+    match (options.timesteps.as_slice(), options.sigmas.as_slice()) {
+        ([], []) => None,
+        ([], sigmas) => Some(GivenLevels::Sigmas(sigmas.to_vec())),
+        (timesteps, _) => Some(GivenLevels::Timesteps(timesteps.to_vec())),
     }
 }
 

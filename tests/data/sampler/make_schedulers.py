@@ -68,7 +68,7 @@ def mu_of(config, tokens):
     return tokens * slope + config['base_shift'] - slope * config['base_image_seq_len']
 
 
-def run(name, steps, pipeline=None, tokens=None, **options):
+def run(name, steps, pipeline=None, tokens=None, given=None, **options):
     scheduler = getattr(diffusers, name)(**options)
     config = {'_class_name': name, **{k: v for k, v in dict(scheduler.config).items() if not k.startswith('_')}}
     known = set(inspect.signature(type(scheduler).__init__).parameters)
@@ -81,7 +81,10 @@ def run(name, steps, pipeline=None, tokens=None, **options):
     if tokens:
         told['tokens'] = tokens
         extra['mu'] = mu_of({'max_shift': 1.15, 'base_shift': 0.5, 'max_image_seq_len': 4096, 'base_image_seq_len': 256, **config}, tokens)
-    if 'sigmas' in extra:
+    if given:
+        told.update(given)
+        extra = {**extra, **given}
+    if 'sigmas' in extra or 'timesteps' in extra:
         scheduler.set_timesteps(**extra)
     else:
         scheduler.set_timesteps(steps, **extra)
@@ -240,6 +243,29 @@ for steps in ALL:
 rectified_flow(30, (1, 720, 1280))
 rectified_flow(7, (102, 480, 854), discrete=True)
 rectified_flow(7, (17, 512, 512), transform=False)
+
+# Levels that are given in the place of a number of steps.
+UNEVEN = [999, 901, 640, 333, 332, 120, 7]
+
+
+def given(name, word, levels, steps=None, **options):
+    run(name, steps or len(levels), given={word: levels}, **options)
+
+
+given('DDPMScheduler', 'timesteps', UNEVEN, **LATENT, clip_sample=False)
+given('LCMScheduler', 'timesteps', UNEVEN)
+given('EulerDiscreteScheduler', 'timesteps', UNEVEN, **LATENT)
+given('EulerDiscreteScheduler', 'timesteps', [900.5, 512.25, 100.125], **LATENT, timestep_spacing='leading', final_sigmas_type='sigma_min')
+given('EulerDiscreteScheduler', 'sigmas', [14.5, 7.25, 3.0, 1.5, 0.625, 0.125, 0.0], steps=6, **LATENT)
+given('EulerDiscreteScheduler', 'sigmas', [80.0, 9.0, 1.0, 0.05], steps=3, **LATENT, prediction_type='v_prediction', timestep_type='continuous')
+given('HeunDiscreteScheduler', 'timesteps', UNEVEN, **LATENT)
+given('DPMSolverMultistepScheduler', 'timesteps', UNEVEN, **LATENT, solver_order=3)
+given('DPMSolverSinglestepScheduler', 'timesteps', UNEVEN, **LATENT, solver_order=3, lower_order_final=True)
+given('UniPCMultistepScheduler', 'sigmas', np.linspace(1.0, 0.04, 6).tolist(), prediction_type='flow_prediction', use_flow_sigmas=True,
+      flow_shift=3.0)
+given('FlowMatchEulerDiscreteScheduler', 'sigmas', [1.0, 0.875, 0.5, 0.3, 0.1], shift=3.0)
+given('FlowMatchEulerDiscreteScheduler', 'sigmas', [1.0, 0.7, 0.2], shift=3.0, use_dynamic_shifting=True, tokens=4096)
+given('FlowMatchEulerDiscreteScheduler', 'timesteps', [1000.0, 812.5, 333.3, 20.0], shift=3.0)
 
 path = pathlib.Path(__file__).with_name('schedulers.npz')
 np.savez_compressed(path, **arrays)
