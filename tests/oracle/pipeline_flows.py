@@ -93,7 +93,7 @@ class Ltx:
         # Of the weights that diffusers saves, those that our program reads.
         (folder / "vae").mkdir()
         (folder / "vae_decoder" / "config.json").rename(folder / "vae" / "config.json")
-        buffers = dict(latents_mean=pipe.vae.latents_mean, latents_std=pipe.vae.latents_std.to(torch.bfloat16))
+        buffers = dict(latents_mean=pipe.vae.latents_mean, latents_std=pipe.vae.latents_std)
         safetensors.torch.save_file(buffers, folder / "vae" / "diffusion_pytorch_model.safetensors")
         mask = torch.ones(2, 128, dtype=torch.int64)
         mask[0, 3:] = 0
