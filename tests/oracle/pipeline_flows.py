@@ -105,7 +105,7 @@ class Ltx:
 
 
 class Wan:
-    shape, call = (1, 4, 2, 4, 6), dict(num_frames=3, height=16, width=24, max_sequence_length=512)
+    shape, call = (1, 4, 2, 4, 8), dict(num_frames=3, height=16, width=32, max_sequence_length=512)
     runs = {
         "plain": dict(PLAIN, prompt="  A red ship,  moving   left "),
         "negative": dict(PLAIN, prompt="Blue square", negative_prompt="white circle over the sea", guidance=5.0),
@@ -131,10 +131,10 @@ class Wan:
                     transformer=["diffusers", "WanTransformer3DModel"], vae=["diffusers", "AutoencoderKLWan"])
         pipe.tokenizer.save_pretrained(folder / "tokenizer")
         write_t5(pipe.text_encoder, folder / "text_encoder")
-        write_newer_vae(pipe.vae, folder, torch.randn(1, 4, 2, 4, 6))
+        write_newer_vae(pipe.vae, folder, torch.randn(1, 4, 2, 4, 8))
         write_transformer(
             pipe.transformer, folder,
-            dict(hidden_states=torch.randn(2, 4, 2, 4, 6), timestep=torch.tensor([500, 500]),
+            dict(hidden_states=torch.randn(2, 4, 2, 4, 8), timestep=torch.tensor([500, 500]),
                  encoder_hidden_states=torch.randn(2, 512, 24)))
 
 
