@@ -41,13 +41,13 @@ impl PromptTokenizer {
         };
         let path = folder.join("tokenizer.json");
         let inner = match path.is_file() {
-            true => Tokenizer::from_file(&path).map_err(|error| error.to_string()),
+            true => caught(|| Tokenizer::from_file(&path)),
             false => {
                 let written = match folder.join(spiece::FILE).is_file() {
                     true => spiece::read(folder, &config)?,
                     false => clip(folder, &config)?,
                 };
-                Tokenizer::from_bytes(written.to_string()).map_err(|error| error.to_string())
+                caught(|| Tokenizer::from_bytes(written.to_string()))
             }
         };
         let refuse = |reason: String| PipelineError::File {
@@ -90,7 +90,7 @@ impl PromptTokenizer {
             path: self.path.clone(),
             reason: format!("prompt `{prompt}`: {error}"),
         };
-        let mut encoding = encode(&self.inner, prompt).map_err(refuse)?;
+        let mut encoding = caught(|| self.inner.encode(prompt, true)).map_err(refuse)?;
         let whole = encoding.get_ids().len();
         if whole > length {
             let mut cutting = self.inner.clone();
@@ -100,7 +100,7 @@ impl PromptTokenizer {
                     ..TruncationParams::default()
                 }))
                 .map_err(refuse)?;
-            encoding = encode(&cutting, prompt).map_err(refuse)?;
+            encoding = caught(|| cutting.encode(prompt, true)).map_err(refuse)?;
         }
         let mut ids: Vec<i64> = encoding.get_ids().iter().copied().map(i64::from).collect();
         ids.truncate(length);
@@ -115,11 +115,10 @@ impl PromptTokenizer {
     }
 }
 
-/// The tokens of a prompt. Tables of characters are read by a library that goes by what they say: damaged ones make it panic,
-/// which ends here.
-fn encode(tokenizer: &Tokenizer, prompt: &str) -> Result<tokenizers::Encoding, tokenizers::Error> {
-    let encoded = catch_unwind(AssertUnwindSafe(|| tokenizer.encode(prompt, true)));
-    encoded.unwrap_or_else(|_| Err("the tokenizer's tables are damaged; save it again".into()))
+/// What the library makes of a tokenizer's tables. It goes by what they say, and panics where they are damaged: that ends here.
+fn caught<T>(work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, tokenizers::Error> {
+    let made = catch_unwind(AssertUnwindSafe(work));
+    made.unwrap_or_else(|_| Err("its tables are damaged".into()))
 }
 
 /// A special token in a configuration: text, or an object with its `content`.

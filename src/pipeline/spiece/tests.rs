@@ -101,7 +101,7 @@ fn damaged_tables_are_an_error() {
     let folder = folder(&model.encode_to_vec(), "{}");
     let tokenizer = PromptTokenizer::open(folder.path()).unwrap();
     let error = tokenizer.tokens("a ship", 8).unwrap_err().to_string();
-    assert!(error.contains("tables are damaged"), "{error}");
+    assert!(error.contains("its tables are damaged"), "{error}");
 }
 
 #[test]
