@@ -42,6 +42,8 @@ impl Batch {
         let prompts = self.folder.path().join("prompts.txt");
         let mut arguments: Vec<OsString> = vec!["run".into(), model.into(), "--prompts".into(), prompts.into()];
         arguments.extend(["-o".into(), self.output().into()]);
+        // Tests run side by side.
+        arguments.extend(["--threads", "1"].map(OsString::from));
         arguments.extend(options.iter().map(OsString::from));
         arguments
     }
@@ -274,6 +276,7 @@ mod interrupts {
 
 fn cpu() -> Options {
     Options {
+        threads: Some(1),
         provider: Provider::Cpu,
         ..Options::default()
     }

@@ -198,6 +198,8 @@ impl PlainHost {
     fn open(model: &Path) -> PlainHost {
         runtime::ensure().unwrap();
         let options = Options {
+            // Tests run side by side.
+            threads: Some(1),
             provider: Provider::Cpu,
             ..Options::default()
         };
@@ -345,6 +347,8 @@ fn pab_patch_run_equals_diffusers_at_every_step() {
             "--guidance".as_ref(),
             guidance.as_ref(),
             "--every-step".as_ref(),
+            "--threads".as_ref(),
+            "1".as_ref(),
             "-o".as_ref(),
             output.as_os_str(),
         ]);

@@ -45,6 +45,8 @@ impl Pipeline {
     /// `run` of the pipeline with 3 steps, unless the options say otherwise.
     fn arguments(&self, options: &[&str]) -> Vec<OsString> {
         let mut arguments = vec!["run".into(), self.root().into(), "-o".into(), self.output().into()];
+        // Tests run side by side: more threads each would wait for one another, and take twice the time.
+        arguments.extend(["--threads", "1"].map(OsString::from));
         if !["--steps", "--timesteps", "--sigmas"]
             .iter()
             .any(|given| options.contains(given))

@@ -42,6 +42,8 @@ fn config() -> SchedulerConfig {
 fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
     runtime::ensure().unwrap();
     let options = Options {
+        // Tests run side by side.
+        threads: Some(1),
         provider: Provider::Cpu,
         ..Options::default()
     };
