@@ -28,8 +28,8 @@ pub struct PromptTokenizer {
 }
 
 impl PromptTokenizer {
-    /// Reads `tokenizer.json`, or else `spiece.model` as T5 has it or `vocab.json` and `merges.txt` as CLIP has them; what the padding token is and how
-    /// long a prompt may be, from `tokenizer_config.json`.
+    /// Reads `tokenizer.json`, or else `spiece.model` as T5 has it, or `vocab.json` and `merges.txt` as CLIP has them; what the
+    /// padding token is and how long a prompt may be, from `tokenizer_config.json`.
     ///
     /// # Errors
     /// [`PipelineError::NoTokenizer`] where there are no such files, [`PipelineError::File`] for damaged ones.

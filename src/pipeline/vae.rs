@@ -125,6 +125,12 @@ impl Vae {
         &self.path
     }
 
+    /// Deviations and means of the latent's channels, where the decoder wants them scaled by such.
+    #[must_use]
+    pub fn statistics(&self) -> Option<&(Vec<f32>, Vec<f32>)> {
+        self.channels.as_ref()
+    }
+
     /// How many pixels and frames a latent becomes.
     #[must_use]
     pub fn factors(&self) -> Factors {

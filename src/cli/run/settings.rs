@@ -26,6 +26,8 @@ pub fn of(batch: &Batch<'_>) -> Result<Settings, Failure> {
     let encoders = pipeline
         .map(|pipeline| pipeline.encoder_files(embeds))
         .unwrap_or_default();
+    // Those that stand in a configuration, and those that stand among gigabytes of weights.
+    let statistics = pipeline.and_then(|pipeline| pipeline.vae.as_ref()?.statistics());
     let decoder = pipeline.map(Pipeline::decoder_files).unwrap_or_default();
     let inputs = sampling.inputs.iter().map(|input| hash_of(&input.path));
     let animations: Vec<String> = options.animation.iter().map(word).collect();
@@ -34,6 +36,7 @@ pub fn of(batch: &Batch<'_>) -> Result<Settings, Failure> {
         ("its plan", json!(plan.map(|plan| sha256(plan.as_bytes())))),
         ("the text encoders", contents(&encoders)?),
         ("the VAE", contents(&decoder)?),
+        ("the VAE's statistics", json!(statistics)),
         ("the scheduler", file(scheduler.as_deref())?),
         ("--steps", json!(batch.settings.steps)),
         ("--timesteps", json!(options.timesteps)),
