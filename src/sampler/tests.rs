@@ -1,4 +1,5 @@
-//! Every scheduler against diffusers: `tests/data/sampler/schedulers.npz`, made by `make_schedulers.py` beside it.
+//! Every scheduler against diffusers: `tests/data/sampler/schedulers.npz`, made by `make_schedulers.py` beside it, and
+//! `given_levels.npz`, made by `make_given_levels.py`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,8 +14,13 @@ use super::*;
 /// How far samples may be from diffusers', as part of the largest value of the sample.
 const TOLERANCE: f32 = 1e-5;
 
-fn oracle() -> NpzReader<File> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sampler/schedulers.npz");
+/// The runs by a number of steps, and those by given levels.
+const FILES: [&str; 2] = ["schedulers.npz", "given_levels.npz"];
+
+fn oracle(file: &str) -> NpzReader<File> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/sampler")
+        .join(file);
     NpzReader::new(File::open(path).unwrap()).unwrap()
 }
 
@@ -88,11 +94,23 @@ impl Run {
 
 #[test]
 fn runs_equal_those_of_diffusers() {
-    let mut oracle = oracle();
+    let runs = equal_runs(FILES[0]);
+    assert!(runs.len() == 14 && runs.values().all(|&count| count >= 5), "{runs:?}");
+}
+
+#[test]
+fn runs_by_given_levels_equal_those_of_diffusers() {
+    let runs = equal_runs(FILES[1]);
+    assert_eq!((runs.len(), runs.values().sum::<usize>()), (8, 13), "{runs:?}");
+}
+
+/// Compares the runs of a file; how many there are of each class.
+fn equal_runs(file: &str) -> BTreeMap<&'static str, usize> {
+    let mut oracle = oracle(file);
     let start: ArrayD<f32> = oracle.by_name("start").unwrap();
     let draws: ArrayD<f32> = oracle.by_name("noise").unwrap();
     let mut runs: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let (mut wrong, mut given) = (Vec::new(), 0);
+    let mut wrong = Vec::new();
     for number in 0.. {
         let Some(run) = Run::read(&mut oracle, number) else {
             break;
@@ -107,7 +125,6 @@ fn runs_equal_those_of_diffusers() {
             }
         };
         *runs.entry(config.class()).or_default() += 1;
-        given += usize::from(run.settings.levels.is_some());
 
         // Whole timesteps are the same; fractions, and sigmas, within the last bits of a float32.
         let timesteps: Array1<f64> = oracle.by_name(&format!("{number}.timesteps")).unwrap();
@@ -160,8 +177,7 @@ fn runs_equal_those_of_diffusers() {
         }
     }
     assert!(wrong.is_empty(), "{} runs:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(given, 13);
-    assert!(runs.len() == 14 && runs.values().all(|&count| count >= 5), "{runs:?}");
+    runs
 }
 
 fn configured(class: &str, options: &str) -> Result<SchedulerConfig, SamplerError> {
@@ -435,7 +451,7 @@ fn what_is_not_supported_is_refused_by_name() {
 /// No number of steps makes a panic, whatever the configuration, and what comes out can be run.
 #[test]
 fn any_number_of_steps_is_a_scheduler_or_an_error() {
-    let mut oracle = oracle();
+    let mut oracle = oracle(FILES[0]);
     let mut made = 0;
     for number in 0.. {
         let Some(mut run) = Run::read(&mut oracle, number) else {
@@ -444,7 +460,6 @@ fn any_number_of_steps_is_a_scheduler_or_an_error() {
         let config = SchedulerConfig::parse("oracle", &run.config).unwrap();
         for steps in [0, 1, 2, 3, 61, 499, 999, 1000, 1001, usize::MAX] {
             run.settings.steps = steps;
-            run.settings.levels = None;
             let Ok(scheduler) = config.scheduler_for(&run.settings) else {
                 continue;
             };

@@ -203,7 +203,7 @@ impl Source {
         };
         for conditioning in &mut made {
             conditioning.guidance = self.guidance;
-            if let Some(pipeline) = &self.pipeline {
+            let told = self.pipeline.iter().flat_map(|pipeline| {
                 let telling = Telling {
                     latent: &self.latent,
                     text: conditioning
@@ -213,8 +213,9 @@ impl Source {
                     guidance: self.asked_guidance(),
                     clips: usize::from(options.batch),
                 };
-                conditioning.inputs = telling.inputs(pipeline.family, &self.ports).into_iter().collect();
-            }
+                telling.inputs(pipeline.family, &self.ports)
+            });
+            conditioning.inputs = told.collect();
             // What the user gives counts.
             conditioning.inputs.extend(self.inputs.clone());
         }
