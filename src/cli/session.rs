@@ -233,6 +233,7 @@ pub fn run_settings(model: &Path, named: Option<&Path>, steps: usize, clip: &Cli
         tokens: clip.tokens.map(|tokens| tokens as usize),
         video: clip.video,
         pipeline: class.and_then(|class| class.as_str()).map(str::to_owned),
+        levels: None,
     }
 }
 

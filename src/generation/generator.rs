@@ -65,6 +65,8 @@ pub struct Generator {
     plan: Option<Plan>,
     /// What is followed in the place of the plan's timings.
     followed: Option<Schedule>,
+    /// What the model's timestep is a part of.
+    timestep_unit: f64,
     stop: Stop,
     /// Whether the sample of every step is brought to the host for who watches.
     show_samples: bool,
@@ -97,6 +99,7 @@ impl Generator {
             roles,
             plan,
             followed: None,
+            timestep_unit: 1.0,
             stop: Stop::default(),
             show_samples: false,
             keep_latents: true,
@@ -125,6 +128,7 @@ impl Generator {
             roles,
             plan: Some(plan),
             followed: None,
+            timestep_unit: 1.0,
             stop: Stop::default(),
             show_samples: false,
             keep_latents: true,
@@ -173,6 +177,12 @@ impl Generator {
     /// that is driven by its step holds its own schedule, and cannot follow another.
     pub fn follow(&mut self, schedule: Option<Schedule>) {
         self.followed = schedule;
+    }
+
+    /// From now on the model is given the scheduler's timesteps divided by `unit`, as some are trained. Rules go by the
+    /// scheduler's.
+    pub fn count_timesteps_in(&mut self, unit: f64) {
+        self.timestep_unit = unit;
     }
 
     /// The plan, where the model is patched.
@@ -232,7 +242,7 @@ impl Generator {
         let cut = timesteps
             .iter()
             .enumerate()
-            .find(|(_, timestep)| timestep.fract() != 0.0);
+            .find(|(_, timestep)| (*timestep / self.timestep_unit).fract() != 0.0);
         match cut {
             None => Ok(()),
             Some((step, timestep)) => Err(GenerationError::WholeTimesteps {
@@ -430,7 +440,7 @@ impl Generator {
             Some(size) => usize::try_from(*size).unwrap_or(0),
             None => batch,
         });
-        let timestep = ArrayD::from_elem(count.collect::<Vec<usize>>(), timestep);
+        let timestep = ArrayD::from_elem(count.collect::<Vec<usize>>(), timestep / self.timestep_unit);
         Tensor::from_array(timestep).cast(type_of(&self.roles.timestep))
     }
 

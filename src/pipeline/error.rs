@@ -97,6 +97,32 @@ pub enum PipelineError {
         /// What the model is made for.
         fixed: usize,
     },
+    /// A number of tokens that the transformer fixes otherwise.
+    #[error(
+        "--{option}: they make {given} tokens of the latent, and the model is made for {fixed}; give the sizes that it was \
+         exported with, or export it with open sizes"
+    )]
+    Tokens {
+        /// The options.
+        option: &'static str,
+        /// The tokens that they make.
+        given: usize,
+        /// What the model is made for.
+        fixed: usize,
+    },
+    /// Patches that hold no whole number of channels.
+    #[error(
+        "the model's input `{input}` has {channels} channels, which are no patches of {values} values; export the \
+         transformer of the pipeline"
+    )]
+    Channels {
+        /// The input.
+        input: String,
+        /// Its channels.
+        channels: usize,
+        /// Values of a patch.
+        values: usize,
+    },
     /// A size that neither model nor command line gives.
     #[error("{axis} of the model's input `{input}` is open; give it with --{option} N, or --size {symbol}=N")]
     Open {

@@ -1,5 +1,7 @@
 //! What diffusers' pipeline classes do with prompts and latents, as a table.
 
+use super::Told;
+
 /// How a prompt becomes an embedding by one encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoder {
@@ -22,6 +24,8 @@ pub enum Take {
     Last,
     /// That of the layer before the last, and the pooled one (CLIP).
     PenultimateAndPooled,
+    /// The pooled one alone (CLIP).
+    Pooled,
 }
 
 /// How prompts are written before they become tokens.
@@ -67,6 +71,27 @@ pub enum Layout {
     FramesFirst,
     /// `[batch, frames · height · width, channels]`, row by row of each frame.
     Packed,
+    /// Of an image `[batch, height / 2 · width / 2, channels · 4]`: patches of 2 x 2 values, row by row.
+    Patches,
+}
+
+/// What becomes of the scale of guidance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Guidance {
+    /// Classifier-free: the transformer runs for the prompt and for the negative one. The scale where nobody says.
+    ClassifierFree(f32),
+    /// The transformer was trained with the scale as an input, and runs for the prompt alone. The scale where nobody says.
+    Embedded(f32),
+}
+
+impl Guidance {
+    /// The scale where nobody says.
+    #[must_use]
+    pub fn usual(self) -> f32 {
+        match self {
+            Guidance::ClassifierFree(scale) | Guidance::Embedded(scale) => scale,
+        }
+    }
 }
 
 /// What a class of pipelines does.
@@ -82,8 +107,12 @@ pub struct Family {
     pub padding: Padding,
     /// The order of the latent's axes.
     pub layout: Layout,
-    /// The scale of guidance where nobody says.
-    pub guidance: f32,
+    /// What becomes of the scale of guidance.
+    pub guidance: Guidance,
+    /// Inputs of the transformer that follow from sizes, texts and options.
+    pub told: &'static [(&'static str, Told)],
+    /// What the transformer's timestep is a part of: it is given the scheduler's, divided by this.
+    pub timestep_unit: f64,
 }
 
 const fn t5(tokens: usize, masked: bool) -> Encoder {
@@ -95,6 +124,18 @@ const fn t5(tokens: usize, masked: bool) -> Encoder {
         take: Take::Last,
     }
 }
+
+/// What most classes have in common.
+const COMMON: Family = Family {
+    class: "",
+    encoders: &[],
+    spelling: Spelling::AsGiven,
+    padding: Padding::Kept,
+    layout: Layout::ChannelsFirst,
+    guidance: Guidance::ClassifierFree(1.0),
+    told: &[],
+    timestep_unit: 1.0,
+};
 
 const fn clip(model: &'static str, tokenizer: &'static str) -> Encoder {
     Encoder {
@@ -113,48 +154,49 @@ const FAMILIES: &[Family] = &[
         encoders: &[t5(120, true)],
         spelling: Spelling::Lowercase,
         padding: Padding::Cut,
-        layout: Layout::ChannelsFirst,
-        guidance: 7.5,
+        guidance: Guidance::ClassifierFree(7.5),
+        ..COMMON
     },
     Family {
         class: "PixArtAlphaPipeline",
         encoders: &[t5(120, true)],
         spelling: Spelling::Lowercase,
-        padding: Padding::Kept,
-        layout: Layout::ChannelsFirst,
-        guidance: 4.5,
+        guidance: Guidance::ClassifierFree(4.5),
+        ..COMMON
     },
     Family {
         class: "PixArtSigmaPipeline",
         encoders: &[t5(300, true)],
         spelling: Spelling::Lowercase,
-        padding: Padding::Kept,
-        layout: Layout::ChannelsFirst,
-        guidance: 4.5,
+        guidance: Guidance::ClassifierFree(4.5),
+        ..COMMON
     },
     Family {
         class: "CogVideoXPipeline",
         encoders: &[t5(226, false)],
-        spelling: Spelling::AsGiven,
-        padding: Padding::Kept,
         layout: Layout::FramesFirst,
-        guidance: 6.0,
+        guidance: Guidance::ClassifierFree(6.0),
+        ..COMMON
     },
     Family {
         class: "LTXPipeline",
         encoders: &[t5(128, false)],
-        spelling: Spelling::AsGiven,
-        padding: Padding::Kept,
         layout: Layout::Packed,
-        guidance: 3.0,
+        guidance: Guidance::ClassifierFree(3.0),
+        told: &[
+            ("num_frames", Told::Frames),
+            ("height", Told::Height),
+            ("width", Told::Width),
+        ],
+        ..COMMON
     },
     Family {
         class: "WanPipeline",
         encoders: &[t5(512, true)],
         spelling: Spelling::SingleSpaces,
         padding: Padding::Zeros,
-        layout: Layout::ChannelsFirst,
-        guidance: 5.0,
+        guidance: Guidance::ClassifierFree(5.0),
+        ..COMMON
     },
     Family {
         class: "StableDiffusion3Pipeline",
@@ -167,10 +209,31 @@ const FAMILIES: &[Family] = &[
                 ..t5(256, false)
             },
         ],
-        spelling: Spelling::AsGiven,
-        padding: Padding::Kept,
-        layout: Layout::ChannelsFirst,
-        guidance: 7.0,
+        guidance: Guidance::ClassifierFree(7.0),
+        ..COMMON
+    },
+    Family {
+        class: "FluxPipeline",
+        encoders: &[
+            Encoder {
+                take: Take::Pooled,
+                ..clip("text_encoder", "tokenizer")
+            },
+            Encoder {
+                model: "text_encoder_2",
+                tokenizer: "tokenizer_2",
+                ..t5(512, false)
+            },
+        ],
+        layout: Layout::Patches,
+        guidance: Guidance::Embedded(3.5),
+        told: &[
+            ("img_ids", Told::Places),
+            ("txt_ids", Told::TextPlaces),
+            ("guidance", Told::Guidance),
+        ],
+        timestep_unit: 1000.0,
+        ..COMMON
     },
 ];
 
@@ -203,10 +266,10 @@ mod tests {
 
     #[test]
     fn classes_are_found_with_and_without_a_prefix() {
-        assert_eq!(Family::of("LattePipeline").unwrap().guidance, 7.5);
+        assert_eq!(Family::of("LattePipeline").unwrap().guidance.usual(), 7.5);
         let family = Family::of("ORTStableDiffusion3Pipeline").unwrap();
         assert_eq!(family.encoders.len(), 3);
-        assert!(Family::of("FluxPipeline").is_none());
+        assert!(Family::of("MochiPipeline").is_none());
         assert!(Family::known().contains("WanPipeline, StableDiffusion3Pipeline"));
     }
 }

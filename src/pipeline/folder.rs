@@ -172,10 +172,10 @@ mod tests {
             let error = folder(index).1.unwrap_err().to_string();
             assert!(error.contains(INDEX) && error.contains(part), "{error}");
         }
-        let (_root, flux) = folder(r#"{"_class_name": "FluxPipeline"}"#);
-        let error = flux.unwrap().family().unwrap_err().to_string();
+        let (_root, mochi) = folder(r#"{"_class_name": "MochiPipeline"}"#);
+        let error = mochi.unwrap().family().unwrap_err().to_string();
         assert!(
-            error.contains("`FluxPipeline`") && error.contains("LattePipeline"),
+            error.contains("`MochiPipeline`") && error.contains("LattePipeline"),
             "{error}"
         );
         let empty = tempfile::tempdir().unwrap();

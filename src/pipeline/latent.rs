@@ -27,6 +27,9 @@ pub struct Factors {
     pub frames: usize,
 }
 
+/// Values of a latent that a side of a patch has.
+const PATCH: usize = 2;
+
 /// Without a decoder a latent is the picture itself.
 impl Default for Factors {
     fn default() -> Factors {
@@ -162,17 +165,37 @@ impl LatentShape {
                 let tokens = sizes
                     .iter()
                     .try_fold(1_usize, |product, size| product.checked_mul(*size));
-                if let Some(Some(fixed)) = port.shape.get(1)
-                    && tokens != usize::try_from(*fixed).ok()
-                {
-                    return Err(PipelineError::Fixed {
-                        option: "frames, --height, --width",
-                        given: tokens.unwrap_or(usize::MAX),
-                        fixed: usize::try_from(*fixed).unwrap_or(0),
-                    });
-                }
+                check_tokens(port, tokens, "frames, --height, --width")?;
                 let [frames, height, width] = sizes;
                 vec![1, known(2)?, frames, height, width]
+            }
+            (Layout::Patches, 3) => {
+                alone(&frames)?;
+                // A patch is two values of the latent a side.
+                let sides = [(height, "the height"), (width, "the width")].map(|(side, word)| {
+                    let side = Side {
+                        factor: side.factor.saturating_mul(PATCH),
+                        ..side
+                    };
+                    side.latent()?.ok_or_else(|| PipelineError::Open {
+                        input: port.name.clone(),
+                        axis: word,
+                        option: side.option,
+                        symbol: symbol_of(port, 1),
+                    })
+                });
+                let [rows, columns] = sides;
+                let (rows, columns) = (rows?, columns?);
+                check_tokens(port, rows.checked_mul(columns), "height, --width")?;
+                let channels = known(2)?;
+                if channels % (PATCH * PATCH) != 0 {
+                    return Err(PipelineError::Channels {
+                        input: port.name.clone(),
+                        channels,
+                        values: PATCH * PATCH,
+                    });
+                }
+                vec![1, channels / (PATCH * PATCH), rows * PATCH, columns * PATCH]
             }
             (Layout::FramesFirst, 5) => vec![
                 1,
@@ -220,11 +243,12 @@ impl LatentShape {
         &self.noise
     }
 
-    /// Frames, height and width of a packed latent, in the latent's values.
+    /// Frames, rows and columns of the tokens that a packed latent is.
     #[must_use]
     pub fn packed_sizes(&self) -> Option<[usize; 3]> {
         match (self.layout, self.noise.as_slice()) {
             (Layout::Packed, [_, _, frames, height, width]) => Some([*frames, *height, *width]),
+            (Layout::Patches, [_, _, height, width]) => Some([1, height / PATCH, width / PATCH]),
             _ => None,
         }
     }
@@ -238,6 +262,13 @@ impl LatentShape {
                 let moved = noise.permuted_axes(IxDyn(&[0, 2, 3, 4, 1]));
                 reshaped(moved, shape)
             }
+            (Layout::Patches, [batch, channels, height, width]) => {
+                let (rows, columns) = (height / PATCH, width / PATCH);
+                let values = IxDyn(&[*batch, *channels, rows, PATCH, columns, PATCH]);
+                let tokens = IxDyn(&[*batch, rows * columns, channels * PATCH * PATCH]);
+                let moved = reshaped(noise, values).permuted_axes(IxDyn(&[0, 2, 4, 1, 3, 5]));
+                reshaped(moved, tokens)
+            }
             _ => noise,
         }
     }
@@ -250,9 +281,27 @@ impl LatentShape {
                 let shape = IxDyn(&[sample.len_of(Axis(0)), *frames, *height, *width, *channels]);
                 reshaped(sample, shape).permuted_axes(IxDyn(&[0, 4, 1, 2, 3]))
             }
+            (Layout::Patches, [_, channels, height, width]) if sample.ndim() == 3 => {
+                let batch = sample.len_of(Axis(0));
+                let values = IxDyn(&[batch, height / PATCH, width / PATCH, *channels, PATCH, PATCH]);
+                let moved = reshaped(sample, values).permuted_axes(IxDyn(&[0, 3, 1, 4, 2, 5]));
+                reshaped(moved, IxDyn(&[batch, *channels, *height, *width]))
+            }
             (Layout::FramesFirst, _) if sample.ndim() == 5 => sample.permuted_axes(IxDyn(&[0, 2, 1, 3, 4])),
             _ => sample,
         }
+    }
+}
+
+/// Refuses another number of tokens than the model is made for.
+fn check_tokens(port: &Port, tokens: Option<usize>, option: &'static str) -> Result<(), PipelineError> {
+    match port.shape.get(1) {
+        Some(Some(fixed)) if tokens != usize::try_from(*fixed).ok() => Err(PipelineError::Tokens {
+            option,
+            given: tokens.unwrap_or(usize::MAX),
+            fixed: usize::try_from(*fixed).unwrap_or(0),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -263,115 +312,4 @@ fn reshaped(array: ArrayD<f32>, shape: IxDyn) -> ArrayD<f32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::ElementType;
-
-    fn port(shape: &[Option<i64>], symbols: &[&str]) -> Port {
-        Port {
-            name: "hidden_states".into(),
-            element_type: Some(ElementType::Float32),
-            description: String::new(),
-            shape: shape.to_vec(),
-            symbols: symbols.iter().map(|symbol| (*symbol).to_owned()).collect(),
-        }
-    }
-
-    const FACTORS: Factors = Factors { pixels: 8, frames: 4 };
-
-    fn asked(frames: usize, height: usize, width: usize) -> PixelSize {
-        PixelSize {
-            height: Some(height),
-            width: Some(width),
-            frames: Some(frames),
-        }
-    }
-
-    fn shape(port: &Port, layout: Layout, size: PixelSize) -> Result<Vec<usize>, String> {
-        let shape = LatentShape::new(port, layout, size, FACTORS, &BTreeMap::new());
-        shape.map(|shape| shape.noise).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn pixels_become_latents_in_the_familys_order() {
-        let open = ["batch", "a", "b", "c", "d"];
-        let video = port(&[None, Some(16), None, None, None], &open);
-        assert_eq!(
-            shape(&video, Layout::ChannelsFirst, asked(9, 64, 96)).unwrap(),
-            [1, 16, 3, 8, 12]
-        );
-        let frames_first = port(&[None, None, Some(16), None, None], &open);
-        assert_eq!(
-            shape(&frames_first, Layout::FramesFirst, asked(9, 64, 96)).unwrap(),
-            [1, 3, 16, 8, 12]
-        );
-        let image = port(&[None, Some(4), None, None], &open);
-        assert_eq!(
-            shape(&image, Layout::ChannelsFirst, asked(1, 64, 96)).unwrap(),
-            [1, 4, 8, 12]
-        );
-        let packed = port(&[None, None, Some(128)], &open);
-        assert_eq!(
-            shape(&packed, Layout::Packed, asked(9, 64, 96)).unwrap(),
-            [1, 128, 3, 8, 12]
-        );
-    }
-
-    #[test]
-    fn sizes_that_cannot_be_name_the_nearest() {
-        let video = port(&[None, Some(16), None, None, Some(12)], &["batch", "", "f", "h", ""]);
-        let refused = |size: PixelSize| shape(&video, Layout::ChannelsFirst, size).unwrap_err();
-        let error = refused(asked(9, 60, 96));
-        assert!(
-            error.starts_with("--height 60") && error.contains("56 and 64"),
-            "{error}"
-        );
-        let error = refused(asked(8, 64, 96));
-        assert!(error.starts_with("--frames 8") && error.contains("5 and 9"), "{error}");
-        let error = refused(asked(9, 3, 96));
-        assert!(error.contains("8 and 16"), "{error}");
-        let error = refused(asked(9, 64, 64));
-        assert!(
-            error.starts_with("--width 64") && error.contains("made for 96"),
-            "{error}"
-        );
-        let error = refused(PixelSize::default());
-        assert!(
-            error.contains("the number of frames") && error.contains("--frames N"),
-            "{error}"
-        );
-        let image = port(&[None, Some(4), Some(8), Some(8)], &["", "", "", ""]);
-        assert!(
-            shape(&image, Layout::ChannelsFirst, asked(5, 64, 64))
-                .unwrap_err()
-                .contains("made for 1")
-        );
-    }
-
-    #[test]
-    fn packing_there_and_back_changes_nothing() {
-        let packed = port(&[None, None, Some(2)], &["", "", ""]);
-        let shape = LatentShape::new(&packed, Layout::Packed, asked(5, 8, 16), FACTORS, &BTreeMap::new()).unwrap();
-        let noise = ArrayD::from_shape_fn(IxDyn(&[2, 2, 2, 1, 2]), |index| {
-            (0..5).fold(0, |number, axis| 10 * number + index[axis]) as f32
-        });
-        let model = shape.to_model(noise.clone());
-        assert_eq!(model.shape(), [2, 4, 2]);
-        // The second token is the second column: channels 0 and 1 of it.
-        assert_eq!((model[[1, 1, 0]], model[[1, 1, 1]]), (10001.0, 11001.0));
-        assert_eq!(shape.to_decoder(model), noise);
-        let first = port(&[None, Some(2), Some(3), Some(1), Some(2)], &[""; 5]);
-        let shape = LatentShape::new(
-            &first,
-            Layout::FramesFirst,
-            PixelSize::default(),
-            FACTORS,
-            &BTreeMap::new(),
-        )
-        .unwrap();
-        assert_eq!(
-            shape.to_decoder(ArrayD::zeros(IxDyn(&[1, 2, 3, 1, 2]))).shape(),
-            [1, 3, 2, 1, 2]
-        );
-    }
-}
+mod tests;

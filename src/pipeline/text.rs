@@ -43,7 +43,7 @@ pub fn encode(
             continue;
         }
         let encoder = match lengths.fixed {
-            Some(tokens) if family.encoders.len() == 1 => Encoder { tokens, ..*encoder },
+            Some(tokens) if encoder.take == Take::Last && is_alone(family) => Encoder { tokens, ..*encoder },
             _ => *encoder,
         };
         let tokenizer = PromptTokenizer::open(&folder.component(encoder.tokenizer))?;
@@ -59,6 +59,12 @@ pub fn encode(
         }
     }
     parts.into_iter().map(|parts| joined(family, parts, lengths)).collect()
+}
+
+/// Whether one encoder alone gives embeddings of tokens, so that their number is the text's length.
+fn is_alone(family: &Family) -> bool {
+    let of_tokens = family.encoders.iter().filter(|encoder| encoder.take != Take::Pooled);
+    of_tokens.count() == 1
 }
 
 /// One prompt by one encoder.
@@ -113,6 +119,8 @@ fn run(session: &mut Denoiser, path: &Path, encoder: Encoder, tokens: &Tokens) -
             let mut tensors = outputs.iter().filter(|(_, tensor)| tensor.shape().len() == 3);
             tensors.next().map(|(_, tensor)| tensor.clone().into_f32())
         }),
+        // The prompt as a whole, and nothing of its tokens.
+        Take::Pooled => Some(ArrayD::zeros(vec![1, count, 0])),
         Take::PenultimateAndPooled => {
             let layer = |name: &str| {
                 name.strip_prefix("hidden_states.")
@@ -130,7 +138,7 @@ fn run(session: &mut Denoiser, path: &Path, encoder: Encoder, tokens: &Tokens) -
         .filter(|embeddings| embeddings.nrows() == count)
         .ok_or_else(|| {
             refuse(match encoder.take {
-                Take::Last => "no output is [1, tokens, width]; export its last hidden state".to_owned(),
+                Take::Last | Take::Pooled => "no output is [1, tokens, width]; export its last hidden state".to_owned(),
                 Take::PenultimateAndPooled => {
                     "no outputs `hidden_states.0`, `hidden_states.1`, … are [1, tokens, width], of which the one before the \
                      last is needed; export the encoder with output_hidden_states"
@@ -140,7 +148,7 @@ fn run(session: &mut Denoiser, path: &Path, encoder: Encoder, tokens: &Tokens) -
         })?;
     let pooled = match encoder.take {
         Take::Last => None,
-        Take::PenultimateAndPooled => {
+        Take::PenultimateAndPooled | Take::Pooled => {
             let pooled = named(&|name| name == "text_embeds", 2).or_else(|| named(&|name| name == "pooler_output", 2));
             let pooled = pooled.and_then(|pooled| pooled.index_axis_move(Axis(0), 0).into_dimensionality::<Ix1>().ok());
             Some(pooled.ok_or_else(|| {
@@ -176,8 +184,12 @@ fn joined(family: &Family, parts: Vec<(Encoder, Encoded)>, lengths: Lengths) -> 
             reason: format!("their outputs do not fit each other ({error}); export them from one pipeline"),
         })
     };
-    let clips: Vec<_> = beside.iter().map(|(_, part)| part.text.embeddings.view()).collect();
-    let clips = join(1, &clips)?;
+    let of_tokens = beside.iter().filter(|(encoder, _)| encoder.take != Take::Pooled);
+    let clips: Vec<_> = of_tokens.map(|(_, part)| part.text.embeddings.view()).collect();
+    let clips = match clips.as_slice() {
+        [] => Array2::zeros((0, 0)),
+        clips => join(1, clips)?,
+    };
     let mut rest: Vec<Array2<f32>> = behind.into_iter().map(|(_, part)| part.text.embeddings).collect();
     // An encoder that is left out leaves zeros.
     for missing in family
@@ -279,6 +291,20 @@ mod tests {
         let encoder = family("WanPipeline").encoders[0];
         let wan = joined(family("WanPipeline"), vec![(encoder, part)], open).unwrap();
         assert_eq!(wan.text.embeddings.column(0), arr1(&[2.0, 2.0, 2.0, 2.0, 0.0, 0.0]));
+    }
+
+    #[test]
+    fn a_pooled_encoder_gives_no_tokens() {
+        let family = Family::of("FluxPipeline").unwrap();
+        let pooled = Text {
+            pooled: Some(Array1::from_elem(5, 1.0)),
+            ..text(77, 0, 77)
+        };
+        let parts = [pooled, text(9, 12, 4)].into_iter().zip(family.encoders);
+        let parts = parts.map(|(text, encoder)| (*encoder, Encoded { text, cut: None }));
+        let joined = joined(family, parts.collect(), Lengths::default()).unwrap().text;
+        assert_eq!((joined.embeddings.dim(), joined.pooled.unwrap().len()), ((9, 12), 5));
+        assert!(is_alone(family) && !is_alone(Family::of("StableDiffusion3Pipeline").unwrap()));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Prompts into numbers, by the files of a tokenizer's folder.
 
-use super::PipelineError;
 use super::folder::read_object;
+use super::{PipelineError, spiece};
 use serde_json::{Map, Value, json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use tokenizers::{Tokenizer, TruncationParams};
 
@@ -27,8 +28,8 @@ pub struct PromptTokenizer {
 }
 
 impl PromptTokenizer {
-    /// Reads `tokenizer.json`, or else `vocab.json` and `merges.txt` as CLIP has them; what the padding token is and how
-    /// long a prompt may be, from `tokenizer_config.json`.
+    /// Reads `tokenizer.json`, or else `spiece.model` as T5 has it, or `vocab.json` and `merges.txt` as CLIP has them; what the
+    /// padding token is and how long a prompt may be, from `tokenizer_config.json`.
     ///
     /// # Errors
     /// [`PipelineError::NoTokenizer`] where there are no such files, [`PipelineError::File`] for damaged ones.
@@ -40,8 +41,14 @@ impl PromptTokenizer {
         };
         let path = folder.join("tokenizer.json");
         let inner = match path.is_file() {
-            true => Tokenizer::from_file(&path).map_err(|error| error.to_string()),
-            false => Tokenizer::from_bytes(clip(folder, &config)?.to_string()).map_err(|error| error.to_string()),
+            true => caught(|| Tokenizer::from_file(&path)),
+            false => {
+                let written = match folder.join(spiece::FILE).is_file() {
+                    true => spiece::read(folder, &config)?,
+                    false => clip(folder, &config)?,
+                };
+                caught(|| Tokenizer::from_bytes(written.to_string()))
+            }
         };
         let refuse = |reason: String| PipelineError::File {
             path: path.clone(),
@@ -83,7 +90,7 @@ impl PromptTokenizer {
             path: self.path.clone(),
             reason: format!("prompt `{prompt}`: {error}"),
         };
-        let mut encoding = self.inner.encode(prompt, true).map_err(refuse)?;
+        let mut encoding = caught(|| self.inner.encode(prompt, true)).map_err(refuse)?;
         let whole = encoding.get_ids().len();
         if whole > length {
             let mut cutting = self.inner.clone();
@@ -93,7 +100,7 @@ impl PromptTokenizer {
                     ..TruncationParams::default()
                 }))
                 .map_err(refuse)?;
-            encoding = cutting.encode(prompt, true).map_err(refuse)?;
+            encoding = caught(|| cutting.encode(prompt, true)).map_err(refuse)?;
         }
         let mut ids: Vec<i64> = encoding.get_ids().iter().copied().map(i64::from).collect();
         ids.truncate(length);
@@ -106,6 +113,12 @@ impl PromptTokenizer {
             whole: (whole > length).then_some(whole),
         })
     }
+}
+
+/// What the library makes of a tokenizer's tables. It goes by what they say, and panics where they are damaged: that ends here.
+fn caught<T>(work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, tokenizers::Error> {
+    let made = catch_unwind(AssertUnwindSafe(work));
+    made.unwrap_or_else(|_| Err("its tables are damaged".into()))
 }
 
 /// A special token in a configuration: text, or an object with its `content`.
@@ -127,7 +140,6 @@ fn clip(folder: &Path, config: &Map<String, Value>) -> Result<Value, PipelineErr
         return Err(PipelineError::NoTokenizer {
             folder: folder.to_owned(),
             found: match folder {
-                _ if folder.join("spiece.model").is_file() => " (spiece.model is, which this program does not read)",
                 _ if folder.is_dir() => "",
                 _ => " (the folder itself is missing)",
             },
@@ -225,12 +237,8 @@ mod tests {
     #[test]
     fn without_a_tokenizer_it_is_said_how_to_make_one() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("spiece.model"), "").unwrap();
         let error = PromptTokenizer::open(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("spiece.model is") && error.contains("AutoTokenizer"),
-            "{error}"
-        );
+        assert!(error.contains("AutoTokenizer"), "{error}");
         let error = PromptTokenizer::open(&folder.path().join("none"))
             .unwrap_err()
             .to_string();

@@ -1,6 +1,7 @@
 //! The decoder of a pipeline: from latents to pictures.
 
 use super::latent::Factors;
+use super::vae_weights::latent_statistics;
 use super::{Folder, PipelineError};
 use crate::runtime::{Denoiser, ElementType, Options, Port, Session, Tensor};
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, concatenate};
@@ -13,6 +14,9 @@ const SCALES: &[(&str, f32)] = &[
     ("AutoencoderKLTemporalDecoder", 0.18215),
     ("AutoencoderKLCogVideoX", 1.152_584_3),
 ];
+
+/// Classes that keep means and deviations of their latents among their weights.
+const IN_WEIGHTS: &[&str] = &["AutoencoderKLLTXVideo"];
 
 /// How many frames a decoder that mixes frames is given at a time, as diffusers does.
 const FRAMES_AT_A_TIME: usize = 14;
@@ -36,7 +40,11 @@ impl Vae {
     /// damaged.
     pub fn read(folder: &Folder) -> Result<Vae, PipelineError> {
         let path = folder.model("vae_decoder")?;
-        Vae::configured(folder, path)
+        let (mut vae, class) = Vae::configured(folder, path)?;
+        if vae.channels.is_none() && IN_WEIGHTS.contains(&class.as_str()) {
+            vae.channels = Some(latent_statistics(folder)?);
+        }
+        Ok(vae)
     }
 
     /// How many pixels and frames a latent becomes, also where only the configuration is there.
@@ -44,10 +52,11 @@ impl Vae {
     /// # Errors
     /// [`PipelineError::File`] for a configuration that is missing or damaged.
     pub fn factors_of(folder: &Folder) -> Result<Factors, PipelineError> {
-        Vae::configured(folder, PathBuf::new()).map(|vae| vae.factors)
+        Vae::configured(folder, PathBuf::new()).map(|(vae, _)| vae.factors)
     }
 
-    fn configured(folder: &Folder, path: PathBuf) -> Result<Vae, PipelineError> {
+    /// What the configuration says, and the class's name.
+    fn configured(folder: &Folder, path: PathBuf) -> Result<(Vae, String), PipelineError> {
         let found = match folder.config("vae_decoder")? {
             Some(found) => Some(found),
             None => folder.config("vae")?,
@@ -81,16 +90,23 @@ impl Vae {
             .list("block_out_channels")
             .map(|blocks| blocks.len().saturating_sub(1));
         let doublings = blocks.or(halved.map(<[Value]>::len));
+        // Patches of pixels, halved in space and time by some blocks.
+        let halving = |steps: &[Value]| steps.iter().filter(|step| step.as_bool() == Some(true)).count();
+        let both = fields.list("spatio_temporal_scaling").map(halving);
+        let by_both = |patch: Option<usize>| both.map(|count| patch.unwrap_or(1).saturating_mul(1 << count.min(16)));
+        let (patch, patch_frames) = (fields.size("patch_size")?, fields.size("patch_size_t")?);
         let pixels = fields
             .size("scale_factor_spatial")?
             .or(fields.size("spatial_compression_ratio")?)
+            .or(by_both(patch))
             .or(doublings.and_then(|blocks| 1_usize.checked_shl(u32::try_from(blocks).ok()?)));
-        let halvings = halved.map(|steps| steps.iter().filter(|step| step.as_bool() == Some(true)).count());
+        let halvings = halved.map(halving);
         let frames = fields
             .size("scale_factor_temporal")?
             .or(fields.size("temporal_compression_ratio")?)
+            .or(by_both(patch_frames))
             .or(halvings.map(|count| 1_usize << count.min(16)));
-        Ok(Vae {
+        let vae = Vae {
             path,
             scale,
             shift: fields.number("shift_factor")?.unwrap_or(0.0),
@@ -99,13 +115,20 @@ impl Vae {
                 pixels: pixels.unwrap_or(1).max(1),
                 frames: frames.unwrap_or(1).max(1),
             },
-        })
+        };
+        Ok((vae, class.to_owned()))
     }
 
     /// The decoder's file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Deviations and means of the latent's channels, where the decoder wants them scaled by such.
+    #[must_use]
+    pub fn statistics(&self) -> Option<&(Vec<f32>, Vec<f32>)> {
+        self.channels.as_ref()
     }
 
     /// How many pixels and frames a latent becomes.
@@ -297,6 +320,12 @@ mod tests {
                 r#"{"_class_name": "AutoencoderKLWan", "temperal_downsample": [false, true, true], "latents_mean": [1], "latents_std": [2]}"#,
                 8,
                 4,
+                1.0,
+            ),
+            (
+                r#"{"block_out_channels": [1, 2], "spatio_temporal_scaling": [true, true, true, false], "patch_size": 4, "patch_size_t": 1}"#,
+                32,
+                8,
                 1.0,
             ),
             (

@@ -131,9 +131,12 @@ impl SchedulerConfig {
     ///
     /// # Errors
     /// [`SamplerError::Steps`] for a number of steps that the class cannot make, [`SamplerError::Unknown`] where the
-    /// class must know more of the run, [`SamplerError::Singular`], [`SamplerError::Offset`] and
+    /// class must know more of the run, [`SamplerError::Given`] for levels that it cannot be given, [`SamplerError::Singular`], [`SamplerError::Offset`] and
     /// [`SamplerError::Coefficients`] where a step has no numbers.
     pub fn scheduler_for(&self, run: &RunSettings) -> Result<Box<dyn Scheduler>, SamplerError> {
+        if let Some(levels) = &run.levels {
+            levels.check(self.class)?;
+        }
         self.options.scheduler(run)
     }
 

@@ -62,7 +62,7 @@ impl DdpmConfig {
 
 impl SchedulerOptions for DdpmConfig {
     fn scheduler(&self, run: &RunSettings) -> Result<Box<dyn Scheduler>, SamplerError> {
-        Ok(Box::new(Ddpm::new(self, run.steps)?))
+        Ok(Box::new(Ddpm::new(self, run)?))
     }
 }
 
@@ -88,10 +88,16 @@ struct Ddpm {
 }
 
 impl Ddpm {
-    fn new(config: &DdpmConfig, steps: usize) -> Result<Ddpm, SamplerError> {
+    fn new(config: &DdpmConfig, run: &RunSettings) -> Result<Ddpm, SamplerError> {
         let (trained, offset) = (config.trained.timesteps(), config.steps_offset);
-        Trained::check_steps(steps, trained)?;
-        let timesteps = config.spacing.timesteps(steps, trained, offset);
+        let timesteps = match &run.levels {
+            Some(levels) => levels.whole_timesteps(trained)?,
+            None => {
+                Trained::check_steps(run.steps, trained)?;
+                config.spacing.timesteps(run.steps, trained, offset)
+            }
+        };
+        let steps = timesteps.len();
         let mut coefficients = Vec::with_capacity(steps);
         for (step, &timestep) in timesteps.iter().enumerate() {
             let out_of_range = SamplerError::Offset {

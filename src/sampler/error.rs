@@ -117,6 +117,14 @@ pub enum SamplerError {
         /// What to do.
         advice: &'static str,
     },
+    /// Levels that are given and cannot be used.
+    #[error("the given {word} cannot be used: {reason}")]
+    Given {
+        /// Timesteps or sigmas.
+        word: &'static str,
+        /// Why not, and what can be done.
+        reason: String,
+    },
     /// A pipeline gives the scheduler what is not made here.
     #[error(
         "diffusers' {pipeline} gives FlowMatchEulerDiscreteScheduler {own} of its own, which is not made here; to run by the scheduler's own levels, give a copy of its file in another folder with --scheduler"

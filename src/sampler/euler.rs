@@ -11,7 +11,7 @@ use super::exploding::{ExplodingOptions, check_sigmas, scaled};
 use super::fields::Fields;
 use super::sigmas::{FinalSigma, SigmaSpacing, SigmaTable, linspace, rounded};
 use super::trained::{BetaOptions, ZeroSnr};
-use super::{Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
+use super::{GivenLevels, Memory, NoiseSource, PredictionType, RunSettings, SamplerError, Scheduler};
 
 /// What the model may predict.
 const PREDICTIONS: &[(&str, PredictionType)] = &[
@@ -87,18 +87,40 @@ impl SchedulerOptions for EulerConfig {
                 even.map(|logarithm| libm::exp(f64::from(logarithm as f32))).collect()
             }
         };
-        let (mut timesteps, mut sigmas) = self.common.spread(steps, &table, &self.sigmas, between)?;
-        sigmas.push(match self.end {
-            FinalSigma::Zero => 0.0,
-            FinalSigma::Least => table.least(),
-        });
-        // Evenly spaced logarithms come with an end of their own.
-        sigmas.truncate(steps + 1);
+        let continuous = (self.kind, self.prediction) == (TimestepKind::Continuous, PredictionType::Velocity);
+        let (mut timesteps, sigmas) = match &run.levels {
+            Some(GivenLevels::Sigmas(given)) => {
+                // The last is the level after the last step.
+                let before = given.split_last().map_or(&[][..], |(_, before)| before);
+                let timesteps = before
+                    .iter()
+                    .map(|&sigma| f64::from(table.timestep_of(f64::from(sigma as f32)) as f32));
+                (timesteps.collect(), given.clone())
+            }
+            Some(levels) if continuous => {
+                let reason = "`timestep_type` \"continuous\" goes by sigmas; give those";
+                return Err(levels.refuse(reason.to_owned()));
+            }
+            _ => {
+                let (timesteps, mut sigmas) = self.common.spread(run, &table, &self.sigmas, between)?;
+                sigmas.push(match self.end {
+                    FinalSigma::Zero => 0.0,
+                    FinalSigma::Least => table.least(),
+                });
+                // Evenly spaced logarithms come with an end of their own.
+                sigmas.truncate(steps + 1);
+                (timesteps, sigmas)
+            }
+        };
         let sigmas = rounded(&sigmas);
+        if let (Some(levels), true) = (&run.levels, timesteps.is_empty()) {
+            let reason = "there is one; the last is that after the last step, often 0".to_owned();
+            return Err(levels.refuse(reason));
+        }
         check_sigmas(&timesteps, &sigmas)?;
-        if (self.kind, self.prediction) == (TimestepKind::Continuous, PredictionType::Velocity) {
+        if continuous {
             let quarter = |&sigma: &f32| f64::from(0.25 * libm::log(f64::from(sigma)) as f32);
-            timesteps = sigmas.iter().map(quarter).take(steps).collect();
+            timesteps = sigmas.iter().map(quarter).take(timesteps.len()).collect();
         }
         Ok(Box::new(Euler {
             initial: self.common.initial_noise_sigma(&sigmas),

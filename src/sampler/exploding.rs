@@ -5,7 +5,7 @@ use ndarray::ArrayD;
 use super::fields::Fields;
 use super::sigmas::{SigmaSpacing, SigmaTable};
 use super::trained::{BetaOptions, Trained};
-use super::{SamplerError, TimestepSpacing};
+use super::{RunSettings, SamplerError, TimestepSpacing};
 
 /// The options that the classes have in common.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,12 +34,19 @@ impl ExplodingOptions {
     /// The timesteps and sigmas of a run, spread as the configuration says.
     pub(super) fn spread(
         &self,
-        steps: usize,
+        run: &RunSettings,
         table: &SigmaTable,
         spacing: &SigmaSpacing,
         sigmas: impl FnOnce(&[f64]) -> Vec<f64>,
     ) -> Result<(Vec<f64>, Vec<f64>), SamplerError> {
-        let timesteps = self.timesteps(steps)?;
+        let steps = run.steps;
+        let timesteps = match &run.levels {
+            Some(levels) => {
+                spacing.check_unspread(levels)?;
+                levels.timesteps(self.trained.timesteps())?
+            }
+            None => self.timesteps(steps)?,
+        };
         let sigmas = sigmas(&timesteps);
         let ends = sigmas.first().zip(sigmas.last());
         let Some(spread) = ends.and_then(|(&most, &least)| spacing.spread(most, least, steps)) else {

@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::flow_shift::{Rounding, Shift};
 use super::sigmas::{SigmaSpacing, linspace, rounded};
 use super::trained::Trained;
-use super::{FlowSpacing, Memory, NoiseSource, RunSettings, SamplerError, Scheduler};
+use super::{FlowSpacing, GivenLevels, Memory, NoiseSource, RunSettings, SamplerError, Scheduler};
 
 /// The options of diffusers' `FlowMatchEulerDiscreteScheduler`; missing keys have diffusers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,21 @@ impl FlowMatchConfig {
     /// The levels before the shift, and the precision of the shift.
     fn levels(&self, run: &RunSettings) -> Result<(Vec<f64>, Rounding), SamplerError> {
         let trained = self.trained as f64;
+        match &run.levels {
+            None => {}
+            Some(GivenLevels::Sigmas(sigmas)) => return Ok((sigmas.iter().copied().map(single).collect(), single)),
+            Some(levels) => {
+                // The last training timestep counts as one, as it does in diffusers.
+                let timesteps = levels.timesteps(self.trained + 1)?;
+                return Ok((
+                    timesteps
+                        .into_iter()
+                        .map(|timestep| single(timestep / trained))
+                        .collect(),
+                    single,
+                ));
+            }
+        }
         Ok(
             match FlowSpacing::of(run.pipeline.as_deref(), self.shift.is_dynamic())? {
                 FlowSpacing::Uniform => {
@@ -76,10 +91,14 @@ impl SchedulerOptions for FlowMatchConfig {
         if self.invert_sigmas {
             sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - *sigma);
         }
-        let timesteps: Vec<f64> = sigmas
-            .iter()
-            .map(|sigma| f64::from(sigma * self.trained as f32))
-            .collect();
+        let timesteps: Vec<f64> = match &run.levels {
+            // The model is told the timesteps as they were given, whatever the shift makes of their levels.
+            Some(GivenLevels::Timesteps(given)) if !self.invert_sigmas => given.iter().copied().map(single).collect(),
+            _ => sigmas
+                .iter()
+                .map(|sigma| f64::from(sigma * self.trained as f32))
+                .collect(),
+        };
         sigmas.push(if self.invert_sigmas { 1.0 } else { 0.0 });
         for (step, (&timestep, sigma)) in timesteps.iter().zip(&sigmas).enumerate() {
             if !sigma.is_finite() {

@@ -43,7 +43,7 @@ impl SchedulerOptions for HeunConfig {
     fn scheduler(&self, run: &RunSettings) -> Result<Box<dyn Scheduler>, SamplerError> {
         let table = SigmaTable::new(&self.common.trained.cumulated_alphas);
         let at = |timesteps: &[f64]| timesteps.iter().map(|&timestep| table.at(timestep)).collect();
-        let (timesteps, sigmas) = self.common.spread(run.steps, &table, &self.sigmas, at)?;
+        let (timesteps, sigmas) = self.common.spread(run, &table, &self.sigmas, at)?;
         // All but the first come twice: at the end of one step and at the beginning of the next.
         let twice = |index: usize| if index == 0 { 1 } else { 2 };
         let repeated = |numbers: &[f64]| -> Vec<f64> {

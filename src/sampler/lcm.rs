@@ -68,7 +68,10 @@ impl LcmConfig {
 
 impl SchedulerOptions for LcmConfig {
     fn scheduler(&self, run: &RunSettings) -> Result<Box<dyn Scheduler>, SamplerError> {
-        let timesteps = self.timesteps(run.steps)?;
+        let timesteps = match &run.levels {
+            Some(levels) => levels.whole_timesteps(self.trained.timesteps())?,
+            None => self.timesteps(run.steps)?,
+        };
         let mut coefficients = Vec::with_capacity(timesteps.len());
         for (step, &timestep) in timesteps.iter().enumerate() {
             let alpha = self.trained.alpha(timestep).unwrap_or(1.0);

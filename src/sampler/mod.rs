@@ -10,7 +10,7 @@
 //!
 //! One file a scheduler: `ddim`, `ddpm`, `pndm`, `euler`, `euler_ancestral`, `heun`, `lcm`, `dpm_solver`, `unipc`,
 //! `flow_match`, `cogvideox`, `rectified_flow`. What they share has a home each: the trained noise levels (`trained`,
-//! `betas`), which timesteps a run visits (`spacing`), sigmas (`sigmas`, `exploding`, `solver`), shifts of
+//! `betas`), which timesteps a run visits (`spacing`, or `given_levels` instead), sigmas (`sigmas`, `exploding`, `solver`), shifts of
 //! flows (`flow_spacing`, `flow_shift`), what the
 //! model's output says (`prediction`, `limit`), sums and memory (`arithmetic`). `linear` tells a run of any of them as weights
 //! of sums, for steps on a device.
@@ -31,6 +31,7 @@ mod fields;
 mod flow_match;
 mod flow_shift;
 mod flow_spacing;
+mod given_levels;
 mod guidance;
 mod heun;
 mod lcm;
@@ -60,6 +61,7 @@ use euler::EulerConfig;
 use euler_ancestral::EulerAncestralConfig;
 use flow_match::FlowMatchConfig;
 pub use flow_spacing::FlowSpacing;
+pub use given_levels::GivenLevels;
 pub use guidance::{CHANNEL_AXIS, first_channels, guide, repeat_batch};
 use heun::HeunConfig;
 use lcm::LcmConfig;

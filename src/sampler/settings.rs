@@ -1,5 +1,7 @@
 //! What a scheduler is made for.
 
+use super::GivenLevels;
+
 /// The size of a video in pixels and frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VideoSize {
@@ -12,7 +14,7 @@ pub struct VideoSize {
 }
 
 /// What a scheduler is made for: the number of steps, and what some schedulers must know of the clip.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunSettings {
     /// The number of steps.
     pub steps: usize,
@@ -23,6 +25,8 @@ pub struct RunSettings {
     /// The class of diffusers' pipeline (`_class_name` of `model_index.json`): some give
     /// `FlowMatchEulerDiscreteScheduler` sigmas of their own, see [`super::FlowSpacing`].
     pub pipeline: Option<String>,
+    /// Levels that are given in the place of those that come of the number of steps.
+    pub levels: Option<GivenLevels>,
 }
 
 impl RunSettings {

@@ -1,8 +1,8 @@
 //! Noise levels as sigmas, `noise / signal`: the trained ones, and how a run spreads its own over them.
 
-use super::SamplerError;
 use super::beta_distribution;
 use super::fields::Fields;
+use super::{GivenLevels, SamplerError};
 
 /// The shape of Karras' spacing.
 const RHO: f64 = 7.0;
@@ -119,6 +119,18 @@ impl SigmaSpacing {
             least: end("sigma_min")?,
             most: end("sigma_max")?,
         })
+    }
+
+    /// Refuses levels that are given where the configuration spreads sigmas by a formula.
+    pub(super) fn check_unspread(&self, levels: &GivenLevels) -> Result<(), SamplerError> {
+        match self.shape {
+            None => Ok(()),
+            Some(_) => Err(levels.refuse(
+                "the scheduler's configuration spreads sigmas by a formula (`use_karras_sigmas` or another); give a copy \
+                 without it with --scheduler"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// Whether these are Karras' sigmas.

@@ -142,7 +142,20 @@ impl SolverLevels {
         let table = self.table();
         let steps = run.steps;
         Trained::check_steps(steps, self.trained.timesteps())?;
-        let (timesteps, mut sigmas) = if let Some(both) = self.spread(steps, &table) {
+        let (timesteps, mut sigmas) = if let Some(levels) = &run.levels {
+            self.sigmas.check_unspread(levels)?;
+            if self.is_flow() {
+                let reason = "with `use_flow_sigmas` this scheduler makes them of the number of steps; give that";
+                return Err(levels.refuse(reason.to_owned()));
+            }
+            let timesteps: Vec<f64> = levels
+                .whole_timesteps(self.trained.timesteps())?
+                .into_iter()
+                .map(|timestep| timestep as f64)
+                .collect();
+            let sigmas = timesteps.iter().map(|&timestep| table.at(timestep)).collect();
+            (timesteps, sigmas)
+        } else if let Some(both) = self.spread(steps, &table) {
             both
         } else if let Some(shift) = &self.flow {
             let trained = self.trained.timesteps() as f64;

@@ -1,4 +1,5 @@
-//! Every scheduler against diffusers: `tests/data/sampler/schedulers.npz`, made by `make_schedulers.py` beside it.
+//! Every scheduler against diffusers: `tests/data/sampler/schedulers.npz`, made by `make_schedulers.py` beside it, and
+//! `given_levels.npz`, made by `make_given_levels.py`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,8 +14,13 @@ use super::*;
 /// How far samples may be from diffusers', as part of the largest value of the sample.
 const TOLERANCE: f32 = 1e-5;
 
-pub(super) fn oracle() -> NpzReader<File> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sampler/schedulers.npz");
+/// The runs by a number of steps, and those by given levels.
+pub(super) const FILES: [&str; 2] = ["schedulers.npz", "given_levels.npz"];
+
+pub(super) fn oracle(file: &str) -> NpzReader<File> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/sampler")
+        .join(file);
     NpzReader::new(File::open(path).unwrap()).unwrap()
 }
 
@@ -56,6 +62,10 @@ impl Run {
         let told: Array1<u8> = oracle.by_name(&format!("{number}.run")).unwrap();
         let told: Value = serde_json::from_str(&text(told)).unwrap();
         let count = |value: &Value| value.as_u64().map(|count| count as usize);
+        let levels = |word: &str| {
+            let numbers = told[word].as_array()?.iter();
+            Some(numbers.map(|number| number.as_f64().unwrap()).collect::<Vec<f64>>())
+        };
         Some(Run {
             number,
             config: text(config),
@@ -68,6 +78,11 @@ impl Run {
                     width: count(&sizes[2]).unwrap(),
                 }),
                 pipeline: told["pipeline"].as_str().map(str::to_owned),
+                levels: match (levels("timesteps"), levels("sigmas")) {
+                    (Some(timesteps), _) => Some(GivenLevels::Timesteps(timesteps)),
+                    // Of a pipeline they are those that it gives itself.
+                    (None, sigmas) => sigmas.map(GivenLevels::Sigmas),
+                },
             },
         })
     }
@@ -79,7 +94,19 @@ impl Run {
 
 #[test]
 fn runs_equal_those_of_diffusers() {
-    let mut oracle = oracle();
+    let runs = equal_runs(FILES[0]);
+    assert!(runs.len() == 14 && runs.values().all(|&count| count >= 5), "{runs:?}");
+}
+
+#[test]
+fn runs_by_given_levels_equal_those_of_diffusers() {
+    let runs = equal_runs(FILES[1]);
+    assert_eq!((runs.len(), runs.values().sum::<usize>()), (8, 13), "{runs:?}");
+}
+
+/// Compares the runs of a file; how many there are of each class.
+fn equal_runs(file: &str) -> BTreeMap<&'static str, usize> {
+    let mut oracle = oracle(file);
     let start: ArrayD<f32> = oracle.by_name("start").unwrap();
     let draws: ArrayD<f32> = oracle.by_name("noise").unwrap();
     let mut runs: BTreeMap<&'static str, usize> = BTreeMap::new();
@@ -150,7 +177,7 @@ fn runs_equal_those_of_diffusers() {
         }
     }
     assert!(wrong.is_empty(), "{} runs:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(runs.len() == 14 && runs.values().all(|&count| count >= 5), "{runs:?}");
+    runs
 }
 
 fn configured(class: &str, options: &str) -> Result<SchedulerConfig, SamplerError> {
@@ -290,6 +317,58 @@ fn calls_that_cannot_be_are_errors() {
 }
 
 #[test]
+fn given_levels_that_an_option_decides_are_refused() {
+    let timesteps = GivenLevels::Timesteps(vec![900.0, 100.0]);
+    let sigmas = GivenLevels::Sigmas(vec![0.9, 0.1]);
+    for (class, options, levels, part) in [
+        (
+            "EulerDiscreteScheduler",
+            r#", "use_karras_sigmas": true"#,
+            &timesteps,
+            "`use_karras_sigmas`",
+        ),
+        (
+            "EulerDiscreteScheduler",
+            r#", "timestep_type": "continuous", "prediction_type": "v_prediction""#,
+            &timesteps,
+            "`timestep_type`",
+        ),
+        (
+            "EulerDiscreteScheduler",
+            "",
+            &GivenLevels::Sigmas(vec![0.9]),
+            "there is one",
+        ),
+        (
+            "DPMSolverMultistepScheduler",
+            r#", "use_flow_sigmas": true, "prediction_type": "flow_prediction""#,
+            &timesteps,
+            "`use_flow_sigmas`",
+        ),
+        ("UniPCMultistepScheduler", "", &sigmas, "`use_flow_sigmas` only"),
+        ("PNDMScheduler", "", &timesteps, "a number of steps"),
+        (
+            "HeunDiscreteScheduler",
+            "",
+            &GivenLevels::Timesteps(vec![1000.0]),
+            "below 1000",
+        ),
+    ] {
+        let run = RunSettings {
+            levels: Some(levels.clone()),
+            ..RunSettings::of_steps(2)
+        };
+        let error = configured(class, options)
+            .unwrap()
+            .scheduler_for(&run)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains(part), "{class}: {error}");
+    }
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_name() {
     let cases = [
         (
@@ -372,7 +451,7 @@ fn what_is_not_supported_is_refused_by_name() {
 /// No number of steps makes a panic, whatever the configuration, and what comes out can be run.
 #[test]
 fn any_number_of_steps_is_a_scheduler_or_an_error() {
-    let mut oracle = oracle();
+    let mut oracle = oracle(FILES[0]);
     let mut made = 0;
     for number in 0.. {
         let Some(mut run) = Run::read(&mut oracle, number) else {

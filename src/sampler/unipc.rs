@@ -75,6 +75,12 @@ impl UniPcConfig {
         let table = levels.table();
         let trained = levels.trained.timesteps() as f64;
         let mut last = None;
+        if let Some(given) = &run.levels {
+            levels.sigmas.check_unspread(given)?;
+            if !levels.is_flow() {
+                return Err(given.refuse("this scheduler takes them with `use_flow_sigmas` only".to_owned()));
+            }
+        }
         let (timesteps, mut sigmas) = if let Some((timesteps, sigmas)) = levels.spread(steps, &table) {
             if levels.is_flow() && levels.sigmas.is_karras() {
                 let sigmas: Vec<f64> = sigmas.iter().map(|sigma| sigma / (sigma + 1.0)).collect();
@@ -83,8 +89,14 @@ impl UniPcConfig {
                 (timesteps, sigmas)
             }
         } else if let Some(shift) = &levels.flow {
-            let mut even = linspace(1.0, 1.0 / trained, steps + 1);
-            even.truncate(steps);
+            let even = match &run.levels {
+                Some(given) => given.numbers().to_vec(),
+                None => {
+                    let mut even = linspace(1.0, 1.0 / trained, steps + 1);
+                    even.truncate(steps);
+                    even
+                }
+            };
             let mut sigmas = shift.apply(&even, run, |number| number)?;
             if let Some(first) = sigmas.first_mut().filter(|first| (**first - 1.0).abs() < NEAR_ONE) {
                 *first -= NEAR_ONE;

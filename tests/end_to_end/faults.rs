@@ -42,6 +42,8 @@ impl Batch {
         let prompts = self.folder.path().join("prompts.txt");
         let mut arguments: Vec<OsString> = vec!["run".into(), model.into(), "--prompts".into(), prompts.into()];
         arguments.extend(["-o".into(), self.output().into()]);
+        // Tests run side by side.
+        arguments.extend(["--threads", "1"].map(OsString::from));
         arguments.extend(options.iter().map(OsString::from));
         arguments
     }
@@ -413,6 +415,26 @@ fn a_pipeline_goes_on_with_latents_and_with_pictures() {
     let printed = json(batch.of(&pipeline, &["--steps", "3", "--batch", "2", "--resume"]));
     assert_eq!(without_record(batch.contents()), complete);
     assert_eq!(printed["clips"].as_array().unwrap().len(), 4);
+    // Clips of other text encoders, tokenizers and decoders are others.
+    let swaps = [
+        (
+            "text_encoder/model.onnx",
+            "../cogvideox/text_encoder/model.onnx",
+            "the text encoders",
+        ),
+        ("vae_decoder/config.json", "../sd3/vae_decoder/config.json", "the VAE"),
+    ];
+    for (file, other, part) in swaps {
+        let (file, other) = (
+            pipeline.join(file),
+            root().join("tests/data/pipeline/latte").join(other),
+        );
+        let own = std::fs::read(&file).unwrap();
+        std::fs::copy(other, &file).unwrap();
+        let errors = fail(2, batch.of(&pipeline, &["--steps", "3", "--batch", "2", "--resume"]));
+        assert!(errors.contains(&format!("{part} is another")), "{errors}");
+        std::fs::write(&file, own).unwrap();
+    }
     // A clip whose file is gone is made again, whatever the record says.
     std::fs::remove_file(batch.output().join("clip_000/clip.npz")).unwrap();
     json(batch.of(&pipeline, &["--steps", "3", "--batch", "2", "--resume"]));

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What the difference of two steps may be, as part of the largest value. Measured is 1e-6.
 const TOLERANCE: f32 = 1e-5;
@@ -32,6 +33,9 @@ struct Run {
     computed: BTreeMap<String, String>,
 }
 
+/// Latte and CogVideoX, three sets of ranges for 30 and 50 steps or two, two windows.
+const RUNS: usize = 2 * (3 * 2 + 2 * 2);
+
 /// The rules by name: what a module of diffusers belongs to.
 const RULES: [&str; 3] = ["spatial", "temporal", "cross"];
 
@@ -49,7 +53,7 @@ fn folder() -> PathBuf {
 
 fn runs() -> Vec<Run> {
     let runs: Vec<Run> = serde_json::from_reader(File::open(folder().join("runs.json")).unwrap()).unwrap();
-    assert_eq!(runs.len(), 2 * (3 * 2 + 2 * 2));
+    assert_eq!(runs.len(), RUNS);
     runs
 }
 
@@ -100,6 +104,20 @@ impl Run {
             .enumerate()
             .filter(|(rule, _)| self.computed(*rule).is_some());
         format!("version: 1\nrules:\n{}", present.map(rule).collect::<String>())
+    }
+
+    /// The patched export and its plan, made once for all tests.
+    fn patched(&self) -> &'static (PathBuf, serde_json::Value) {
+        static MADE: [OnceLock<(PathBuf, serde_json::Value)>; RUNS] = [const { OnceLock::new() }; RUNS];
+        let place = runs().iter().position(|run| run.file == self.file).unwrap();
+        MADE[place].get_or_init(|| {
+            let into = Path::new(env!("CARGO_TARGET_TMPDIR"))
+                .join("pab_loops")
+                .join(&self.file);
+            let _ = std::fs::remove_dir_all(&into);
+            std::fs::create_dir_all(&into).unwrap();
+            self.patch(&self.export(), &into)
+        })
     }
 
     /// Patches an export with these rules; returns the patched model and the plan.
@@ -240,9 +258,8 @@ impl PlainHost {
 #[test]
 fn a_plain_host_equals_diffusers_at_every_step() {
     for run in runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let (patched, _) = run.patch(&run.export(), folder.path());
-        let mut host = PlainHost::open(&patched);
+        let (patched, _) = run.patched();
+        let mut host = PlainHost::open(patched);
         for forced in [true, false] {
             run.follow(&mut host, forced, TOLERANCE);
         }
@@ -275,8 +292,7 @@ fn other_exports_of_the_same_weights_equal_diffusers_too() {
 #[test]
 fn the_plan_broadcasts_at_the_steps_at_which_diffusers_does() {
     for run in runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, plan) = run.patch(&run.export(), folder.path());
+        let (_, plan) = run.patched();
         for (index, rule) in plan["rules"].as_array().unwrap().iter().enumerate() {
             let place = RULES.iter().position(|name| rule["name"] == *name).unwrap();
             let broadcast = plan["schedule"]["broadcast"][index].as_array().unwrap();
@@ -300,7 +316,7 @@ fn the_plan_broadcasts_at_the_steps_at_which_diffusers_does() {
 fn pab_patch_run_equals_diffusers_at_every_step() {
     for run in runs() {
         let folder = tempfile::tempdir().unwrap();
-        let (patched, _) = run.patch(&run.export(), folder.path());
+        let (patched, _) = run.patched();
         let given = |name: &str, array: ArrayD<f32>| {
             let path = folder.path().join(name);
             array.write_npy(File::create(&path).unwrap()).unwrap();
@@ -330,6 +346,8 @@ fn pab_patch_run_equals_diffusers_at_every_step() {
             "--guidance".as_ref(),
             guidance.as_ref(),
             "--every-step".as_ref(),
+            "--threads".as_ref(),
+            "1".as_ref(),
             "-o".as_ref(),
             output.as_os_str(),
         ]);

@@ -7,11 +7,12 @@ use crate::program::{command, fail, failure, files_below, json, lay_out_pipeline
 use ndarray::ArrayD;
 use ndarray_npy::{NpzReader, ReadableElement, WriteNpyExt};
 use serde_json::Value;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// What frames and latents may differ from diffusers', as part of the largest value. Measured is 2e-6.
+/// What frames and latents may differ from diffusers', as part of the largest value. Measured is 5e-5 of Wan, 8e-6 of LTX,
+/// else 2e-6.
 const TOLERANCE: f32 = 1e-4;
 
 /// The pipeline with its transformer, in a folder of its own.
@@ -45,7 +46,12 @@ impl Pipeline {
     /// `run` of the pipeline with 3 steps, unless the options say otherwise.
     fn arguments(&self, options: &[&str]) -> Vec<OsString> {
         let mut arguments = vec!["run".into(), self.root().into(), "-o".into(), self.output().into()];
-        if !options.contains(&"--steps") {
+        // Tests run side by side: more threads each would wait for one another, and take twice the time.
+        arguments.extend(["--threads", "1"].map(OsString::from));
+        if !["--steps", "--timesteps", "--sigmas"]
+            .iter()
+            .any(|given| options.contains(given))
+        {
             arguments.extend(["--steps".into(), "3".into()]);
         }
         arguments.extend(options.iter().map(OsString::from));
@@ -98,13 +104,14 @@ fn compare_with_diffusers(name: &str, runs: usize) -> Pipeline {
         let text = |key: &str| facts[key].as_str().unwrap();
         let guidance = facts["guidance"].to_string();
         let mut options = vec!["--steps", &steps, "--guidance", &guidance, "--prompt", text("prompt")];
-        options.extend([
-            "--negative-prompt",
-            text("negative_prompt"),
-            "--decoded",
-            "--noise",
-            noise.to_str().unwrap(),
-        ]);
+        options.extend(["--decoded", "--noise", noise.to_str().unwrap()]);
+        if let Some(negative) = facts["negative_prompt"].as_str() {
+            options.extend(["--negative-prompt", negative]);
+        }
+        let shown = ["frames", "height", "width"].map(|side| facts["size"][side].as_u64().map(|size| size.to_string()));
+        for (option, size) in ["--frames", "--height", "--width"].iter().zip(&shown) {
+            options.extend(size.iter().flat_map(|size| [*option, size.as_str()]));
+        }
         let patched = patched.as_ref().filter(|_| facts["pab"] == true);
         options.extend(patched.iter().flat_map(|patched| ["--transformer", patched]));
         for form in if patched.is_some() {
@@ -159,6 +166,81 @@ fn pictures_of_pixart_equal_those_of_diffusers() {
 #[test]
 fn pictures_of_stable_diffusion_3_equal_those_of_diffusers() {
     compare_with_diffusers("sd3", 2);
+}
+
+/// A latent of tokens, dynamic shift, and a VAE whose statistics stand in its weights.
+#[test]
+fn frames_of_ltx_equal_those_of_diffusers() {
+    let pipeline = compare_with_diffusers("ltx", 2);
+    std::fs::remove_file(pipeline.file("vae/diffusion_pytorch_model.safetensors")).unwrap();
+    let sizes = ["--frames", "5", "--height", "32", "--width", "64"];
+    let mut options = vec!["--prompt", "a ship"];
+    options.extend(sizes);
+    let error = fail(3, pipeline.arguments(&options));
+    assert!(
+        error.contains("`latents_mean`") && error.contains("safetensors"),
+        "{error}"
+    );
+    options.truncate(2);
+    let error = fail(2, pipeline.arguments(&[&options[..], &["--latents-only"]].concat()));
+    assert!(error.contains("--frames N"), "{error}");
+}
+
+/// UniPC on a flow, zeros in the place of padding, a VAE over frames with statistics of its channels.
+#[test]
+fn frames_of_wan_equal_those_of_diffusers() {
+    compare_with_diffusers("wan", 2);
+}
+
+/// Patches with places, guidance as an input, a pooled encoder beside another.
+#[test]
+fn pictures_of_flux_equal_those_of_diffusers() {
+    let pipeline = compare_with_diffusers("flux", 2);
+    let size = ["--prompt", "a ship", "--height", "8", "--width", "12", "--steps", "1"];
+    let output = run(pipeline.arguments(&[&size[..], &["--negative-prompt", "a circle"]].concat()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("--negative-prompt does nothing"),
+        "{said}"
+    );
+    let error = fail(
+        2,
+        pipeline.arguments(&["--prompt", "a ship", "--height", "10", "--width", "12"]),
+    );
+    assert!(error.contains("--height 10") && error.contains("8 and 12"), "{error}");
+}
+
+/// What a pipeline is told in the place of a number of steps.
+#[test]
+fn levels_are_given_in_the_place_of_steps() {
+    let pipeline = Pipeline::of("flux");
+    let size = ["--prompt", "a ship", "--height", "8", "--width", "12"];
+    let sample = |options: &[&str]| {
+        let printed = json(pipeline.arguments(&[&size[..], options].concat()));
+        assert_eq!(printed["steps"], 4);
+        array::<f32>(&pipeline.output().join("clip.npz"), "sample")
+    };
+    // What this pipeline makes of four steps itself.
+    assert_eq!(sample(&["--steps", "4"]), sample(&["--sigmas", "1,0.75,0.5,0.25"]));
+    let timesteps = sample(&["--timesteps", "1000,700,300,100"]);
+    assert_eq!(
+        array::<f64>(&pipeline.output().join("clip.npz"), "timesteps")
+            .into_raw_vec_and_offset()
+            .0,
+        [1000.0, 700.0, 300.0, 100.0]
+    );
+    assert_ne!(timesteps, sample(&["--sigmas", "1,0.7,0.3,0.2"]));
+    for (options, part) in [
+        (&["--timesteps", "5,6"][..], "5 comes before 6"),
+        (&["--timesteps", "5", "--steps", "4"], "cannot be used with"),
+        (&["--timesteps", "5", "--sigmas", "4"], "cannot be used with"),
+    ] {
+        let mut arguments = pipeline.arguments(&[&size[..], &["--steps", "1"]].concat());
+        arguments.truncate(arguments.len() - 2);
+        arguments.extend(options.iter().map(OsString::from));
+        let error = fail(2, arguments);
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]
@@ -482,13 +564,44 @@ fn models_whose_inputs_do_not_fit_are_refused() {
     let index = pipeline.file("model_index.json");
     let text = std::fs::read_to_string(&index)
         .unwrap()
-        .replace("LattePipeline", "FluxPipeline");
+        .replace("LattePipeline", "MochiPipeline");
     std::fs::write(&index, text).unwrap();
     let error = fail(3, pipeline.arguments(&["--prompt", "a ship"]));
     assert!(
-        error.contains("`FluxPipeline`") && error.contains("LattePipeline"),
+        error.contains("`MochiPipeline`") && error.contains("LattePipeline"),
         "{error}"
     );
+}
+
+/// By the real program, where it is installed: as many frames as the clip has, in its colours.
+#[test]
+fn films_of_an_installed_ffmpeg_have_the_frames() {
+    let ffmpeg = |arguments: &[&OsStr]| std::process::Command::new("ffmpeg").args(arguments).output();
+    if ffmpeg(&["-version".as_ref()]).is_err() {
+        eprintln!("no ffmpeg is installed: nothing was shown");
+        return;
+    }
+    let pipeline = Pipeline::new();
+    json(pipeline.arguments(&["--prompt", "a ship", "--animation", "mp4", "--scale", "4"]));
+    let (film, raw) = (pipeline.output().join("clip.mp4"), pipeline.folder.path().join("raw"));
+    let options = ["-f", "rawvideo", "-pix_fmt", "rgb24"].map(OsStr::new);
+    let mut arguments = vec![OsStr::new("-i"), film.as_os_str()];
+    arguments.extend(options);
+    arguments.push(raw.as_os_str());
+    assert!(ffmpeg(&arguments).unwrap().status.success());
+    // Three frames of 8 x 8 pixels, each 4 x 4.
+    let found = std::fs::read(raw).unwrap();
+    assert_eq!(found.len(), 3 * 32 * 32 * 3);
+    let frames = (0..3).map(|index| {
+        image::open(pipeline.output().join(format!("frame_{index:03}.png")))
+            .unwrap()
+            .to_rgb8()
+    });
+    let mean = |levels: &[u8]| levels.iter().map(|level| f64::from(*level)).sum::<f64>() / levels.len() as f64;
+    for (frame, found) in frames.zip(found.chunks_exact(32 * 32 * 3)) {
+        // What compression and colours at half the size leave.
+        assert!((mean(frame.as_raw()) - mean(found)).abs() < 12.0);
+    }
 }
 
 #[cfg(unix)]

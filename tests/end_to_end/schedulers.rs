@@ -26,6 +26,8 @@ fn clip(folder: &Path, config: &Path, options: &[&OsStr]) -> NpzReader<File> {
     let (model, output) = (shipped_model(), folder.join("clip"));
     let mut arguments: Vec<&OsStr> = vec!["run".as_ref(), model.as_os_str()];
     let prompt = "red circle right black";
+    // Tests run side by side.
+    arguments.extend(["--threads", "1"].map(OsStr::new));
     arguments.extend(["--prompt", prompt, "--steps", "4", "--scheduler"].map(OsStr::new));
     arguments.extend([config.as_os_str(), "-o".as_ref(), output.as_os_str()]);
     arguments.extend(options);

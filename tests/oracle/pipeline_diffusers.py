@@ -13,6 +13,8 @@ Text encoders (T5, CLIP), tokenizers and VAEs are tiny, with seeded random weigh
   pixart     `PixArtSigmaPipeline`: an image, text with a mask. Text encoder, tokenizer and VAE are those of `latte`.
   sd3        `StableDiffusion3Pipeline`: two CLIPs, of which the tokenizers are vocab.json and merges.txt, and T5.
 
+`pipeline_flows.py` makes those of pipelines on flows (LTX-Video, Wan, Flux).
+
 Each folder gets the pipeline and `oracle.npz`: `latents` (what every run starts from), and for each run of `oracle.json` its
 `RUN.sample` (latents at the end) and `RUN.frames` (`[channels, frames, height, width]`, in [0, 1]).
 """
@@ -187,8 +189,8 @@ def write_transformer(model, folder, inputs, names):
 
 
 def write_index(pipe, folder, **components):
-    index = dict(_class_name=type(pipe).__name__, _diffusers_version="0.42.1", scheduler=["diffusers", "DDIMScheduler"],
-                 **components)
+    index = dict(_class_name=type(pipe).__name__, _diffusers_version="0.42.1",
+                 scheduler=["diffusers", type(pipe.scheduler).__name__], **components)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     pipe.scheduler.save_pretrained(folder / "scheduler")
 
@@ -349,13 +351,16 @@ def frames_of(output):
 def compute(kind, folder):
     latents = torch.randn(kind.shape, generator=torch.Generator().manual_seed(1))
     arrays = dict(latents=latents.numpy())
+    # Pipelines of patches are given them as such.
+    latents = kind.packed(latents) if hasattr(kind, "packed") else latents
     for name, run in kind.runs.items():
         pipe = kind.build()
         pipe.set_progress_bar_config(disable=True)
         if run["pab"]:
             pipe.transformer.enable_cache(pyramid(pipe))
-        common = dict(prompt=run["prompt"], negative_prompt=run["negative_prompt"], num_inference_steps=STEPS,
-                      guidance_scale=run["guidance"], **kind.call)
+        common = dict(prompt=run["prompt"], num_inference_steps=STEPS, guidance_scale=run["guidance"], **kind.call)
+        if run["negative_prompt"] is not None:
+            common["negative_prompt"] = run["negative_prompt"]
         with torch.no_grad():
             sample = pipe(**common, latents=latents.clone(), output_type="latent")
             sample = sample.frames if hasattr(sample, "frames") else sample.images

@@ -24,7 +24,7 @@ use super::terminal::Terminal;
 use crate::collective::is_first_process;
 use crate::generation::{Conditioning, Generator};
 use crate::report::{FramesPerSecond, ReportError, check_ffmpeg};
-use crate::sampler::{RunSettings, Scheduler, SchedulerConfig};
+use crate::sampler::{GivenLevels, RunSettings, Scheduler, SchedulerConfig};
 use checkpoint::Checkpoint;
 use ndarray::{ArrayD, Axis, concatenate};
 use noise::{given_noise, start, step_noise};
@@ -127,7 +127,15 @@ impl Batch {
             &sampling.clip,
         );
         settings.tokens = settings.tokens.or_else(|| source.latent.tokens());
-        config.scheduler_for(&settings)?;
+        settings.levels = given_levels(options);
+        if let Some(levels) = &settings.levels {
+            settings.steps = levels.numbers().len();
+        }
+        let made = config.scheduler_for(&settings)?;
+        if let Some(GivenLevels::Sigmas(_)) = settings.levels {
+            // Some are given the level after the last step too.
+            settings.steps = made.sigmas().len().saturating_sub(1);
+        }
         let prompts = match &options.prompts {
             Some(path) => prompts_of(path)?,
             None => vec![options.prompt.clone()],
@@ -183,8 +191,8 @@ impl Batch {
         }
         let report = Report {
             model: self.source.model.as_path().into(),
-            steps: options.sampling.steps,
-            guidance: self.source.guidance,
+            steps: self.settings.steps,
+            guidance: self.source.asked_guidance(),
             head,
             ranks,
             clip: None,
@@ -371,7 +379,7 @@ impl Batch {
         terminal: &Terminal,
     ) -> Result<Generator, Failure> {
         let (options, model) = (&self.options, &self.source.model);
-        let given: Vec<&str> = self.source.inputs.keys().map(String::as_str).collect();
+        let given = self.source.given();
         let cuda_graph = match options.cuda_graph {
             true => {
                 let mut shape = self.source.latent.noise().to_vec();
@@ -384,13 +392,15 @@ impl Batch {
             }
             false => None,
         };
-        match options.form {
-            FormChoice::Switch => generator(model, &options.session, &given, terminal),
+        let mut generator = match options.form {
+            FormChoice::Switch => generator(model, &options.session, &given, terminal)?,
             FormChoice::Variants => {
                 let session = &options.session;
-                variant_generator(model, session, cuda_graph, &given, scheduler.timesteps(), terminal)
+                variant_generator(model, session, cuda_graph, &given, scheduler.timesteps(), terminal)?
             }
-        }
+        };
+        generator.count_timesteps_in(self.source.timestep_unit());
+        Ok(generator)
     }
 
     /// Makes the clips of a prompt side by side.
@@ -445,6 +455,15 @@ impl Batch {
             }
         });
         Ok(made.collect())
+    }
+}
+
+/// The noise levels that the options give.
+fn given_levels(options: &RunOptions) -> Option<GivenLevels> {
+    match (options.timesteps.as_slice(), options.sigmas.as_slice()) {
+        ([], []) => None,
+        ([], sigmas) => Some(GivenLevels::Sigmas(sigmas.to_vec())),
+        (timesteps, _) => Some(GivenLevels::Timesteps(timesteps.to_vec())),
     }
 }
 

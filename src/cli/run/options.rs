@@ -62,6 +62,13 @@ pub struct RunOptions {
     pub ranks: RankOptions,
     #[command(flatten)]
     pub sampling: SamplingOptions,
+    /// The timesteps of the steps in the place of a number of steps, the noisiest first, such as 999,749,499,249
+    #[arg(long, value_delimiter = ',', value_name = "T,T,…", conflicts_with_all = ["steps", "sigmas"])]
+    pub timesteps: Vec<f64>,
+    /// The noise levels of the steps in the place of a number of steps; EulerDiscreteScheduler takes the one after the last
+    /// step too
+    #[arg(long, value_delimiter = ',', value_name = "S,S,…", conflicts_with = "steps")]
+    pub sigmas: Vec<f64>,
     /// The prompt; of a single model in words of the prompt table beside it
     #[arg(long)]
     pub prompt: Option<String>,

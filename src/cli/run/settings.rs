@@ -2,6 +2,7 @@
 
 use super::Batch;
 use super::checkpoint::Settings;
+use super::source::Pipeline;
 use crate::cli::Failure;
 use crate::cli::session::scheduler_beside;
 use crate::onnx::Model;
@@ -11,7 +12,7 @@ use crate::rules::Rules;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The setting that is the model's hash.
 pub const MODEL: &str = "the model";
@@ -26,19 +27,32 @@ pub fn of(batch: &Batch) -> Result<Settings, Failure> {
     let plan = plan.filter(|entry| entry.key.as_deref() == Some(PLAN_KEY));
     let plan = plan.filter_map(|entry| entry.value.as_deref()).next();
     let scheduler = scheduler_beside(&batch.source.model, sampling.scheduler.as_deref());
+    let pipeline = batch.source.pipeline.as_ref();
+    let embeds = sampling.prompt_embeds.is_some();
+    let encoders = pipeline
+        .map(|pipeline| pipeline.encoder_files(embeds))
+        .unwrap_or_default();
+    // Those that stand in a configuration, and those that stand among gigabytes of weights.
+    let statistics = pipeline.and_then(|pipeline| pipeline.vae.as_ref()?.statistics());
+    let decoder = pipeline.map(Pipeline::decoder_files).unwrap_or_default();
     let inputs = sampling.inputs.iter().map(|input| hash_of(&input.path));
     let animations: Vec<String> = options.animation.iter().map(word).collect();
     let settings = [
         (MODEL, json!(model.sampled_sha256()?)),
         (PLAN, json!(plan.map(|plan| sha256(plan.as_bytes())))),
+        ("the text encoders", contents(&encoders)?),
+        ("the VAE", contents(&decoder)?),
+        ("the VAE's statistics", json!(statistics)),
         ("the scheduler", file(scheduler.as_deref())?),
         ("--steps", json!(batch.settings.steps)),
+        ("--timesteps", json!(options.timesteps)),
+        ("--sigmas", json!(options.sigmas)),
         ("--tokens", json!(batch.settings.tokens)),
         (
             "--video",
             json!(batch.settings.video.map(|size| [size.frames, size.height, size.width])),
         ),
-        ("--guidance", json!(batch.source.guidance)),
+        ("--guidance", json!(batch.source.asked_guidance())),
         ("--seed", json!(options.seed)),
         ("--batch", json!(options.batch)),
         ("--prompts", json!(batch.prompts)),
@@ -77,6 +91,22 @@ fn file(path: Option<&Path>) -> Result<Value, Failure> {
     path.map_or(Ok(Value::Null), |path| hash_of(path).map(Value::String))
 }
 
+/// What files hold, in one number: models by their graph and a sample of each weight.
+fn contents(files: &[PathBuf]) -> Result<Value, Failure> {
+    let mut all = Sha256::new();
+    for path in files {
+        let hash = match path.extension().is_some_and(|extension| extension == "onnx") {
+            true => Model::load(path)?.sampled_sha256()?,
+            false => hash_of(path)?,
+        };
+        all.update(hash);
+    }
+    Ok(match files {
+        [] => Value::Null,
+        _ => Value::String(hexadecimal(&all.finalize())),
+    })
+}
+
 fn hash_of(path: &Path) -> Result<String, Failure> {
     let bytes = std::fs::read(path).map_err(|source| ReportError::Read {
         path: path.to_owned(),
@@ -86,6 +116,9 @@ fn hash_of(path: &Path) -> Result<String, Failure> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

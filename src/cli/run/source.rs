@@ -7,7 +7,8 @@ use crate::cli::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Role, Roles, Text, known_sizes};
 use crate::onnx::Model;
 use crate::pipeline::{
-    Factors, Family, Folder, LatentShape, Layout, Lengths, PixelSize, Vae, declared_inputs, encode, pair,
+    Factors, Family, Folder, Guidance, LatentShape, Layout, Lengths, PixelSize, Telling, Vae, declared_inputs, encode,
+    pair,
 };
 use crate::runtime::{Port, Tensor};
 use ndarray::ArrayD;
@@ -40,8 +41,12 @@ pub struct Source {
     pub noise: Option<ArrayD<f32>>,
     /// Further inputs.
     pub inputs: BTreeMap<String, Tensor>,
-    /// The scale of guidance.
+    /// The scale of classifier-free guidance.
     pub guidance: f32,
+    /// The scale that the transformer is told, where it was trained with that.
+    embedded: Option<f32>,
+    /// The transformer's own inputs, as its file declares them.
+    ports: Vec<Port>,
     lengths: Lengths,
     text: Option<String>,
 }
@@ -73,10 +78,8 @@ impl Source {
         ports.retain(|port| !port.name.starts_with(OF_PATCHING));
         let noise = own_noise(&ports, &mut inputs);
         let mut given: Vec<String> = inputs.keys().cloned().collect();
-        if let Some(pipeline) = &pipeline
-            && pipeline.family.layout == Layout::Packed
-        {
-            given.extend(PACKED.map(str::to_owned));
+        if let Some(pipeline) = &pipeline {
+            given.extend(pipeline.family.told.iter().map(|(name, _)| (*name).to_owned()));
         }
         let given: Vec<&str> = given.iter().map(String::as_str).collect();
         let roles = Roles::of(&ports, &given).map_err(refuse)?;
@@ -107,15 +110,6 @@ impl Source {
             .map_or(Layout::ChannelsFirst, |pipeline| pipeline.family.layout);
         let latent = LatentShape::new(&roles.latent, layout, size, factors, &named)
             .map_err(|error| Failure::pipeline(&model, error))?;
-        if let (Some([frames, height, width]), true) = (latent.packed_sizes(), pipeline.is_some()) {
-            for (name, size) in PACKED.into_iter().zip([frames, height, width]) {
-                if ports.iter().any(|port| port.name == name) {
-                    inputs
-                        .entry(name.to_owned())
-                        .or_insert_with(|| Tensor::scalar(size as i64));
-                }
-            }
-        }
         let fixed = |axis: usize| {
             let size = roles
                 .text
@@ -124,15 +118,24 @@ impl Source {
             size.and_then(|size| usize::try_from(size).ok())
         };
         let usual = options.sampling.guidance();
-        let guidance = match (&pipeline, options.sampling.guidance) {
-            (Some(pipeline), None) => pipeline.family.guidance,
-            _ => usual,
+        let (guidance, embedded) = match &pipeline {
+            None => (usual, None),
+            Some(pipeline) => {
+                let guidance = pipeline.family.guidance;
+                let scale = options.sampling.guidance.unwrap_or(guidance.usual());
+                match guidance {
+                    Guidance::ClassifierFree(_) => (scale, None),
+                    Guidance::Embedded(_) => (1.0, Some(scale)),
+                }
+            }
         };
         Ok(Source {
             latent,
             noise,
             inputs,
             guidance,
+            embedded,
+            ports,
             lengths: Lengths {
                 fixed: fixed(1),
                 width: fixed(2),
@@ -141,6 +144,26 @@ impl Source {
             model,
             pipeline,
         })
+    }
+
+    /// The scale of guidance as it was asked for.
+    pub fn asked_guidance(&self) -> f32 {
+        self.embedded.unwrap_or(self.guidance)
+    }
+
+    /// What the transformer's timesteps are a part of.
+    pub fn timestep_unit(&self) -> f64 {
+        self.pipeline
+            .as_ref()
+            .map_or(1.0, |pipeline| pipeline.family.timestep_unit)
+    }
+
+    /// The inputs that every clip is fed by name.
+    pub fn given(&self) -> Vec<&str> {
+        let told = self.pipeline.iter().flat_map(|pipeline| pipeline.family.told);
+        let told = told.map(|(name, _)| *name);
+        let told = told.filter(|name| self.ports.iter().any(|port| port.name == *name));
+        told.chain(self.inputs.keys().map(String::as_str)).collect()
     }
 
     /// What each prompt's clips are made from. A pipeline's text encoders are opened and closed here.
@@ -152,8 +175,11 @@ impl Source {
     ) -> Result<Vec<Conditioning>, Failure> {
         let negative = options.negative_prompt.as_deref();
         if negative.is_some() && self.guidance == 1.0 {
-            terminal
-                .warning("--negative-prompt does nothing with --guidance 1, which runs the model for the prompt alone");
+            terminal.warning(match self.embedded {
+                None => "--negative-prompt does nothing with --guidance 1, which runs the model for the prompt alone",
+                Some(_) => "--negative-prompt does nothing: this transformer has guidance as an input, and runs for the prompt \
+                            alone",
+            });
         }
         let by_encoders = self
             .pipeline
@@ -180,7 +206,21 @@ impl Source {
         };
         for conditioning in &mut made {
             conditioning.guidance = self.guidance;
-            conditioning.inputs = self.inputs.clone();
+            let told = self.pipeline.iter().flat_map(|pipeline| {
+                let telling = Telling {
+                    latent: &self.latent,
+                    text: conditioning
+                        .prompt
+                        .as_ref()
+                        .map_or(0, |prompt| prompt.embeddings.nrows()),
+                    guidance: self.asked_guidance(),
+                    clips: usize::from(options.batch),
+                };
+                telling.inputs(pipeline.family, &self.ports)
+            });
+            conditioning.inputs = told.collect();
+            // What the user gives counts.
+            conditioning.inputs.extend(self.inputs.clone());
         }
         Ok(made)
     }
@@ -247,9 +287,6 @@ impl Source {
     }
 }
 
-/// Inputs that tell a model the sizes of its packed latent.
-const PACKED: [&str; 3] = ["num_frames", "height", "width"];
-
 impl Pipeline {
     fn read(options: &RunOptions) -> Result<Pipeline, Failure> {
         let refuse = |error| Failure::pipeline(&options.model, error);
@@ -279,6 +316,41 @@ impl Pipeline {
             factors,
         })
     }
+}
+
+impl Pipeline {
+    /// The files that texts come from: encoders and tokenizers; none where embeddings are given.
+    pub fn encoder_files(&self, embeds_given: bool) -> Vec<PathBuf> {
+        let used = |model: &str| !embeds_given && !self.folder.is_without(model);
+        let encoders = self.family.encoders.iter().filter(|encoder| used(encoder.model));
+        let files = encoders.flat_map(|encoder| {
+            let mut files = files_of(&self.folder.component(encoder.tokenizer));
+            files.extend(self.folder.model(encoder.model));
+            files
+        });
+        files.collect()
+    }
+
+    /// The files that pictures come from: the decoder and what its configuration says; none where latents alone are wanted.
+    pub fn decoder_files(&self) -> Vec<PathBuf> {
+        let Some(vae) = &self.vae else { return Vec::new() };
+        let mut files = vec![vae.path().to_owned()];
+        let configurations =
+            ["vae_decoder", "vae"].map(|component| self.folder.component(component).join("config.json"));
+        files.extend(configurations.into_iter().filter(|path| path.is_file()));
+        files
+    }
+}
+
+/// The files of a folder in the order of their names.
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    files
 }
 
 /// Takes the latent out of the inputs that were given: it is what the loop begins with.

@@ -1,6 +1,6 @@
 //! Runs by weights against the schedulers' own steps, for the configurations of `tests/data/sampler/schedulers.npz`.
 
-use super::super::tests::{Run, oracle, relative, toy};
+use super::super::tests::{FILES, Run, oracle, relative, toy};
 use super::*;
 use crate::sampler::{GivenNoise, SchedulerConfig};
 use ndarray::Axis;
@@ -65,7 +65,7 @@ fn largest(array: &ArrayD<f32>) -> f32 {
 
 #[test]
 fn sums_make_the_steps_of_every_scheduler() {
-    let mut oracle = oracle();
+    let mut oracle = oracle(FILES[0]);
     let start: ArrayD<f32> = oracle.by_name("start").unwrap();
     let draws: ArrayD<f32> = oracle.by_name("noise").unwrap();
     let (mut by_sums, mut clamped, mut refused) = (0, 0, Vec::new());

@@ -1,0 +1,199 @@
+"""Small pipelines on flows in diffusers' layout, and what diffusers' own classes make with them, as `pipeline_diffusers.py` has
+them of others.
+
+    python tests/oracle/pipeline_flows.py [FOLDER [NAME ...]]     (made with torch 2.15, diffusers 0.42, transformers 5.24)
+
+A folder each, with seeded random weights:
+
+  ltx   `LTXPipeline`: a latent of one value a token, dynamic shift with a terminal, text with a mask, a VAE whose means and
+        deviations stand in its weights (`vae/diffusion_pytorch_model.safetensors`) and not in its configuration.
+  wan   `WanPipeline`: UniPC on a flow, zeros in the place of padding, a VAE over frames with means and deviations.
+  flux  `FluxPipeline`: patches of 2 x 2 values with their places as inputs, guidance as an input of the transformer, a pooled
+        CLIP beside T5.
+"""
+
+import diffusers
+import safetensors.torch
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, UMT5Config, UMT5EncoderModel
+
+import pipeline_diffusers as shared
+from pipeline_diffusers import Decoder, agrees, bpe, exported, image_vae, seeded, t5, traced, unigram
+from pipeline_diffusers import write_index, write_t5, write_vae
+
+# What is open in a packed latent.
+LTX_SIZE, FLUX_SIZE = dict(frames=5, height=32, width=64), dict(height=8, width=12)
+PLAIN = dict(negative_prompt="", guidance=3.0, pab=False)
+T5 = ["transformers", "T5EncoderModel"]
+
+
+class Model(torch.nn.Module):
+    """A transformer with positional inputs, and what it is told beside."""
+
+    def __init__(self, model, names, **told):
+        super().__init__()
+        self.model, self.names, self.told = model, names, told
+
+    def forward(self, *inputs):
+        return self.model(**dict(zip(self.names, inputs)), **self.told, return_dict=False)[0]
+
+
+def write_transformer(model, folder, inputs, **told):
+    """By torch's newer exporter, since the older one does not export all of them; sizes are fixed."""
+    path, names = folder / "transformer" / "model.onnx", list(inputs)
+    exported(Model(model, names, **told), tuple(inputs.values()), path, names, ["sample"], None)
+    fed = {name: torch.randn_like(value) if value.ndim > 2 else value for name, value in inputs.items()}
+    agrees(path, fed, model(**fed, **told, return_dict=False)[0])
+
+
+def write_newer_vae(vae, folder, latents):
+    """By torch's newer exporter: the older one does not export Wan's decoder, and ONNX Runtime refuses what it makes of LTX'."""
+    path = folder / "vae_decoder" / "model.onnx"
+    exported(Decoder(vae), (latents,), path, ["latent_sample"], ["sample"], None)
+    latents = torch.randn_like(latents)
+    agrees(path, dict(latent_sample=latents), vae.decode(latents).sample)
+    vae.save_config(folder / "vae_decoder")
+
+
+class Ltx:
+    shape, call = (1, 4, 2, 2, 4), dict(num_frames=5, height=32, width=64, max_sequence_length=128)
+    runs = {
+        "plain": dict(PLAIN, prompt="A red ship moving left", size=LTX_SIZE),
+        "negative": dict(PLAIN, prompt="Blue square", negative_prompt="white circle over the sea", guidance=4.0,
+                         size=LTX_SIZE),
+    }
+
+    def packed(self, latents):
+        return diffusers.LTXPipeline._pack_latents(latents, 1, 1)
+
+    def build(self):
+        transformer = seeded(lambda: diffusers.LTXVideoTransformer3DModel(
+            in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, cross_attention_dim=24, num_layers=2,
+            caption_channels=24))
+        vae = seeded(lambda: diffusers.AutoencoderKLLTXVideo(
+            latent_channels=4, block_out_channels=(8, 8), down_block_types=("LTXVideoDownBlock3D",) * 2,
+            decoder_block_out_channels=(8, 8), layers_per_block=(1, 1, 1), decoder_layers_per_block=(1, 1, 1),
+            spatio_temporal_scaling=(True, True), decoder_spatio_temporal_scaling=(True, True),
+            decoder_inject_noise=(False,) * 3, downsample_type=("conv",) * 2, upsample_residual=(False,) * 2,
+            upsample_factor=(1, 1), patch_size=4, scaling_factor=0.8))
+        vae.latents_mean.copy_(torch.linspace(-0.3, 0.4, 4))
+        vae.latents_std.copy_(torch.linspace(0.6, 1.4, 4))
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
+            shift_terminal=0.1)
+        return diffusers.LTXPipeline(scheduler=scheduler, vae=vae, text_encoder=t5(24), tokenizer=unigram(),
+                                     transformer=transformer)
+
+    def write(self, pipe, folder):
+        write_index(pipe, folder, text_encoder=T5, tokenizer=["transformers", "T5Tokenizer"],
+                    transformer=["diffusers", "LTXVideoTransformer3DModel"], vae=["diffusers", "AutoencoderKLLTXVideo"])
+        pipe.tokenizer.save_pretrained(folder / "tokenizer")
+        write_t5(pipe.text_encoder, folder / "text_encoder")
+        write_newer_vae(pipe.vae, folder, torch.randn(1, 4, 2, 2, 4))
+        # Of the weights that diffusers saves, those that our program reads.
+        (folder / "vae").mkdir()
+        (folder / "vae_decoder" / "config.json").rename(folder / "vae" / "config.json")
+        buffers = dict(latents_mean=pipe.vae.latents_mean, latents_std=pipe.vae.latents_std)
+        safetensors.torch.save_file(buffers, folder / "vae" / "diffusion_pytorch_model.safetensors")
+        mask = torch.ones(2, 128, dtype=torch.int64)
+        mask[0, 3:] = 0
+        write_transformer(
+            pipe.transformer, folder,
+            dict(hidden_states=torch.randn(2, 16, 4), encoder_hidden_states=torch.randn(2, 128, 24),
+                 timestep=torch.tensor([500.5, 500.5]), encoder_attention_mask=mask),
+            num_frames=2, height=2, width=4, rope_interpolation_scale=(4 / 25, 16, 16))
+
+
+class Wan:
+    shape, call = (1, 4, 2, 4, 8), dict(num_frames=3, height=16, width=32, max_sequence_length=512)
+    runs = {
+        "plain": dict(PLAIN, prompt="  A red ship,  moving   left "),
+        "negative": dict(PLAIN, prompt="Blue square", negative_prompt="white circle over the sea", guidance=5.0),
+    }
+
+    def build(self):
+        transformer = seeded(lambda: diffusers.WanTransformer3DModel(
+            patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=24,
+            freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=16))
+        vae = seeded(lambda: diffusers.AutoencoderKLWan(
+            base_dim=4, z_dim=4, dim_mult=[1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True],
+            latents_mean=[-0.3, 0.1, 0.2, 0.5], latents_std=[0.7, 1.2, 0.9, 1.4], scale_factor_temporal=2,
+            scale_factor_spatial=4))
+        encoder = seeded(lambda: UMT5EncoderModel(UMT5Config(
+            vocab_size=80, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu")))
+        scheduler = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+        return diffusers.WanPipeline(tokenizer=unigram(), text_encoder=encoder, transformer=transformer, vae=vae,
+                                     scheduler=scheduler)
+
+    def write(self, pipe, folder):
+        write_index(pipe, folder, text_encoder=["transformers", "UMT5EncoderModel"],
+                    tokenizer=["transformers", "T5TokenizerFast"],
+                    transformer=["diffusers", "WanTransformer3DModel"], vae=["diffusers", "AutoencoderKLWan"])
+        pipe.tokenizer.save_pretrained(folder / "tokenizer")
+        write_t5(pipe.text_encoder, folder / "text_encoder")
+        write_newer_vae(pipe.vae, folder, torch.randn(1, 4, 2, 4, 8))
+        write_transformer(
+            pipe.transformer, folder,
+            dict(hidden_states=torch.randn(2, 4, 2, 4, 8), timestep=torch.tensor([500, 500]),
+                 encoder_hidden_states=torch.randn(2, 512, 24)))
+
+
+class Pooled(torch.nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids):
+        output = self.encoder(input_ids)
+        return output.last_hidden_state, output.pooler_output
+
+
+class Flux:
+    shape, call = (1, 4, 4, 6), dict(height=8, width=12)
+    runs = {
+        "plain": dict(prompt="A red ship, moving left", negative_prompt=None, guidance=3.5, pab=False, size=FLUX_SIZE),
+        "weak": dict(prompt="Blue square over the sea", negative_prompt=None, guidance=1.5, pab=False,
+                     size=FLUX_SIZE),
+    }
+
+    def packed(self, latents):
+        return diffusers.FluxPipeline._pack_latents(latents, 1, *self.shape[1:])
+
+    def build(self):
+        first, vocabulary, _ = bpe("<|endoftext|>")
+        end = vocabulary["<|endoftext|>"]
+        config = CLIPTextConfig(vocab_size=120, hidden_size=8, intermediate_size=16, num_hidden_layers=2, bos_token_id=end - 1,
+                                num_attention_heads=2, eos_token_id=end, pad_token_id=end)
+        transformer = seeded(lambda: diffusers.FluxTransformer2DModel(
+            patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, num_attention_heads=2, attention_head_dim=12,
+            joint_attention_dim=24, pooled_projection_dim=8, guidance_embeds=True, axes_dims_rope=(4, 4, 4)))
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+        return diffusers.FluxPipeline(
+            scheduler=scheduler, vae=image_vae(scaling_factor=0.4, shift_factor=0.2), text_encoder=seeded(lambda: CLIPTextModel(config)),
+            tokenizer=first, text_encoder_2=t5(24), tokenizer_2=unigram(), transformer=transformer)
+
+    def write(self, pipe, folder):
+        write_index(
+            pipe, folder, transformer=["diffusers", "FluxTransformer2DModel"], vae=["diffusers", "AutoencoderKL"],
+            text_encoder=["transformers", "CLIPTextModel"], tokenizer=["transformers", "CLIPTokenizer"], text_encoder_2=T5,
+            tokenizer_2=["transformers", "T5TokenizerFast"])
+        pipe.tokenizer.save_pretrained(folder / "tokenizer")
+        pipe.tokenizer_2.save_pretrained(folder / "tokenizer_2")
+        ids = torch.full((1, 77), pipe.text_encoder.config.eos_token_id)
+        ids[0, :4] = torch.tensor([pipe.text_encoder.config.bos_token_id, 5, 6, 7])
+        path = folder / "text_encoder" / "model.onnx"
+        traced(Pooled(pipe.text_encoder), (ids,), path, ["input_ids"], ["last_hidden_state", "pooler_output"], None)
+        agrees(path, dict(input_ids=ids), pipe.text_encoder(ids).last_hidden_state)
+        write_t5(pipe.text_encoder_2, folder / "text_encoder_2")
+        write_vae(pipe.vae, folder, torch.randn(1, 4, 4, 4), shared.IMAGE_AXES)
+        places = diffusers.FluxPipeline._prepare_latent_image_ids(1, 2, 3, "cpu", torch.float32)
+        inputs = dict(hidden_states=torch.randn(1, 6, 16), encoder_hidden_states=torch.randn(1, 512, 24),
+                      pooled_projections=torch.randn(1, 8), timestep=torch.tensor([0.5]), img_ids=places,
+                      txt_ids=torch.zeros(512, 3), guidance=torch.tensor([3.5]))
+        # By the older exporter, which works out the frequencies of the timestep's embedding as PyTorch does.
+        shared.write_transformer(pipe.transformer, folder, tuple(inputs.values()), list(inputs))
+
+
+if __name__ == "__main__":
+    shared.KINDS = dict(ltx=Ltx, wan=Wan, flux=Flux)
+    shared.main()
