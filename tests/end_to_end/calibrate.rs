@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// Few steps and clips.
-fn arguments(folder: &Path, options: &[&str]) -> Vec<OsString> {
+fn arguments(folder: &Path, forms: &str, options: &[&str]) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["calibrate".into(), shipped_model().into(), "-o".into(), folder.into()];
     let few = [
         "--steps",
@@ -15,7 +15,7 @@ fn arguments(folder: &Path, options: &[&str]) -> Vec<OsString> {
         "--clips",
         "1",
         "--forms",
-        "span-1,sites",
+        forms,
         "--windows",
         "2",
         "--ranges",
@@ -36,7 +36,17 @@ fn a_calibration_leaves_rules_curves_and_plots() {
     let folder = tempfile::tempdir().unwrap();
     let printed = json(arguments(
         folder.path(),
-        &["--max-time", "0.95", "--against", "latte", "--judge-clips", "1"],
+        "span-1,sites",
+        &[
+            "--max-time",
+            "0.95",
+            "--against",
+            "latte",
+            "--against-steps",
+            "9,4",
+            "--judge-clips",
+            "1",
+        ],
     ));
     let calibration = record(folder.path());
     assert_eq!(printed["format"], calibration.format);
@@ -67,8 +77,17 @@ fn a_calibration_leaves_rules_curves_and_plots() {
         Some(Strategy::ResidualForecast { .. } | Strategy::Reuse)
     )));
     let judged = &calibration.judged[0];
-    assert_eq!(judged.rules.len(), calibration.frontier.len() + 1);
-    assert_eq!(judged.rules.last().unwrap().rules, "latte");
+    let [.., latte, fewer] = &judged.rules[..] else {
+        panic!("{judged:?}")
+    };
+    // More steps than the run has are nothing to compare with.
+    assert_eq!(judged.rules.len(), calibration.frontier.len() + 2);
+    assert_eq!(
+        (latte.rules.as_str(), latte.fitted, latte.sha256.len()),
+        ("latte", false, 64)
+    );
+    assert_eq!((fewer.fewer_steps, fewer.clips.len()), (Some(4), 1));
+    assert!(fewer.mse > 0.0 && fewer.speed_up > 1.0, "{fewer:?}");
     assert!(
         judged
             .rules
@@ -85,25 +104,59 @@ fn a_calibration_leaves_rules_curves_and_plots() {
     assert_eq!(hidden.count(), 0, "temporary files stay");
 }
 
+/// Fitted to two runs, in ranges that hold for both.
 #[test]
 fn an_interrupted_calibration_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let options = ["--frontier", "--judge-clips", "0"];
-    succeed(arguments(folder.path(), &options));
+    let options = [
+        "--min-ssim",
+        "0.01",
+        "--each-clip",
+        "--also-steps",
+        "4",
+        "--judge-clips",
+        "1",
+    ];
+    succeed(arguments(folder.path(), "span-1", &options));
     let whole = record(folder.path());
-    assert_eq!((whole.chosen, whole.judged.len()), (None, 0));
-    // As an interrupt leaves it; what is there is not measured again, which the number shows that no clip gives.
+    assert_eq!((whole.run.steps, whole.also.len(), whole.also[0].steps), (8, 1, 4));
+    // A span in two windows of two runs. At 4 steps, which are 250 apart, nothing is in reach.
+    let steps: Vec<(usize, bool)> = whole.measured.iter().map(|cell| (cell.run, cell.steps > 0)).collect();
+    assert_eq!(steps, [(0, true), (1, false), (0, true), (1, false)]);
+    let chosen = &whole.frontier[whole.chosen.unwrap()];
+    assert_eq!(chosen.runs.len(), 2);
+    assert_eq!((chosen.runs[1].mse, chosen.mse), (0.0, Some(chosen.runs[0].mse)));
+    assert_eq!(chosen.worst_dissimilarity, chosen.runs[0].dissimilarity);
+    let text = std::fs::read_to_string(folder.path().join("rules.yaml")).unwrap();
+    // Steps are 125 apart; half a step less than 2 of them.
+    assert!(
+        text.contains("{ range: { timesteps: 188 }, window: { fraction: [0."),
+        "{text}"
+    );
+    assert!(
+        text.contains("8 steps by DDIMScheduler and of 4 steps by DDIMScheduler"),
+        "{text}"
+    );
+    let judged: Vec<(usize, usize)> = whole
+        .judged
+        .iter()
+        .map(|judged| (judged.run.steps, judged.rules.len()))
+        .collect();
+    assert_eq!(judged, [(8, whole.frontier.len()), (4, whole.frontier.len())]);
+
+    // As an interrupt leaves it; what is there is not measured again, which numbers show that no clip gives.
     let mut part = whole.clone();
-    part.measured.truncate(4);
+    part.measured.truncate(2);
     part.measured[1].mse = 0.125;
-    part.frontier.clear();
+    part.judged.truncate(1);
+    part.judged[0].rules[0].clips[0].mse = 0.25;
     std::fs::write(
         folder.path().join("calibration.json"),
         serde_json::to_vec(&part).unwrap(),
     )
     .unwrap();
     let resumed = [&options[..], &["--resume"]].concat();
-    succeed(arguments(folder.path(), &resumed));
+    succeed(arguments(folder.path(), "span-1", &resumed));
     let again = record(folder.path());
     assert_eq!(again.measured.len(), whole.measured.len());
     assert_eq!(again.measured[1].mse, 0.125);
@@ -120,8 +173,24 @@ fn an_interrupted_calibration_goes_on() {
             one.site
         );
     }
+    // A point that was run is taken over, and the clips of a run that was judged by the same rules.
+    for point in &again.frontier {
+        let same = whole.frontier.iter().find(|earlier| earlier.ranges == point.ranges);
+        assert!(
+            same.is_none_or(|same| close(same.time.unwrap(), point.time.unwrap())),
+            "{point:?}"
+        );
+    }
+    let ranges = |calibration: &Calibration| -> Vec<_> {
+        let points = calibration.frontier.iter();
+        points.map(|point| point.ranges.clone()).collect()
+    };
+    if ranges(&again) == ranges(&whole) {
+        assert_eq!(again.judged[0].rules[0].clips[0].mse, 0.25);
+    }
+    assert_eq!(again.judged.len(), 2);
     let other = [&resumed[..], &["--seed", "7"]].concat();
-    let message = fail(2, arguments(folder.path(), &other));
+    let message = fail(2, arguments(folder.path(), "span-1", &other));
     assert!(message.contains("--seed") && message.contains("--resume"), "{message}");
 }
 
@@ -132,9 +201,11 @@ fn numbers_of_which_nothing_comes_are_refused() {
         (&["--min-ssim", "1.5"][..], "--min-ssim"),
         (&["--max-time", "0"], "--max-time"),
         (&["--ranges", "1"], "--ranges"),
-        (&["--forms", "spam"], "span-1"),
+        (&["--against-steps", "0"], "--against-steps"),
     ] {
-        let message = fail(2, arguments(folder.path(), options));
+        let message = fail(2, arguments(folder.path(), "span", options));
         assert!(message.contains(word), "{message}");
     }
+    let message = fail(2, arguments(folder.path(), "spam", &[]));
+    assert!(message.contains("span-1"), "{message}");
 }
