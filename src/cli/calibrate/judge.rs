@@ -21,7 +21,7 @@ struct Candidate {
 }
 
 /// Judges the points of the frontier and what they are compared with: every clip by all models, in an order that changes from
-/// clip to clip. Clips that an earlier calibration judged by the same rules are taken over.
+/// clip to clip. Clips of rules that an earlier calibration judged are taken over.
 pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Failure> {
     let clips = studio.options.judge_clips;
     if clips == 0 {
@@ -30,11 +30,12 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
     let output = &studio.options.output;
     let candidates = candidates(studio, run, state)?;
     let place = resumed(studio, run, &candidates, state);
-    let done = |state: &State| {
-        let judged = state.calibration.judged.get(place);
-        judged.and_then(|judged| judged.rules.iter().map(|rules| rules.clips.len()).min())
+    let Some(judged) = state.calibration.judged.get(place) else {
+        return Ok(());
     };
-    let begin = done(state).unwrap_or(0);
+    // How many clips there are of each already.
+    let done: Vec<usize> = judged.rules.iter().map(|rules| rules.clips.len()).collect();
+    let begin = done.iter().copied().min().unwrap_or(clips);
     if begin >= clips {
         return Ok(());
     }
@@ -46,8 +47,8 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
     let mut original = studio.open(&studio.options.model)?;
     studio.warm_up(&mut original, run)?;
     let mut models = Vec::new();
-    for (number, candidate) in candidates.iter().enumerate() {
-        models.push(match &candidate.rules {
+    for (number, (candidate, done)) in candidates.iter().zip(&done).enumerate() {
+        models.push(match candidate.rules.as_ref().filter(|_| *done < clips) {
             Some(rules) => {
                 let written = studio.patched(rules, run, &folder.path().join(number.to_string()))?;
                 let mut generator = studio.open(&written.model)?;
@@ -58,11 +59,21 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
         });
     }
     let count = candidates.len() + 1;
-    let bar = studio.terminal.steps("judging", (clips - begin) * count * run.calls());
+    let (done, places) = (done.as_slice(), candidates.len());
+    let missing =
+        |index: usize| (0..places).filter(move |place| done.get(*place).is_some_and(|done| *done <= index));
+    let length = (begin..clips).map(|index| missing(index).count() + 1).sum::<usize>();
+    let bar = studio.terminal.steps("judging", length * run.calls());
     for index in begin..clips {
+        // 0 is the original.
+        let wanted: Vec<usize> = std::iter::once(0)
+            .chain(missing(index).map(|place| place + 1))
+            .collect();
         let mut made: Vec<Option<Clip>> = vec![None; count];
-        for turn in 0..count {
-            let model = (index + turn) % count;
+        for turn in 0..wanted.len() {
+            let Some(model) = wanted.get((index + turn) % wanted.len()).copied() else {
+                continue;
+            };
             let candidate = model.checked_sub(1);
             let run = candidate
                 .and_then(|place| candidates.get(place)?.fewer.as_ref())
@@ -76,11 +87,12 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
                 *place = Some(clip);
             }
         }
-        let mut made = made.into_iter().flatten();
-        let (Some(by_original), Some(judged)) = (made.next(), state.calibration.judged.get_mut(place)) else {
+        let mut made = made.into_iter();
+        let (Some(by_original), Some(judged)) = (made.next().flatten(), state.calibration.judged.get_mut(place)) else {
             continue;
         };
         for (rules, clip) in judged.rules.iter_mut().zip(made) {
+            let Some(clip) = clip else { continue };
             let (mse, quality) = error(&by_original.sample, &clip.sample)?;
             rules.clips.push(JudgedClip {
                 original_milliseconds: by_original.milliseconds(),
@@ -91,13 +103,9 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
             });
             sum_up(rules);
         }
-        judged.seeds[1] = studio.subject(Purpose::Judge, index).0;
-        let times = judged.rules.first().map(|rules| &rules.clips);
-        let times: Vec<f64> = times
-            .into_iter()
-            .flatten()
-            .map(|clip| clip.original_milliseconds)
-            .collect();
+        judged.seeds[1] = judged.seeds[1].max(studio.subject(Purpose::Judge, index).0);
+        let clips = judged.rules.iter().flat_map(|rules| &rules.clips);
+        let times: Vec<f64> = clips.map(|clip| clip.original_milliseconds).collect();
         judged.original_milliseconds = median(&times).unwrap_or(0.0);
         state.save()?;
     }
@@ -155,34 +163,39 @@ fn digest(rules: &Rules) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The place of this run among those judged: what is there of the same candidates and clips stays, all else begins anew.
+/// The place of this run among those judged: what is there of the same rules and clips stays, all else begins anew.
 fn resumed(studio: &Studio<'_>, run: &Run, candidates: &[Candidate], state: &mut State) -> usize {
     let first = studio.subject(Purpose::Judge, 0).0;
-    let fresh = Judged {
-        run: run.record.clone(),
-        seeds: [first, first],
-        prompts: studio.options.judge_prompt.clone(),
-        original_milliseconds: 0.0,
-        rules: candidates.iter().map(|candidate| candidate.judged.clone()).collect(),
-    };
-    let what = |judged: &Judged| -> Vec<(String, String)> {
-        let rules = judged.rules.iter();
-        rules.map(|rules| (rules.rules.clone(), rules.sha256.clone())).collect()
-    };
     let judged = &mut state.calibration.judged;
-    match judged.iter().position(|judged| run.is(&judged.run)) {
-        Some(place) => {
-            if let Some(earlier) = judged.get_mut(place) {
-                let same =
-                    earlier.seeds[0] == first && earlier.prompts == fresh.prompts && what(earlier) == what(&fresh);
-                if !same {
-                    *earlier = fresh;
-                }
-            }
+    let place = judged.iter().position(|judged| run.is(&judged.run));
+    let earlier = place.and_then(|place| judged.get(place).cloned());
+    let earlier = earlier.filter(|earlier| earlier.seeds[0] == first && earlier.prompts == studio.options.judge_prompt);
+    let same = |candidate: &JudgedRules| {
+        let mut rules = earlier.iter().flat_map(|earlier| &earlier.rules);
+        rules.find(|rules| rules.sha256 == candidate.sha256 && rules.fewer_steps == candidate.fewer_steps)
+    };
+    let rules = candidates.iter().map(|candidate| match same(&candidate.judged) {
+        Some(same) => JudgedRules {
+            rules: candidate.judged.rules.clone(),
+            fitted: candidate.judged.fitted,
+            ..same.clone()
+        },
+        None => candidate.judged.clone(),
+    });
+    let entry = Judged {
+        run: run.record.clone(),
+        seeds: earlier.as_ref().map_or([first, first], |earlier| earlier.seeds),
+        prompts: studio.options.judge_prompt.clone(),
+        original_milliseconds: earlier.as_ref().map_or(0.0, |earlier| earlier.original_milliseconds),
+        rules: rules.collect(),
+    };
+    match place.and_then(|place| Some((place, judged.get_mut(place)?))) {
+        Some((place, slot)) => {
+            *slot = entry;
             place
         }
         None => {
-            judged.push(fresh);
+            judged.push(entry);
             judged.len() - 1
         }
     }
