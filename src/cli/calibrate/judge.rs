@@ -60,8 +60,7 @@ pub fn judge(studio: &Studio<'_>, run: &Run, state: &mut State) -> Result<(), Fa
     }
     let count = candidates.len() + 1;
     let (done, places) = (done.as_slice(), candidates.len());
-    let missing =
-        |index: usize| (0..places).filter(move |place| done.get(*place).is_some_and(|done| *done <= index));
+    let missing = |index: usize| (0..places).filter(move |place| done.get(*place).is_some_and(|done| *done <= index));
     let length = (begin..clips).map(|index| missing(index).count() + 1).sum::<usize>();
     let bar = studio.terminal.steps("judging", length * run.calls());
     for index in begin..clips {
