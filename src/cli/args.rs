@@ -24,6 +24,7 @@ Exit codes:
   7  ONNX Runtime is missing, too old or unusable
   8  running the model failed
   9  clips are further apart than was asked for
+ 10  a rank of a split run died, hangs, or differs from the others
 130  interrupted by Ctrl-C or SIGTERM; what was finished is kept
 
 Examples:
@@ -31,6 +32,7 @@ Examples:
   pab-patch model.onnx --rules rules.yaml -o out
   pab-patch inspect model.onnx --html model.html
   pab-patch run patched/model.onnx --prompt 'red circle right black' -o clip
+  pab-patch run patched/model.onnx --ranks 2 -o clip
   pab-patch compare model.onnx --rules latte -o comparison
   pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32
   pab-patch calibrate model.onnx --min-ssim 0.95 --against pab -o calibration
@@ -213,7 +215,7 @@ impl CourseOptions {
 }
 
 /// What some schedulers must know of the clip.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ClipOptions {
     /// Tokens that the transformer sees of the latent, for schedulers with `use_dynamic_shifting`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -287,7 +289,7 @@ pub struct InspectOptions {
     pub html: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SessionOptions {
     /// ONNX Runtime's library, or the folder that holds it [default: found, else fetched]
     #[arg(long, value_name = "PATH")]
@@ -297,11 +299,11 @@ pub struct SessionOptions {
     #[arg(long, alias = "provider", value_name = "NAME[:N]", default_value = "auto", value_parser = crate::runtime::provider::parse)]
     pub device: (Provider, u32),
     /// Threads within an operator [default: the number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "PAB_PATCH_THREADS")]
     pub threads: Option<usize>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SamplingOptions {
     /// diffusers' scheduler_config.json [default: the one beside the model, or in scheduler/]
     #[arg(long, value_name = "FILE")]
@@ -503,7 +505,7 @@ pub struct MeshOptions {
     #[arg(long, value_name = "N")]
     pub sequence: Option<usize>,
     /// Ranks over the halves of the batch that guidance puts together [default: the same]
-    #[arg(long = "guidance-ranks", value_name = "N")]
+    #[arg(id = "guidance-ranks", long = "guidance-ranks", value_name = "N")]
     pub guidance: Option<usize>,
     /// Ranks over weights [default: the same]
     #[arg(long, value_name = "N")]

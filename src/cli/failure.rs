@@ -1,6 +1,7 @@
 //! Failures of commands and their exit codes.
 
 use crate::axes::AxesError;
+use crate::collective::CollectiveError;
 use crate::generation::GenerationError;
 use crate::graph::GraphError;
 use crate::onnx::OnnxError;
@@ -39,6 +40,8 @@ pub enum ExitStatus {
     Execution = 8,
     /// Clips are further apart than was asked for.
     FurtherApart = 9,
+    /// A rank of a split run died, hangs, or differs from the others.
+    Ranks = 10,
     /// Ended by Ctrl-C or SIGTERM: 128 and the number of the first, as shells have it.
     Interrupted = 130,
 }
@@ -120,6 +123,15 @@ pub enum Failure {
     /// Wrong arguments that only show when they are used.
     #[error("{0}")]
     Usage(String),
+    /// The ranks of a split run do not come together.
+    #[error(transparent)]
+    Ranks(#[from] CollectiveError),
+    /// A rank failed by itself.
+    #[error("rank {rank}: {failure}")]
+    Rank { rank: usize, failure: Box<Failure> },
+    /// An error of all ranks, which rank 0 shows.
+    #[error(transparent)]
+    Shown(Box<Failure>),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Stdout(std::io::Error),
@@ -186,8 +198,14 @@ impl Failure {
         match self {
             Failure::Stopped(_) | Failure::Onnx(OnnxError::Stopped { .. }) => true,
             Failure::Generation { error, .. } => matches!(error.as_ref(), GenerationError::Stopped(_)),
+            Failure::Rank { failure, .. } | Failure::Shown(failure) => failure.is_stopped(),
             _ => false,
         }
+    }
+
+    /// Whether another process shows it.
+    pub fn is_shown(&self) -> bool {
+        matches!(self, Failure::Shown(_))
     }
 
     /// The exit code.
@@ -252,6 +270,9 @@ impl Failure {
             }
             Failure::NothingFits { .. } | Failure::Report(ReportError::NoResult { .. }) => ExitStatus::Nothing,
             Failure::NoRuntime(_) => ExitStatus::Runtime,
+            Failure::Ranks(CollectiveError::Mesh { .. }) => ExitStatus::Usage,
+            Failure::Ranks(_) => ExitStatus::Ranks,
+            Failure::Rank { failure, .. } | Failure::Shown(failure) => failure.status(),
             Failure::Stopped(_) => ExitStatus::Interrupted,
             Failure::Judging { error, .. } => match error.as_ref() {
                 QualityError::Lpips(error) => lpips_status(error),
@@ -280,6 +301,7 @@ fn runtime_status(error: &RuntimeError) -> ExitStatus {
         }
         RuntimeError::Inputs { .. } => ExitStatus::Usage,
         RuntimeError::Option { .. } => ExitStatus::Usage,
+        RuntimeError::Collective(_) => ExitStatus::Ranks,
         _ => ExitStatus::Runtime,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::ExitStatus;
 use super::terminal::Terminal;
+use crate::collective::is_first_process;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io;
@@ -32,7 +33,7 @@ fn register(terminal: &Terminal) -> io::Result<()> {
 fn announce(terminal: &Terminal) -> io::Result<()> {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
-    if terminal.is_quiet() {
+    if terminal.is_quiet() || !is_first_process() {
         return Ok(());
     }
     let (mut read, write) = UnixStream::pair()?;

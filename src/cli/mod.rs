@@ -11,6 +11,7 @@ mod calibrate;
 mod compare;
 mod completions;
 mod course;
+mod division;
 mod doctor;
 mod failure;
 mod folder;

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::args::{ClipOptions, InputFile, SamplingOptions, SessionOptions};
+use super::division::SplitRecord;
 use super::plan_beside;
 use super::setup::with_progress;
 use super::terminal::Terminal;
@@ -145,8 +146,8 @@ pub fn variant_generator(
     Ok(generator)
 }
 
-/// The models beside which scheduler and prompt table may stand: the model, what a link to it leads to, and, of a patched
-/// model, its original, which the plan beside it names.
+/// The models beside which scheduler and prompt table may stand: the model, what a link to it leads to, and, of a patched or
+/// split model, its original, which the plan beside it or its own record names.
 fn homes(model: &Path) -> Vec<PathBuf> {
     let mut homes = vec![model.to_owned()];
     homes.extend(model.canonicalize().ok().filter(|resolved| resolved != model));
@@ -155,6 +156,12 @@ fn homes(model: &Path) -> Vec<PathBuf> {
         .and_then(|text| Plan::parse(&text).ok());
     if let Some(original) = plan.and_then(|plan| plan.original) {
         homes.push(model.with_file_name("").join(original));
+    }
+    let is_of_rank = model
+        .file_stem()
+        .is_some_and(|stem| stem.to_string_lossy().contains(".rank"));
+    if is_of_rank && let Some(record) = Model::load(model).ok().as_ref().and_then(SplitRecord::of) {
+        homes.extend(record.original.map(|original| model.with_file_name("").join(original)));
     }
     homes
 }

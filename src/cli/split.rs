@@ -5,6 +5,7 @@ use super::analysis::{Analysis, Purpose, analyse, patched, rules};
 use super::args::{FactorChoice, MeshOptions, OutputOptions, SplitOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
+use super::division::{SPLIT_KEY, SplitRecord, of_rank, refuse_wide, split_id};
 use super::folder::OutputFolder;
 use super::patch::{Order, relative, write};
 use super::terminal::Terminal;
@@ -13,7 +14,7 @@ use crate::onnx::{Model, SaveOptions};
 use crate::report::{Alignment, FilePath, Table, number};
 use crate::rewrite::split::{self, Split, Traffic};
 use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan};
-use crate::rules::{DEFAULT_PRESET, Rules, Strategy};
+use crate::rules::{DEFAULT_PRESET, Rules};
 use crate::shard::{Alternative, Factor, Mesh, Preference};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -80,7 +81,9 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         true => Rules::preset(DEFAULT_PRESET)?,
         false => rules(&options.rules, terminal)?,
     };
-    refuse_wide(&rules, options)?;
+    if !options.plain {
+        refuse_wide(&rules)?;
+    }
     let mesh = options.mesh.mesh(&rules);
     if mesh.ranks() == Some(1) {
         let text = "a split over one rank is the model itself; give ranks with --sequence, --guidance-ranks or --tensor, or \
@@ -142,20 +145,6 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     terminal.result(&report, || text(&report, terminal))
 }
 
-/// Rules that leave out more than sites look at the whole graph, which no rank has.
-fn refuse_wide(rules: &Rules, options: &SplitOptions) -> Result<(), Failure> {
-    let is_wide = |strategy: Strategy| matches!(strategy, Strategy::Residual | Strategy::Guidance);
-    let wide = rules.rules.iter().find(|rule| rule.strategy().is_some_and(is_wide));
-    match wide {
-        Some(rule) if !options.plain => Err(Failure::Usage(format!(
-            "rule `{}` ({}:{}) leaves out spans of blocks or guidance, which cannot be split yet; use rules for sites, or \
-             --plain",
-            rule.name, rules.file, rule.line
-        ))),
-        _ => Ok(()),
-    }
-}
-
 struct Work<'w> {
     options: &'w SplitOptions,
     rules: &'w Rules,
@@ -195,13 +184,7 @@ impl Work<'_> {
                 models.push(graph.model);
                 traffic.map(|traffic| self.bytes(&traffic, None))
             } else {
-                let of_rank = Analysis {
-                    model: graph.model,
-                    graph_sha256: analysis.graph_sha256.clone(),
-                    axes: analysis.axes.clone(),
-                    sites: graph.sites,
-                    preset: None,
-                };
+                let of_rank = of_rank(graph, analysis);
                 // What is to say of the rules is the same for all ranks.
                 let terminal = if rank == 0 { self.terminal } else { &silent };
                 let mut patched = self.patched(of_rank, terminal)?;
@@ -255,6 +238,27 @@ impl Work<'_> {
         PathBuf::from(format!("{}.{suffix}.onnx", stem.to_string_lossy()))
     }
 
+    /// What the model of `rank` says of the split.
+    fn record(&self, rank: usize, folder: &Path) -> Result<String, Failure> {
+        let rules = match self.options.plain {
+            true => None,
+            false => Some(self.rules),
+        };
+        let (options, caches) = (&self.options, &self.options.caches);
+        let asked = [
+            format!("{:?}", options.mesh.along),
+            format!("{:?} {:?} {:?}", caches.cache_dtype, caches.memory, options.sizes),
+            serde_json::to_string(&rules).unwrap_or_default(),
+        ];
+        let record = SplitRecord {
+            mesh: self.split.mesh,
+            rank,
+            split: split_id(&options.model, &self.split.mesh, &asked)?,
+            original: relative(&options.model, folder),
+        };
+        Ok(record.to_json())
+    }
+
     fn write_patched(&self, mut patched: Patched, rank: usize) -> Result<Vec<PathBuf>, Failure> {
         let Some(folder) = &self.options.output else {
             return Ok(Vec::new());
@@ -262,6 +266,7 @@ impl Work<'_> {
         let model = &self.options.model;
         patched.plan.original = relative(model, folder);
         patched.model.set_metadata(PLAN_KEY, patched.plan.to_json()?);
+        patched.model.set_metadata(SPLIT_KEY, self.record(rank, folder)?);
         let order = Order::new(&self.course, Drive::Flags);
         let named = model.with_file_name(self.name(&format!("rank{rank}")));
         let written = write(&named, patched, folder, &order, self.terminal)?;
@@ -272,7 +277,10 @@ impl Work<'_> {
         let path = &self.options.model;
         let mut files = Vec::new();
         let mut ranks = Vec::new();
-        for (rank, model) in models.into_iter().enumerate() {
+        for (rank, mut model) in models.into_iter().enumerate() {
+            if !self.options.unrolled {
+                model.set_metadata(SPLIT_KEY, self.record(rank, folder)?);
+            }
             let model = model.into_model().map_err(Failure::of(path, Failure::graph))?;
             match self.options.unrolled {
                 true => ranks.push(model),

@@ -71,6 +71,9 @@ impl Terminal {
 
     /// The error that ends the command.
     pub fn error(&self, failure: &Failure) {
+        if failure.is_shown() {
+            return;
+        }
         let text = failure.to_string();
         // Errors in rules come as a list in which each says that it is one.
         say(&if text.starts_with("error: ") {
@@ -82,6 +85,9 @@ impl Terminal {
 
     /// The end of a command that a signal ended, and what was then at hand.
     pub fn interrupted(&self, failure: &Failure) {
+        if failure.is_shown() {
+            return;
+        }
         say(&match failure.is_stopped() {
             true => "error: interrupted".to_owned(),
             false => format!("error: interrupted ({failure})"),

@@ -30,6 +30,18 @@ pub enum CollectiveError {
         timeout: Duration,
     },
 
+    /// Ranks did not come to the end of the run in time.
+    #[error(
+        "rank {rank} waited {} s at the end of the run for the others: a rank hangs; see what it does, or allow more time",
+        timeout.as_secs_f64()
+    )]
+    NoEnd {
+        /// The rank that waited.
+        rank: usize,
+        /// How long it waited.
+        timeout: Duration,
+    },
+
     /// A rank ended while others still need it.
     #[error(
         "rank {rank} waits in {operation} `{node}` ({group} group) for {}, which ended before: all ranks must run the same \
@@ -169,6 +181,7 @@ impl CollectiveError {
     pub fn rank(&self) -> Option<usize> {
         match self {
             Self::TimedOut { rank, .. }
+            | Self::NoEnd { rank, .. }
             | Self::Left { rank, .. }
             | Self::Failed { rank, .. }
             | Self::Disagree { rank, .. }

@@ -36,6 +36,12 @@ impl Mesh {
         })
     }
 
+    /// Its axes.
+    #[must_use]
+    pub fn axes(&self) -> crate::shard::Mesh {
+        self.axes
+    }
+
     /// The number of all ranks.
     #[must_use]
     pub fn ranks(&self) -> usize {

@@ -12,7 +12,9 @@
 mod communicator;
 mod element;
 mod error;
+mod gather;
 mod handshake;
+mod launch;
 mod mesh;
 pub mod operation;
 mod operators;
@@ -32,11 +34,13 @@ pub use self::{
     communicator::{Announcement, Communicator, Incoming, Outgoing},
     element::Element,
     error::CollectiveError,
+    gather::gather,
     handshake::{Identity, handshake},
+    launch::{is_first_process, launched, on_this_host},
     mesh::{Group, Mesh, part},
     operation::Operation,
     operators::{DOMAIN, Operators, Seat, VERSION},
-    ranks::{RanksError, run_ranks},
+    ranks::{Followers, RanksError, run_ranks},
     region::Region,
     threads::{DEFAULT_TIMEOUT, Rank, World},
     traffic::{Sent, Traffic},

@@ -7,7 +7,7 @@
 use std::{
     ffi::c_int,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use super::{
     Announcement, CollectiveError, Communicator, Element, Group, Incoming, Mesh, Operation, Outgoing, Region, Traffic,
     operation::copy_box,
 };
+use crate::stop::Stop;
 
 /// Bytes of one message; larger tensors go in several. MPI counts in C's `int`.
 const MESSAGE: usize = 64 << 20;
@@ -37,12 +38,15 @@ pub struct Processes {
     wire: Mutex<Wire>,
     failure: Mutex<Option<CollectiveError>>,
     traffic: Traffic,
+    stop: OnceLock<Stop>,
 }
 
 /// MPI's handle, and buffers for what is on its way. They are this module's own and live as long as the process where
 /// messages are never completed: MPI may use them until then.
 struct Wire {
     communicator: ffi::MPI_Comm,
+    /// Whether MPI has ended, and may be called no more.
+    ended: bool,
     outgoing: Vec<Vec<u8>>,
     incoming: Vec<Vec<u8>>,
 }
@@ -104,20 +108,110 @@ impl Processes {
             timeout,
             wire: Mutex::new(Wire {
                 communicator,
+                ended: false,
                 outgoing: Vec::new(),
                 incoming: Vec::new(),
             }),
             failure: Mutex::new(None),
             traffic: Traffic::default(),
+            stop: OnceLock::new(),
         }))
     }
 
-    /// Whether this process was started by `mpirun`, `mpiexec` or `srun`, as far as the environment tells.
+    /// Ends MPI once all ranks are here. What this process does afterwards concerns no other.
+    ///
+    /// # Errors
+    /// [`CollectiveError::NoEnd`] where ranks do not come in time, and what they tell of a failure.
+    pub fn end(&self) -> Result<(), CollectiveError> {
+        let mut wire = lock(&self.wire);
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        if wire.ended {
+            return Ok(());
+        }
+        match self.meet_at_the_end(wire.communicator) {
+            Ok(()) => {
+                wire.ended = true;
+                // SAFETY: all ranks are here, and nothing is on its way.
+                unsafe { ffi::MPI_Finalize() };
+                Ok(())
+            }
+            Err(error) => {
+                if self.keep(&error) || self.rank == 0 {
+                    self.tell(&wire, &error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until all ranks are here, but not longer than the time-out.
+    fn meet_at_the_end(&self, communicator: ffi::MPI_Comm) -> Result<(), CollectiveError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut request = no_request();
+        // SAFETY: MPI is initialized, and the request is tested until it is done, or left to the end of the process.
+        let code = unsafe { ffi::MPI_Ibarrier(communicator, &raw mut request) };
+        self.check(code)?;
+        loop {
+            let mut done: c_int = 0;
+            // SAFETY: the request is MPI's own and not done yet.
+            let code = unsafe { ffi::MPI_Test(&raw mut request, &raw mut done, ffi::RSMPI_STATUS_IGNORE) };
+            self.check(code)?;
+            if done != 0 {
+                return Ok(());
+            }
+            if let Some(failure) = self.told(communicator)? {
+                return Err(failure);
+            }
+            self.check_stop()?;
+            if Instant::now() >= deadline {
+                return Err(CollectiveError::NoEnd {
+                    rank: self.rank,
+                    timeout: self.timeout,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether rank 0 tells of a failure within a second. It answers whoever tells it of one, so that a rank whose own
+    /// failure is known there need not show it.
     #[must_use]
-    pub fn launched() -> bool {
-        ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"]
-            .iter()
-            .any(|name| std::env::var_os(name).is_some())
+    pub fn first_rank_knows(&self) -> bool {
+        let wire = lock(&self.wire);
+        if wire.ended {
+            return false;
+        }
+        let end = Instant::now() + GRACE;
+        while Instant::now() < end {
+            let mut there: c_int = 0;
+            // SAFETY: the pointer is to a local.
+            let code =
+                unsafe { ffi::MPI_Iprobe(0, FAILURE, wire.communicator, &raw mut there, ffi::RSMPI_STATUS_IGNORE) };
+            if code != ffi::MPI_SUCCESS as c_int || there != 0 {
+                return there != 0;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    }
+
+    /// From now on this rank waits for no other where `stop` is asked: a launcher that ends all ranks asks them to stop first.
+    pub fn stop_on(&self, stop: Stop) {
+        // The first one counts.
+        let _ = self.stop.set(stop);
+    }
+
+    /// The end of a wait that someone asked for.
+    fn check_stop(&self) -> Result<(), CollectiveError> {
+        let Some(Err(stopped)) = self.stop.get().map(Stop::check) else {
+            return Ok(());
+        };
+        Err(CollectiveError::Failed {
+            rank: self.rank,
+            reason: stopped.to_string(),
+        })
     }
 
     fn exchange_on(
@@ -263,6 +357,7 @@ impl Processes {
             if let Some(failure) = self.told(communicator)? {
                 return Err(failure);
             }
+            self.check_stop()?;
             if Instant::now() >= deadline {
                 let mut missing: Vec<usize> = requests.iter().map(|request| request.other).collect();
                 missing.sort_unstable();
@@ -403,13 +498,17 @@ impl Communicator for Processes {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
+        if wire.ended {
+            return Err(self.transport("it has ended".to_owned()));
+        }
         match self.exchange_on(&mut wire, group, outgoing, receive) {
             Ok(bytes) => {
                 self.traffic.count(group, bytes);
                 Ok(())
             }
             Err(error) => {
-                if self.keep(&error) {
+                // Rank 0 answers.
+                if self.keep(&error) || self.rank == 0 {
                     self.tell(&wire, &error);
                 }
                 Err(error)
@@ -419,7 +518,10 @@ impl Communicator for Processes {
 
     fn fail(&self, error: &CollectiveError) {
         if self.keep(error) {
-            self.tell(&lock(&self.wire), error);
+            let wire = lock(&self.wire);
+            if !wire.ended {
+                self.tell(&wire, error);
+            }
         }
     }
 
@@ -433,29 +535,14 @@ impl Communicator for Processes {
 }
 
 impl Drop for Processes {
-    /// Ends MPI where all ranks are well, and waits for that as long as no one fails: rank 0 may still be writing. After a
-    /// failure MPI is left as it is, and `mpirun` ends the ranks that hang once this process ends.
+    /// Ends MPI where all ranks are well and come in time. After a failure MPI is left as it is, and `mpirun` ends the ranks that
+    /// hang once this process ends.
     fn drop(&mut self) {
-        let communicator = lock(&self.wire).communicator;
-        if lock(&self.failure).is_none() {
-            let mut request = no_request();
-            // SAFETY: MPI is initialized, and the request is tested until it is done.
-            let mut code = unsafe { ffi::MPI_Ibarrier(communicator, &raw mut request) };
-            let mut done: c_int = 0;
-            while code == ffi::MPI_SUCCESS as c_int && done == 0 {
-                code = unsafe { ffi::MPI_Test(&raw mut request, &raw mut done, ffi::RSMPI_STATUS_IGNORE) };
-                if !matches!(self.told(communicator), Ok(None)) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if done != 0 {
-                // SAFETY: all ranks are here, and nothing is on its way.
-                unsafe { ffi::MPI_Finalize() };
-                return;
-            }
+        if self.end().is_ok() {
+            return;
         }
         // Messages only move inside of MPI's calls.
+        let communicator = lock(&self.wire).communicator;
         let end = Instant::now() + GRACE;
         while Instant::now() < end {
             let _ = self.told(communicator);

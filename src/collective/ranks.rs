@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        mpsc::{RecvTimeoutError, channel},
+        mpsc::{Receiver, RecvTimeoutError, channel},
     },
     time::{Duration, Instant},
 };
@@ -59,38 +59,7 @@ where
 {
     let count = world.mesh().ranks();
     let ranks = (0..count).map(|rank| world.join(rank)).collect::<Result<Vec<_>, _>>()?;
-    let work = Arc::new(work);
-    let (sender, receiver) = channel();
-    for rank in ranks {
-        let (number, sender, work) = (rank.rank(), sender.clone(), work.clone());
-        let keeper = rank.clone();
-        let thread = std::thread::Builder::new()
-            .name(format!("rank {number}"))
-            .stack_size(STACK);
-        let spawned = thread.spawn(move || {
-            let result = match catch_unwind(AssertUnwindSafe(|| work(rank))) {
-                Ok(result) => result.map_err(|error| RanksError::Rank { rank: number, error }),
-                Err(panic) => Err(RanksError::Panicked {
-                    rank: number,
-                    reason: said(&*panic),
-                }),
-            };
-            if let Err(error) = &result {
-                let reason = error.to_string();
-                keeper.fail(&CollectiveError::Failed { rank: number, reason });
-            }
-            // Whoever waits for this rank learns that it is gone.
-            drop(keeper);
-            let _ = sender.send((number, result));
-        });
-        if let Err(error) = spawned {
-            let reason = format!("rank {number} gets no thread: {error}; use fewer ranks");
-            let error = CollectiveError::Mesh { reason };
-            world.abandon(error.clone());
-            return Err(error.into());
-        }
-    }
-    drop(sender);
+    let receiver = start(world, ranks, work)?;
 
     let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
     let mut errors = Vec::new();
@@ -109,15 +78,128 @@ where
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
     }
-    // The others' errors follow from the first.
-    let first = world.failure().and_then(|failure| failure.rank());
-    let place = errors.iter().position(|(rank, _)| Some(*rank) == first).unwrap_or(0);
     if errors.is_empty() {
         let results: Option<Vec<T>> = results.into_iter().collect();
         let reason = "a rank ended without a result".to_owned();
         return results.ok_or(RanksError::Collective(CollectiveError::Mesh { reason }));
     }
-    Err(errors.swap_remove(place).1)
+    Err(first(world, errors))
+}
+
+/// What ranks tell when they end: their number and what came of it.
+type Ended<T, E> = (usize, Result<T, RanksError<E>>);
+
+/// Gives each rank a thread.
+fn start<T, E>(
+    world: &Arc<World>,
+    ranks: Vec<Arc<Rank>>,
+    work: impl Fn(Arc<Rank>) -> Result<T, E> + Send + Sync + 'static,
+) -> Result<Receiver<Ended<T, E>>, CollectiveError>
+where
+    T: Send + 'static,
+    E: Display + Send + 'static,
+{
+    let work = Arc::new(work);
+    let (sender, receiver) = channel();
+    for rank in ranks {
+        let (number, sender, work) = (rank.rank(), sender.clone(), work.clone());
+        let keeper = rank.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("rank {number}"))
+            .stack_size(STACK);
+        let spawned = thread.spawn(move || {
+            let result = match catch_unwind(AssertUnwindSafe(|| work(rank))) {
+                Ok(result) => result.map_err(|error| RanksError::Rank { rank: number, error }),
+                Err(panic) => Err(RanksError::Panicked {
+                    rank: number,
+                    reason: said(&*panic),
+                }),
+            };
+            if let Err(error) = &result {
+                let reason = match error {
+                    RanksError::Rank { error, .. } => error.to_string(),
+                    other => other.to_string(),
+                };
+                keeper.fail(&CollectiveError::Failed { rank: number, reason });
+            }
+            // Whoever waits for this rank learns that it is gone.
+            drop(keeper);
+            let _ = sender.send((number, result));
+        });
+        if let Err(error) = spawned {
+            let reason = format!("rank {number} gets no thread: {error}; use fewer ranks");
+            let error = CollectiveError::Mesh { reason };
+            world.abandon(error.clone());
+            return Err(error);
+        }
+    }
+    Ok(receiver)
+}
+
+/// The error of the rank that failed first; those of the others follow from it. There is at least one.
+fn first<E>(world: &World, mut errors: Vec<(usize, RanksError<E>)>) -> RanksError<E> {
+    let first = world.failure().and_then(|failure| failure.rank());
+    let place = errors.iter().position(|(rank, _)| Some(*rank) == first).unwrap_or(0);
+    errors.swap_remove(place).1
+}
+
+/// All ranks of a world but rank 0, at work in threads of their own; rank 0 is the thread that started them.
+#[derive(Debug)]
+pub struct Followers<E> {
+    world: Arc<World>,
+    receiver: Receiver<Ended<(), E>>,
+    count: usize,
+}
+
+impl<E: Display + Send + 'static> Followers<E> {
+    /// Starts them, and gives rank 0.
+    ///
+    /// # Errors
+    /// [`CollectiveError`] where ranks are taken or cannot have a thread.
+    pub fn start(
+        world: &Arc<World>,
+        work: impl Fn(Arc<Rank>) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Result<(Arc<Rank>, Self), CollectiveError> {
+        let lead = world.join(0)?;
+        let others = 1..world.mesh().ranks();
+        let ranks = others.map(|rank| world.join(rank)).collect::<Result<Vec<_>, _>>()?;
+        let followers = Self {
+            world: world.clone(),
+            count: ranks.len(),
+            receiver: start(world, ranks, work)?,
+        };
+        Ok((lead, followers))
+    }
+
+    /// Waits for them once rank 0 has ended with `led`. One that does not end within the world's time-out (it hangs) is left
+    /// behind: its thread ends with the process.
+    ///
+    /// # Errors
+    /// The error of the rank that failed first.
+    pub fn join<T>(self, lead: Arc<Rank>, led: Result<T, E>) -> Result<T, RanksError<E>> {
+        let mut errors = Vec::new();
+        let led = led.map_err(|error| {
+            let reason = error.to_string();
+            lead.fail(&CollectiveError::Failed { rank: 0, reason });
+            errors.push((0, RanksError::Rank { rank: 0, error }));
+        });
+        drop(lead);
+        let deadline = Instant::now() + self.world.timeout() + GRACE;
+        for _ in 0..self.count {
+            match self
+                .receiver
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok((_, Ok(()))) => {}
+                Ok((rank, Err(error))) => errors.push((rank, error)),
+                Err(_) => break,
+            }
+        }
+        match led {
+            Ok(result) if errors.is_empty() => Ok(result),
+            _ => Err(first(&self.world, errors)),
+        }
+    }
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> String {

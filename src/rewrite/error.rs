@@ -171,6 +171,12 @@ pub enum RewriteError {
         /// The site.
         site: String,
     },
+    /// A plan names a site that the model does not have.
+    #[error("the plan broadcasts site `{site}`, which its original does not have; patch the original again")]
+    NotPlanned {
+        /// The site.
+        site: String,
+    },
     /// A choice names a rule that does not broadcast, or that is not there.
     #[error("site `{site}` is given rule number {rule}, which does not broadcast; choose with `rewrite::select`")]
     NoSuchRule {

@@ -22,6 +22,7 @@ mod memory;
 mod module;
 mod node;
 mod plan;
+mod planned;
 mod reuse;
 mod shape_arithmetic;
 mod span;
@@ -47,6 +48,7 @@ pub use plan::{
     CachePlan, CacheRole, DroppedSite, PLAN_KEY, Plan, PlanError, PlanFormat, PlanSize, RulePlan, SchedulePlan,
     SiteKind, SitePlan, StatePlan, WideKind,
 };
+pub use planned::{planned_rules, select_planned};
 pub use switch::{Patched, SwitchOptions, refuse_patched, switch, switch_wide};
 pub use variant::{Variant, variants};
 pub use wide::{GuidanceChoice, SpanChoice, Wide};

@@ -268,6 +268,42 @@ impl Rules {
         }
     }
 
+    /// The rules of a plan, that go by names of sites and match none by themselves: names, cuts and actions, in order.
+    pub fn of_plan(file: &str, rules: impl IntoIterator<Item = (String, CutPoint, Action)>) -> Rules {
+        let rule = |(name, cut, action)| Rule {
+            name,
+            description: None,
+            select: Match {
+                kinds: Vec::new(),
+                blocks: Blocks::all(),
+                name: None,
+                cache: None,
+                share: None,
+            },
+            cut,
+            action: Some(action),
+            line: 0,
+            column: 0,
+        };
+        Rules {
+            file: file.to_owned(),
+            description: None,
+            memory: None,
+            parallel: None,
+            inputs: Vec::new(),
+            rules: rules.into_iter().map(rule).collect(),
+            text: String::new(),
+        }
+    }
+
+    /// Where a rule stands: its file and line, of a plan's the file alone.
+    pub fn place(&self, rule: &Rule) -> String {
+        match rule.line {
+            0 => self.file.clone(),
+            line => format!("{}:{line}", self.file),
+        }
+    }
+
     /// Reads rules from a file.
     ///
     /// # Errors

@@ -215,19 +215,20 @@ impl Session {
         Self::open_source(model, Source::Bytes(bytes), options, Besides::default())
     }
 
-    /// Opens a graph with weights that it shares with other sessions.
+    /// Opens a graph with weights that it shares with other sessions; of a split model for one rank.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// As [`Self::open_rank`].
     pub(super) fn open_given(
         model: &Path,
         bytes: &[u8],
         options: &Options,
         weights: &Given,
+        communicator: Option<&Arc<dyn Communicator>>,
     ) -> Result<Self, RuntimeError> {
         let besides = Besides {
+            communicator,
             weights: Some(weights),
-            ..Besides::default()
         };
         Self::open_source(model, Source::Bytes(bytes), options, besides)
     }

@@ -30,6 +30,7 @@ use super::{
     provider::Provider,
     session::{Options, Session},
 };
+use crate::collective::Communicator;
 use crate::onnx::{
     Model, Standing,
     messages::{DataType, GraphProto, TensorProto},
@@ -90,6 +91,31 @@ impl SharedWeights {
     /// # Errors
     /// As [`Session::open_bytes`]; [`RuntimeError::Open`] also where a data file cannot be read.
     pub fn open(&mut self, path: &Path, model: Model, options: &Options) -> Result<Session, RuntimeError> {
+        self.open_for(path, model, options, None)
+    }
+
+    /// Opens the graph of one rank of a split model, as [`Self::open`] does. Weights of which the rank has only a part are its
+    /// own.
+    ///
+    /// # Errors
+    /// As [`Session::open_rank`].
+    pub fn open_rank(
+        &mut self,
+        path: &Path,
+        model: Model,
+        options: &Options,
+        communicator: &Arc<dyn Communicator>,
+    ) -> Result<Session, RuntimeError> {
+        self.open_for(path, model, options, Some(communicator))
+    }
+
+    fn open_for(
+        &mut self,
+        path: &Path,
+        model: Model,
+        options: &Options,
+        communicator: Option<&Arc<dyn Communicator>>,
+    ) -> Result<Session, RuntimeError> {
         load::environment()?;
         let refuse = |reason: String| RuntimeError::Open {
             model: path.to_path_buf(),
@@ -122,7 +148,9 @@ impl SharedWeights {
             prepacked: self.prepacked.get_or_insert_with(PrepackedWeights::new).clone(),
             maps: self.maps.iter().map(|(_, map)| map.clone()).collect(),
         };
-        giving_back(&given.maps, || Session::open_given(path, &bytes, options, &given))
+        giving_back(&given.maps, || {
+            Session::open_given(path, &bytes, options, &given, communicator)
+        })
     }
 
     /// A value over a weight's bytes in a memory map; `None` for types that steps do not handle.

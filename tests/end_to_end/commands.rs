@@ -192,17 +192,25 @@ fn compare_writes_model_animation_and_figures() {
 #[test]
 fn compare_takes_several_rules() {
     let folder = tempfile::tempdir().unwrap();
-    let rules = |name: &str| root().join("docs/strategies").join(name);
+    // The table of the feed-forwards at timesteps that ten steps have.
+    let given = tempfile::tempdir().unwrap();
+    for name in ["reuse-2-4-6.yaml", "reuse-2-4-6-mlp.yaml"] {
+        let rules = std::fs::read_to_string(root().join("docs/strategies").join(name)).unwrap();
+        let rules = rules.replace("[721, 641, 561, 481, 401]", "[701, 401]");
+        std::fs::write(given.path().join(name), rules).unwrap();
+    }
     let arguments = |first: &str, second: &str| -> Vec<std::path::PathBuf> {
         vec![
             "compare".into(),
             shipped_model(),
             "--rules".into(),
-            rules(first),
+            given.path().join(first),
             "--rules".into(),
-            rules(second),
+            given.path().join(second),
             "--clips".into(),
             "1".into(),
+            "--steps".into(),
+            "10".into(),
             "-o".into(),
             folder.path().to_path_buf(),
         ]
@@ -225,11 +233,11 @@ fn compare_takes_several_rules() {
     assert_eq!(std::fs::read_to_string(&page).unwrap().matches("<img ").count(), 2 * 3);
     // Both are compared with the same clip of the original.
     assert_eq!(comparisons[0]["original"], comparisons[1]["original"]);
-    // Five timesteps of the table, two steps behind each, out of 50.
+    // Two timesteps of the table, two steps behind each, out of 10.
     let mlp = &comparisons[1]["rules"][3];
     assert_eq!(
         (mlp["name"].as_str(), mlp["steps_broadcast"].as_f64()),
-        (Some("mlp"), Some(0.2))
+        (Some("mlp"), Some(0.4))
     );
     let psnr = |comparison: &Value| comparison["quality"]["psnr"]["mean"].as_f64().unwrap();
     assert_ne!(psnr(&comparisons[1]), psnr(&comparisons[0]));

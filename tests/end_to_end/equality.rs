@@ -35,6 +35,7 @@ pub fn sizes() -> BTreeMap<String, usize> {
 fn options() -> Options {
     runtime::ensure().unwrap();
     Options {
+        threads: Some(crate::program::THREADS),
         provider: Provider::Cpu,
         ..Options::default()
     }

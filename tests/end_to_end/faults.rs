@@ -274,6 +274,7 @@ mod interrupts {
 
 fn cpu() -> Options {
     Options {
+        threads: Some(crate::program::THREADS),
         provider: Provider::Cpu,
         ..Options::default()
     }

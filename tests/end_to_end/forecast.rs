@@ -319,6 +319,7 @@ fn forecast_doubling(order: usize) -> Denoiser {
         .save(&path, &SaveOptions::default())
         .unwrap();
     let options = Options {
+        threads: Some(crate::program::THREADS),
         provider: Provider::Cpu,
         ..Options::default()
     };

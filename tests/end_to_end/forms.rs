@@ -71,6 +71,7 @@ fn in_memory(patched: &Patched) -> VariantDenoiser {
     let graph = ModelGraph::new(Model::load(&patched.path).unwrap()).unwrap();
     let made = variants(&graph, &patched.plan, patched.plan.schedule.as_ref().unwrap()).unwrap();
     let options = Options {
+        threads: Some(crate::program::THREADS),
         provider: Provider::Cpu,
         optimization: runtime::Optimization::Basic,
         ..Options::default()

@@ -27,6 +27,7 @@ fn device() -> Option<(Provider, u32)> {
 /// A clip of a model on a device, and the bytes of caches that went through the host.
 fn clip(model: &Path, (provider, device_index): (Provider, u32)) -> (ArrayD<f32>, u64) {
     let options = Options {
+        threads: Some(crate::program::THREADS),
         provider,
         device_index,
         ..Options::default()

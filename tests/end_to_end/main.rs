@@ -26,6 +26,7 @@ mod pipeline;
 mod plan;
 mod program;
 mod providers;
+mod ranks;
 mod readme;
 mod reference;
 mod rounded;

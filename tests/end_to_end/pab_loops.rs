@@ -180,6 +180,7 @@ impl PlainHost {
     fn open(model: &Path) -> PlainHost {
         runtime::ensure().unwrap();
         let options = Options {
+            threads: Some(crate::program::THREADS),
             provider: Provider::Cpu,
             ..Options::default()
         };

@@ -124,10 +124,15 @@ pub fn lay_out_pipeline(name: &str, place: &Path) {
     }
 }
 
+/// Threads of every session in these tests. Tests run side by side, one for each core, and threads that wait for each
+/// other's operators would take the cores from one another.
+pub const THREADS: usize = 1;
+
 /// The command with these arguments.
 pub fn command<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pab-patch"));
     command.args(arguments).current_dir(root());
+    command.env("PAB_PATCH_THREADS", THREADS.to_string());
     command
 }
 

@@ -42,6 +42,7 @@ fn config() -> SchedulerConfig {
 fn clip(model: &Path, reference: &mut Reference) -> ArrayD<f32> {
     runtime::ensure().unwrap();
     let options = Options {
+        threads: Some(crate::program::THREADS),
         provider: Provider::Cpu,
         ..Options::default()
     };

@@ -24,6 +24,7 @@ const STEPS: &str = "5";
 
 fn options(provider: Provider) -> Options {
     Options {
+        threads: Some(crate::program::THREADS),
         provider,
         ..Options::default()
     }

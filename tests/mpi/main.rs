@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on has failed.
 
 mod arithmetic;
+mod run;
 mod session;
 
 use pab_patch::collective::{
@@ -18,7 +19,7 @@ use std::{
     path::Path,
     process::{Command, Output},
     ptr::NonNull,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -128,25 +129,35 @@ fn run(
     Ok(result)
 }
 
-/// Launches a scenario. Only one at a time: the machine may have few cores.
-fn launch(scenario: &str, ranks: usize) -> (Output, Duration) {
+/// Only one launch at a time: the machine may have few cores.
+fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Launches a scenario.
+fn launch(scenario: &str, ranks: usize) -> (Output, Duration) {
+    let _turn = turn();
     let start = Instant::now();
-    let output = Command::new("mpirun")
+    let output = on_any_machine(Command::new("mpirun"))
         .args(["-n", &ranks.to_string()])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "rank", "--ignored", "--nocapture"])
         .env(SCENARIO, scenario)
-        // Open MPI's ways of saying --allow-run-as-root and --oversubscribe; others have no such limits.
+        .output()
+        .expect("mpirun is not installed; see the README");
+    (output, start.elapsed())
+}
+
+/// The command with Open MPI's ways of saying --allow-run-as-root and --oversubscribe; others have no such limits.
+fn on_any_machine(mut command: Command) -> Command {
+    command
         .envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])
         .envs([
             ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
             ("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe"),
-        ])
-        .output()
-        .expect("mpirun is not installed; see the README");
-    (output, start.elapsed())
+        ]);
+    command
 }
 
 fn text(output: &Output) -> String {

@@ -4,6 +4,7 @@ mod checkpoint;
 mod noise;
 mod options;
 mod pictures;
+mod ranks;
 mod report;
 mod settings;
 mod source;
@@ -18,6 +19,7 @@ use super::args::FormChoice;
 use super::folder::OutputFolder;
 use super::session::{generator, library, run_settings, scheduler, variant_generator};
 use super::terminal::Terminal;
+use crate::collective::is_first_process;
 use crate::generation::{Conditioning, Generator};
 use crate::report::{FramesPerSecond, ReportError, check_ffmpeg};
 use crate::sampler::{RunSettings, Scheduler, SchedulerConfig};
@@ -26,15 +28,17 @@ use ndarray::{ArrayD, Axis, concatenate};
 use noise::{given_noise, start, step_noise};
 use options::AnimationChoice;
 use pictures::{Made, decode, finish};
+use ranks::{RanksReport, Team, Wanted};
 use report::{Broadcast, ClipPlace, ClipRecord, ClipReport, Head, Report};
 use source::{Source, prompts_of};
+use std::path::PathBuf;
 use std::time::Instant;
 use watch::Watch;
 use write::{Arrays, remove_earlier};
 
 /// What is to be made.
-struct Batch<'a> {
-    options: &'a RunOptions,
+struct Batch {
+    options: RunOptions,
     source: Source,
     config: SchedulerConfig,
     settings: RunSettings,
@@ -53,16 +57,46 @@ struct Clips {
 
 /// Generates and writes clips.
 pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
+    let report = match asked(options).map_err(shown_once)? {
+        None => {
+            let batch = Batch::read(options, None, terminal)?;
+            Some(lead(&batch, None, terminal)?)
+        }
+        Some(wanted) => ranks::run(options, wanted, terminal)?,
+    };
+    report.map_or(Ok(()), |report| terminal.result(&report, || report.text()))
+}
+
+/// Whether there are to be several ranks, once what can be wrong with the options alone is not.
+fn asked(options: &RunOptions) -> Result<Option<Wanted>, Failure> {
     FramesPerSecond::new(options.sampling.fps)?;
     if options.animation.contains(&AnimationChoice::Mp4) {
         check_ffmpeg(&options.output.join(AnimationChoice::Mp4.file()))?;
     }
-    let batch = Batch::read(options, terminal)?;
-    let mut checkpoint = match options.prompts {
-        Some(_) => Some(Checkpoint::of(options, settings::of(&batch)?)?),
+    let wanted = Wanted::of(options)?;
+    if wanted.is_some() && options.form == FormChoice::Variants {
+        return Err(Failure::Usage(
+            "--form variants is not for several ranks: a rank runs one graph; leave it out".to_owned(),
+        ));
+    }
+    Ok(wanted)
+}
+
+/// What all processes find wrong before they know of each other, the first shows.
+fn shown_once(failure: Failure) -> Failure {
+    match is_first_process() {
+        true => failure,
+        false => Failure::Shown(Box::new(failure)),
+    }
+}
+
+/// Makes the clips, as the only rank or the first.
+fn lead(batch: &Batch, team: Option<&Team>, terminal: &Terminal) -> Result<Report, Failure> {
+    let mut checkpoint = match batch.options.prompts {
+        Some(_) => Some(Checkpoint::of(&batch.options, settings::of(batch)?)?),
         None => None,
     };
-    let made = batch.make(&mut checkpoint, terminal);
+    let made = batch.make(&mut checkpoint, team, terminal);
     if let (Err(_), Some(checkpoint)) = (&made, &checkpoint)
         && !checkpoint.clips.is_empty()
     {
@@ -74,14 +108,13 @@ pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
             checkpoint.path().display()
         ));
     }
-    let report = made?;
-    terminal.result(&report, || report.text())
+    made
 }
 
-impl<'a> Batch<'a> {
-    /// Reads what the options name. Nothing is opened yet.
-    fn read(options: &'a RunOptions, terminal: &Terminal) -> Result<Batch<'a>, Failure> {
-        let mut source = Source::read(options)?;
+impl Batch {
+    /// Reads what the options name; `part` is the file of this rank, where they name a split. Nothing is opened yet.
+    fn read(options: &RunOptions, part: Option<PathBuf>, terminal: &Terminal) -> Result<Batch, Failure> {
+        let mut source = Source::read(options, part)?;
         let config = scheduler(&source.model, &options.sampling, terminal)?;
         let sampling = &options.sampling;
         let mut settings = run_settings(
@@ -98,7 +131,7 @@ impl<'a> Batch<'a> {
         };
         let noise = given_noise(options, &mut source)?;
         Ok(Batch {
-            options,
+            options: options.clone(),
             source,
             config,
             settings,
@@ -113,22 +146,30 @@ impl<'a> Batch<'a> {
     }
 
     /// Makes all clips that are not there yet.
-    fn make(&self, checkpoint: &mut Option<Checkpoint>, terminal: &Terminal) -> Result<Report, Failure> {
-        let options = self.options;
+    fn make(
+        &self,
+        checkpoint: &mut Option<Checkpoint>,
+        team: Option<&Team>,
+        terminal: &Terminal,
+    ) -> Result<Report, Failure> {
+        let options = &self.options;
         let mut watch = Watch::new(options.trace.is_some());
         let mut clips = self.earlier(checkpoint.as_mut());
         let missing = self.missing(&clips);
         let head = checkpoint.as_ref().and_then(|checkpoint| checkpoint.head.clone());
         let folder = OutputFolder::make(&options.output)?;
-        let head = match head.filter(|_| missing.is_empty()) {
+        if let Some(team) = team {
+            team.agree(&missing)?;
+        }
+        let (head, ranks) = match head.filter(|_| missing.is_empty()) {
             Some(head) => {
                 // Only to be decoded, or not even that.
                 if !clips.made.is_empty() {
                     library(&options.session, terminal)?;
                 }
-                head
+                (head, None)
             }
-            None => self.denoise(&missing, &mut clips, checkpoint, &mut watch, terminal)?,
+            None => self.denoise(&missing, &mut clips, checkpoint, team, &mut watch, terminal)?,
         };
         let decoded = decode(options, &self.source, clips.made, checkpoint, &mut watch, terminal)?;
         clips.complete.extend(decoded);
@@ -142,6 +183,7 @@ impl<'a> Batch<'a> {
             steps: options.sampling.steps,
             guidance: self.source.guidance,
             head,
+            ranks,
             clip: None,
             clips: Vec::new(),
         };
@@ -198,7 +240,7 @@ impl<'a> Batch<'a> {
 
     /// What clip `number` is and where it goes.
     fn place(&self, number: usize) -> ClipPlace {
-        let options = self.options;
+        let options = &self.options;
         let seed = options.seed.wrapping_add(number as u64);
         ClipPlace {
             number,
@@ -218,14 +260,20 @@ impl<'a> Batch<'a> {
         prompts: &[usize],
         clips: &mut Clips,
         checkpoint: &mut Option<Checkpoint>,
+        team: Option<&Team>,
         watch: &mut Watch,
         terminal: &Terminal,
-    ) -> Result<Head, Failure> {
-        let (options, source) = (self.options, &self.source);
+    ) -> Result<(Head, Option<RanksReport>), Failure> {
+        let (options, source) = (&self.options, &self.source);
         let conditionings = self.conditionings(prompts, watch, terminal)?;
         let scheduler = self.config.scheduler_for(&self.settings)?;
         let begun = Instant::now();
-        let mut generator = self.opened(scheduler.as_ref(), terminal)?;
+        let mut generator = match team {
+            Some(team) => team.open(self, prompts, &conditionings, terminal)?,
+            None => self.opened(scheduler.as_ref(), terminal)?,
+        };
+        watch.count(team.map(|team| team.communicator.clone()));
+        let mut ranks = None;
         watch.part("opening the model", begun);
         let head = Head {
             patched: generator.plan().is_some(),
@@ -239,7 +287,13 @@ impl<'a> Batch<'a> {
         let decodes = source.pipeline.as_ref().is_some_and(|pipeline| pipeline.vae.is_some());
         for (prompt, conditioning) in prompts.iter().zip(&conditionings) {
             watch.clip(*prompt, self.prompts.len());
-            for made in self.clip(*prompt, conditioning, &mut generator, watch, terminal)? {
+            team.inspect(|team| team.begin_clip());
+            let made = self.clip(*prompt, conditioning, &mut generator, watch, terminal)?;
+            if let Some(team) = team.filter(|_| prompts.last() == Some(prompt)) {
+                // No rank waits while this one writes and decodes.
+                ranks = Some(team.end(watch.sent())?);
+            }
+            for made in made {
                 let folder = &made.place.folder;
                 std::fs::create_dir_all(folder).map_err(|source| ReportError::Write {
                     path: folder.clone(),
@@ -269,7 +323,7 @@ impl<'a> Batch<'a> {
         }
         watch.end();
         // The generator ends here: the decoder's memory is the transformer's.
-        Ok(head)
+        Ok((head, ranks))
     }
 
     /// What the clips of these prompts are made from. Afterwards ONNX Runtime is loaded.
@@ -281,7 +335,7 @@ impl<'a> Batch<'a> {
     ) -> Result<Vec<Conditioning>, Failure> {
         let prompts = prompts.iter().filter_map(|prompt| self.prompts.get(*prompt));
         let prompts: Vec<Option<String>> = prompts.cloned().collect();
-        let read = || self.source.conditionings(self.options, &prompts, terminal);
+        let read = || self.source.conditionings(&self.options, &prompts, terminal);
         if self.source.pipeline.is_none() {
             // What a single model's prompts say is known without ONNX Runtime.
             let conditionings = read()?;
@@ -298,7 +352,7 @@ impl<'a> Batch<'a> {
 
     /// Opens the transformer in the form that is wanted.
     fn opened(&self, scheduler: &dyn Scheduler, terminal: &Terminal) -> Result<Generator, Failure> {
-        let (options, model) = (self.options, &self.source.model);
+        let (options, model) = (&self.options, &self.source.model);
         let given: Vec<&str> = self.source.inputs.keys().map(String::as_str).collect();
         match options.form {
             FormChoice::Switch => generator(model, &options.session, &given, terminal),
@@ -315,7 +369,7 @@ impl<'a> Batch<'a> {
         watch: &mut Watch,
         terminal: &Terminal,
     ) -> Result<Vec<Made>, Failure> {
-        let (options, source) = (self.options, &self.source);
+        let (options, source) = (&self.options, &self.source);
         let batch = usize::from(options.batch);
         let seed = options.seed.wrapping_add((prompt * batch) as u64);
         let start = start(options, source, self.noise.as_ref(), seed)?;

@@ -1,5 +1,6 @@
 //! The arguments of `run`.
 
+use super::ranks::RankOptions;
 use crate::cli::args::{FormChoice, SamplingOptions, SessionOptions};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -46,9 +47,10 @@ impl ArraysChoice {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct RunOptions {
-    /// A pipeline's folder in the layout of diffusers and Optimum, or a single model; original or patched
+    /// A pipeline's folder in the layout of diffusers and Optimum, or a single model; original or patched, or the folder that
+    /// `split` wrote
     #[arg(value_name = "PIPELINE_DIR|MODEL")]
     pub model: PathBuf,
     /// The transformer, such as transformer/patched/model.onnx [default: transformer/model.onnx of the pipeline]
@@ -56,6 +58,8 @@ pub struct RunOptions {
     pub transformer: Option<PathBuf>,
     #[command(flatten)]
     pub session: SessionOptions,
+    #[command(flatten)]
+    pub ranks: RankOptions,
     #[command(flatten)]
     pub sampling: SamplingOptions,
     /// The prompt; of a single model in words of the prompt table beside it

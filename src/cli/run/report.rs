@@ -1,5 +1,6 @@
 //! What is told of clips: by `--json`, in words, and in the record of a batch.
 
+use super::ranks::RanksReport;
 use crate::report::{Distribution, FilePath, number};
 use crate::runtime::Provider;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ pub struct Report {
     pub guidance: f32,
     #[serde(flatten)]
     pub head: Head,
+    /// The ranks, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<RanksReport>,
     /// The clip, where there is one.
     #[serde(flatten)]
     pub clip: Option<ClipReport>,
@@ -152,6 +156,7 @@ impl Report {
             }
             lines.push(clip.arrays.display().to_string());
         }
+        lines.extend(self.ranks.as_ref().map(RanksReport::text));
         lines.join("\n")
     }
 }

@@ -7,14 +7,20 @@ use crate::cli::session::scheduler_beside;
 use crate::onnx::Model;
 use crate::report::ReportError;
 use crate::rewrite::PLAN_KEY;
+use crate::rules::Rules;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
+/// The setting that is the model's hash.
+pub const MODEL: &str = "the model";
+/// The setting that is the hash of its plan.
+pub const PLAN: &str = "its plan";
+
 /// The settings of a batch. Files count by their contents, the model by its graph and a sample of each weight.
-pub fn of(batch: &Batch<'_>) -> Result<Settings, Failure> {
-    let (options, sampling) = (batch.options, &batch.options.sampling);
+pub fn of(batch: &Batch) -> Result<Settings, Failure> {
+    let (options, sampling) = (&batch.options, &batch.options.sampling);
     let model = Model::load(&batch.source.model)?;
     let plan = model.proto.metadata_props.iter();
     let plan = plan.filter(|entry| entry.key.as_deref() == Some(PLAN_KEY));
@@ -23,8 +29,8 @@ pub fn of(batch: &Batch<'_>) -> Result<Settings, Failure> {
     let inputs = sampling.inputs.iter().map(|input| hash_of(&input.path));
     let animations: Vec<String> = options.animation.iter().map(word).collect();
     let settings = [
-        ("the model", json!(model.sampled_sha256()?)),
-        ("its plan", json!(plan.map(|plan| sha256(plan.as_bytes())))),
+        (MODEL, json!(model.sampled_sha256()?)),
+        (PLAN, json!(plan.map(|plan| sha256(plan.as_bytes())))),
         ("the scheduler", file(scheduler.as_deref())?),
         ("--steps", json!(batch.settings.steps)),
         ("--tokens", json!(batch.settings.tokens)),
@@ -49,10 +55,15 @@ pub fn of(batch: &Batch<'_>) -> Result<Settings, Failure> {
         ("--latents-only", json!(options.latents_only)),
         ("--decoded", json!(options.decoded)),
     ];
-    Ok(settings
+    let mut settings: Settings = settings
         .map(|(name, value)| (name.to_owned(), value))
         .into_iter()
-        .collect())
+        .collect();
+    if let Some(named) = &options.ranks.rules {
+        let rules = serde_json::to_string(&Rules::find(named)?).unwrap_or_default();
+        settings.insert("--rules".to_owned(), json!(sha256(rules.as_bytes())));
+    }
+    Ok(settings)
 }
 
 /// The word of an option's value.

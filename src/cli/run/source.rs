@@ -47,14 +47,17 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads what the options name, without opening a model: all that can be wrong is said before anything is computed.
-    pub fn read(options: &RunOptions) -> Result<Source, Failure> {
-        let pipeline = match options.model.is_dir() {
+    /// Reads what the options name, without opening a model: all that can be wrong is said before anything is computed. `part`
+    /// is the file of this rank, where the options name the folder of a split.
+    pub fn read(options: &RunOptions, part: Option<PathBuf>) -> Result<Source, Failure> {
+        let is_pipeline = options.model.is_dir() && (part.is_none() || options.transformer.is_some());
+        let pipeline = match is_pipeline {
             true => Some(Pipeline::read(options)?),
             false => None,
         };
         let model = match (&options.transformer, &pipeline) {
-            (Some(model), Some(_)) => model.clone(),
+            (Some(model), Some(_)) => part.unwrap_or_else(|| model.clone()),
+            (None, None) if part.is_some() => part.unwrap_or_default(),
             (None, Some(pipeline)) => pipeline.folder.model("transformer")?,
             (None, None) => options.model.clone(),
             (Some(_), None) => {

@@ -1,12 +1,14 @@
 //! A run as it is watched: the bar on the terminal, and the trace.
 
 use crate::cli::terminal::Terminal;
+use crate::collective::Communicator;
 use crate::generation::StepDone;
 use crate::report::{Trace, mean, number};
 use crate::rewrite::Plan;
 use indicatif::ProgressBar;
 use serde_json::{Map, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A rule as it is shown.
@@ -23,6 +25,10 @@ pub struct Watch {
     trace: Option<Trace>,
     /// Of the clip at hand: milliseconds of each step, and whether it computed everything.
     steps: Vec<(f64, bool)>,
+    /// Of a rank: what it sends is counted there.
+    communicator: Option<Arc<dyn Communicator>>,
+    /// Of the clip at hand: bytes that this rank sent in each step.
+    sent: Vec<u64>,
 }
 
 impl Watch {
@@ -33,7 +39,19 @@ impl Watch {
             rules: Vec::new(),
             trace: traced.then(Trace::begin),
             steps: Vec::new(),
+            communicator: None,
+            sent: Vec::new(),
         }
+    }
+
+    /// Counts what this rank sends in each step.
+    pub fn count(&mut self, communicator: Option<Arc<dyn Communicator>>) {
+        self.communicator = communicator;
+    }
+
+    /// What this rank sent in each step of the clip at hand.
+    pub fn sent(&self) -> &[u64] {
+        &self.sent
     }
 
     /// Shows a bar for so many steps of a model with this plan.
@@ -54,6 +72,11 @@ impl Watch {
     /// A clip begins.
     pub fn clip(&mut self, which: usize, of: usize) {
         self.steps.clear();
+        self.sent.clear();
+        if let Some(communicator) = &self.communicator {
+            // What was sent before the clip belongs to no step.
+            communicator.traffic().end_step();
+        }
         self.bar.set_prefix(match of {
             1 => "denoising".to_owned(),
             _ => format!("clip {} of {of}", which + 1),
@@ -62,6 +85,9 @@ impl Watch {
 
     /// A step was done.
     pub fn step(&mut self, step: &StepDone<'_>) {
+        if let Some(communicator) = &self.communicator {
+            self.sent.push(communicator.traffic().end_step().total());
+        }
         self.steps.push((step.milliseconds, !step.flags.contains(&true)));
         self.bar.inc(1);
         let broadcasting = || {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::collective::{Identity, RanksError, handshake, run_ranks};
+use crate::collective::{Followers, Identity, RanksError, handshake, run_ranks};
 
 const SOON: Duration = Duration::from_millis(300);
 
@@ -37,6 +37,35 @@ fn a_rank_that_hangs_ends_all_when_the_time_is_over() {
         "{error}"
     );
     assert!(error.to_string().contains("rank 1"), "{error}");
+}
+
+#[test]
+fn who_leads_learns_of_followers_that_fail_or_hang() {
+    let led = |world: &Arc<World>, hangs: bool| {
+        let (first, followers) = Followers::start(world, move |rank| {
+            gather(&*rank, 2).map_err(|error| error.to_string())?;
+            match rank.rank() {
+                2 if hangs => std::thread::sleep(Duration::from_secs(3600)),
+                2 => return Err("the disk is full".to_owned()),
+                _ => {}
+            }
+            gather(&*rank, 2).map(drop).map_err(|error| error.to_string())
+        })
+        .unwrap();
+        let rounds = (0..2).try_for_each(|_| gather(&*first, 2).map(drop));
+        followers.join(first, rounds.map_err(|error| error.to_string()))
+    };
+    let start = Instant::now();
+    let error = led(&sequence(4, PATIENT), false).unwrap_err();
+    assert_eq!(error.to_string(), "rank 2: the disk is full");
+    assert!(start.elapsed() < PATIENT / 2);
+    let world = sequence(4, SOON);
+    led(&world, true).unwrap_err();
+    assert!(start.elapsed() < PATIENT / 2 + SOON + Duration::from_secs(5));
+    assert!(
+        matches!(world.failure(), Some(CollectiveError::TimedOut { missing, .. }) if missing == [2]),
+        "a hanging follower"
+    );
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! A model divided over ranks: what `split` writes and `run` runs.
+
+use super::Failure;
+use super::analysis::Analysis;
+use crate::onnx::Model;
+use crate::rewrite::split::RankGraph;
+use crate::rules::{Rules, Strategy};
+use crate::shard::Mesh;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// The key of [`SplitRecord`] in the metadata of a rank's model.
+pub const SPLIT_KEY: &str = "pab.split";
+
+/// What a rank's model says of the split that it is a part of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitRecord {
+    /// All ranks.
+    pub mesh: Mesh,
+    /// The rank that it is for.
+    pub rank: usize,
+    /// The same in all models of a split, and in those of no other.
+    pub split: String,
+    /// The original, relative to this model: beside it stand scheduler and prompt table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
+}
+
+impl SplitRecord {
+    /// That of a model, where it is a rank's.
+    pub fn of(model: &Model) -> Option<SplitRecord> {
+        let mut entries = model.proto.metadata_props.iter();
+        let entry = entries.find(|entry| entry.key.as_deref() == Some(SPLIT_KEY))?;
+        serde_json::from_str(entry.value.as_deref()?).ok()
+    }
+
+    /// As it stands in the metadata.
+    pub fn to_json(&self) -> String {
+        // Names and numbers alone: there is nothing that JSON could not hold.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What tells a split from all others: the original with its weights, the ranks, and all else that was asked for, in words.
+pub fn split_id(original: &Path, mesh: &Mesh, asked: &[String]) -> Result<String, Failure> {
+    let mut hash = Sha256::new();
+    hash.update(Model::load(original)?.sampled_sha256()?);
+    hash.update(mesh.to_string());
+    for word in asked {
+        hash.update([0]);
+        hash.update(word);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Rules that leave out more than sites look at the whole graph, which no rank has.
+pub fn refuse_wide(rules: &Rules) -> Result<(), Failure> {
+    let is_wide = |strategy: Strategy| matches!(strategy, Strategy::Residual | Strategy::Guidance);
+    let wide = rules.rules.iter().find(|rule| rule.strategy().is_some_and(is_wide));
+    match wide {
+        Some(rule) => Err(Failure::Usage(format!(
+            "rule `{}` ({}) leaves out spans of blocks or guidance, which cannot be split yet; use rules for sites, or none \
+             (`split --plain`, `run` of the original)",
+            rule.name,
+            rules.place(rule)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A rank's graph as if it had been analysed: what was found in the whole holds for it too.
+pub fn of_rank(graph: RankGraph, whole: &Analysis) -> Analysis {
+    Analysis {
+        model: graph.model,
+        graph_sha256: whole.graph_sha256.clone(),
+        axes: whole.axes.clone(),
+        sites: graph.sites,
+        preset: None,
+    }
+}

@@ -1,0 +1,47 @@
+//! The arguments of a run over several ranks.
+
+use crate::cli::args::{MeshOptions, RulesOptions};
+use crate::cli::values::assignment;
+use clap::Args;
+use std::time::Duration;
+
+#[derive(Clone, Debug, Args)]
+pub struct RankOptions {
+    /// Split the model over N ranks, which run it together as threads of this process: over tokens, unless the options below or
+    /// the rules say otherwise. Under mpirun ranks are processes, and as many as it started
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub ranks: Option<u16>,
+    #[command(flatten)]
+    pub mesh: MeshOptions,
+    /// Rules by which an original is patched while it is split: a YAML file or a preset [default: it is not patched]
+    #[arg(long, value_name = "FILE|PRESET")]
+    pub rules: Option<String>,
+    /// Meaning of an input's axes where it cannot be told while the model is split, such as
+    /// x=batch,channels,frames,height,width
+    #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
+    pub axes: Vec<(String, String)>,
+    /// How many seconds a rank waits for another before all end with an error
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub timeout: u32,
+}
+
+impl RankOptions {
+    /// How long a rank waits.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout.into())
+    }
+
+    /// As `split` has them.
+    pub fn rules_options(&self) -> RulesOptions {
+        RulesOptions {
+            rules: self.rules.clone(),
+            axes: self.axes.clone(),
+        }
+    }
+
+    /// Whether the axes of a mesh are given.
+    pub fn has_mesh(&self) -> bool {
+        let mesh = &self.mesh;
+        mesh.sequence.is_some() || mesh.guidance.is_some() || mesh.tensor.is_some()
+    }
+}

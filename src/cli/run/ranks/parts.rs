@@ -1,0 +1,260 @@
+//! What each rank runs: its graph, made in memory or read from a folder.
+
+use super::folder::{SplitFolder, record};
+use super::wanted::Wanted;
+use crate::cli::Failure;
+use crate::cli::analysis::{Analysis, Purpose, analyse, patched};
+use crate::cli::args::CacheOptions;
+use crate::cli::caches::CacheSettings;
+use crate::cli::division::{of_rank, refuse_wide, split_id};
+use crate::cli::plan_beside;
+use crate::cli::run::RunOptions;
+use crate::cli::terminal::Terminal;
+use crate::collective::Communicator;
+use crate::generation::check_steps;
+use crate::graph::ModelGraph;
+use crate::onnx::{Model, SaveOptions};
+use crate::rewrite::split::{self, RankGraph, Split};
+use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, planned_rules, select_planned, switch};
+use crate::rules::{Rule, Rules};
+use crate::runtime::{Options, Session, SharedWeights};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where the graphs of the ranks come from.
+#[derive(Debug)]
+pub enum Parts {
+    /// Files.
+    Written(SplitFolder),
+    /// The original, split in memory.
+    Made(Box<Made>),
+}
+
+/// An original that was split in memory.
+#[derive(Debug)]
+pub struct Made {
+    original: PathBuf,
+    whole: Analysis,
+    split: Split,
+    patching: Patching,
+    sizes: Vec<(String, usize)>,
+    id: String,
+    /// What ranks of one process share.
+    weights: Mutex<SharedWeights>,
+}
+
+/// How the graph of each rank is patched.
+#[derive(Debug)]
+enum Patching {
+    /// Not at all.
+    None,
+    /// By rules.
+    Rules(Rules),
+    /// As the patched model was whose original was split.
+    Plan(Box<Plan>),
+}
+
+/// More bytes of a rank's own weights go through a file: a graph in memory ends at 2 GiB.
+const MOST_IN_MEMORY: usize = 1 << 30;
+
+impl Parts {
+    /// Splits the model, or takes what was split.
+    pub fn of(wanted: Wanted, model: &Path, options: &RunOptions, terminal: &Terminal) -> Result<Parts, Failure> {
+        let mesh = wanted.mesh(wanted.launched)?.axes();
+        if let Some(folder) = wanted.folder {
+            return Ok(Parts::Written(folder));
+        }
+        let (original, patching) = original_of(model, wanted.rules, terminal)?;
+        let rules = match &patching {
+            Patching::None => Rules::of_plan("", []),
+            Patching::Rules(rules) => rules.clone(),
+            Patching::Plan(plan) => planned_rules(plan),
+        };
+        refuse_wide(&rules)?;
+        refuse_adaptive(&rules)?;
+        let whole = analyse(
+            &original,
+            &options.ranks.rules_options(),
+            &rules,
+            Purpose::Patch,
+            terminal,
+        )?;
+        let how = options.ranks.mesh.split_options();
+        let split = split::split(whole.model.clone(), &whole.axes, &whole.sites, &mesh, &how);
+        let split = split.map_err(Failure::of(&original, Failure::shard))?;
+        let asked = [
+            format!("{:?} {:?}", options.ranks.mesh.along, options.sampling.sizes),
+            serde_json::to_string(&rules).unwrap_or_default(),
+        ];
+        Ok(Parts::Made(Box::new(Made {
+            id: split_id(&original, &mesh, &asked)?,
+            sizes: options.sampling.sizes.clone(),
+            weights: Mutex::default(),
+            original,
+            whole,
+            split,
+            patching,
+        })))
+    }
+
+    /// What tells the split that a rank has from others.
+    pub fn id(&self, rank: usize) -> Result<String, Failure> {
+        match self {
+            Parts::Written(folder) => Ok(record(folder.file(rank)?)?.split),
+            Parts::Made(made) => Ok(made.id.clone()),
+        }
+    }
+
+    /// Opens the graph of a rank. ONNX Runtime must be loaded.
+    pub fn open(
+        &self,
+        communicator: &Arc<dyn Communicator>,
+        options: &Options,
+        timesteps: &[f64],
+        terminal: &Terminal,
+    ) -> Result<Session, Failure> {
+        terminal.stop().check()?;
+        let rank = communicator.rank();
+        match self {
+            Parts::Written(folder) => {
+                let file = folder.file(rank)?;
+                plan_beside::check(file, &Model::load(file)?, terminal)?;
+                Ok(Session::open_rank(file, options, communicator)?)
+            }
+            Parts::Made(made) => made.open(communicator, options, timesteps, terminal),
+        }
+    }
+}
+
+impl Made {
+    fn open(
+        &self,
+        communicator: &Arc<dyn Communicator>,
+        options: &Options,
+        timesteps: &[f64],
+        terminal: &Terminal,
+    ) -> Result<Session, Failure> {
+        let path = &self.original;
+        let model = self.at_rank(communicator.rank(), timesteps, terminal)?;
+        let model = model.into_model().map_err(Failure::of(path, Failure::graph))?;
+        let graph = model.proto.graph.as_ref();
+        let stored = graph.map_or(&[][..], |graph| graph.initializer.as_slice());
+        let mut own = 0usize;
+        for tensor in stored {
+            if model.weights().standing(tensor)?.is_none() {
+                own += tensor.raw_data.as_ref().map_or(0, |bytes| bytes.len());
+            }
+        }
+        if own > MOST_IN_MEMORY {
+            return self.open_from_file(&model, communicator, options, terminal);
+        }
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(weights.open_rank(path, model, options, communicator)?)
+    }
+
+    /// The same by way of a temporary folder.
+    fn open_from_file(
+        &self,
+        model: &Model,
+        communicator: &Arc<dyn Communicator>,
+        options: &Options,
+        terminal: &Terminal,
+    ) -> Result<Session, Failure> {
+        let refuse = |source| crate::report::ReportError::Write {
+            path: std::env::temp_dir(),
+            source,
+        };
+        let folder = tempfile::Builder::new().prefix(".pab-").tempdir().map_err(refuse)?;
+        let file = folder.path().join("model.onnx");
+        let how = SaveOptions {
+            move_weights: true,
+            stop: terminal.stop().clone(),
+            ..SaveOptions::default()
+        };
+        model.save(&file, &how)?;
+        Ok(Session::open_rank(&file, options, communicator)?)
+    }
+
+    /// The graph of a rank, patched where it is to be.
+    fn at_rank(&self, rank: usize, timesteps: &[f64], terminal: &Terminal) -> Result<ModelGraph, Failure> {
+        let path = &self.original;
+        let graph = self.split.at_rank(rank).map_err(Failure::of(path, Failure::shard))?;
+        let Patched { mut model, mut plan } = match &self.patching {
+            Patching::None => return Ok(graph.model),
+            Patching::Rules(rules) => {
+                let caches = CacheSettings {
+                    options: &CacheOptions::default(),
+                    sizes: self.sizes.clone(),
+                };
+                let graph = of_rank(graph, &self.whole);
+                patched(path, graph, rules, &caches, Some(timesteps), terminal)?.0
+            }
+            Patching::Plan(plan) => self.planned(graph, plan, timesteps)?,
+        };
+        plan.original_sha256 = Some(self.whole.graph_sha256.clone());
+        model.set_metadata(PLAN_KEY, plan.to_json()?);
+        Ok(model)
+    }
+
+    fn planned(&self, graph: RankGraph, plan: &Plan, timesteps: &[f64]) -> Result<Patched, Failure> {
+        let path = &self.original;
+        if plan.drive == Drive::Step {
+            // The whole model holds one schedule, and its ranks keep to it.
+            check_steps(plan.schedule.as_ref(), timesteps).map_err(Failure::of(path, Failure::generation))?;
+        }
+        let (choices, how) = match select_planned(&graph.sites, plan) {
+            Ok(found) => found,
+            Err(error) => return Err(Failure::rewrite(path.clone(), error)),
+        };
+        switch(graph.model, &choices, &planned_rules(plan), &how).map_err(Failure::of(path, Failure::rewrite))
+    }
+}
+
+/// The model that is split: the one that was given, or, of a patched one, its original.
+fn original_of(model: &Path, rules: Option<Rules>, terminal: &Terminal) -> Result<(PathBuf, Patching), Failure> {
+    let loaded = Model::load(model)?;
+    plan_beside::check(model, &loaded, terminal)?;
+    let mut entries = loaded.proto.metadata_props.iter();
+    let plan = entries.find(|entry| entry.key.as_deref() == Some(PLAN_KEY));
+    let Some(plan) = plan.and_then(|entry| entry.value.as_deref()) else {
+        return Ok((model.to_owned(), rules.map_or(Patching::None, Patching::Rules)));
+    };
+    if rules.is_some() {
+        return Err(Failure::Usage(format!(
+            "--rules: {} is patched already; give its original",
+            model.display()
+        )));
+    }
+    let plan = Plan::parse(plan)?;
+    let original = plan.original.as_ref();
+    let original = original.map(|original| model.with_file_name("").join(original));
+    let Some(original) = original.filter(|original| original.is_file()) else {
+        return Err(Failure::Usage(format!(
+            "{} is patched, and its original, which is what is split, is not where its plan says; give the original with \
+             --rules",
+            model.display()
+        )));
+    };
+    let hash = Model::load(&original)?.graph_sha256();
+    if plan.original_sha256.as_ref().is_some_and(|planned| *planned != hash) {
+        return Err(Failure::Usage(format!(
+            "{} is another model than the one that {} was patched from; patch it again",
+            original.display(),
+            model.display()
+        )));
+    }
+    Ok((original, Patching::Plan(Box::new(plan))))
+}
+
+/// Ranks would decide by what each sees, and no longer the same.
+fn refuse_adaptive(rules: &Rules) -> Result<(), Failure> {
+    let is_adaptive = |rule: &&Rule| rule.action.as_ref().is_some_and(|action| action.adaptive.is_some());
+    match rules.rules.iter().find(is_adaptive) {
+        Some(rule) => Err(Failure::Usage(format!(
+            "rule `{}` ({}) is adaptive: each rank would decide by its own part of the data; use rules that go by steps",
+            rule.name,
+            rules.place(rule)
+        ))),
+        None => Ok(()),
+    }
+}

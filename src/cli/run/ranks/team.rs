@@ -1,0 +1,152 @@
+//! One rank at work, and its way to the others.
+
+use super::parts::Parts;
+use super::report::RanksReport;
+use super::threads::Crew;
+use crate::cli::Failure;
+use crate::cli::args::SessionOptions;
+use crate::cli::run::Batch;
+use crate::cli::run::watch::Watch;
+use crate::cli::session::runtime_options;
+use crate::cli::terminal::Terminal;
+use crate::collective::{Communicator, Group, gather};
+use crate::generation::{Conditioning, Generator};
+use crate::runtime::devices::cpu;
+use crate::runtime::{Options, Provider};
+use std::sync::Arc;
+
+/// A rank.
+pub struct Team {
+    pub communicator: Arc<dyn Communicator>,
+    pub parts: Arc<Parts>,
+    /// How it opens its part.
+    pub session: Options,
+    /// Where rank 0 leads threads: its way to tell them what they do next.
+    pub crew: Option<Crew>,
+    /// Where ranks are processes.
+    #[cfg(feature = "mpi")]
+    pub processes: Option<Arc<crate::collective::Processes>>,
+}
+
+/// How rank `place` of `ranks` on this host opens its part: with its share of the cores and a device of its own, where nobody says.
+pub fn session_options(options: &SessionOptions, place: usize, ranks: usize) -> Options {
+    let mut session = runtime_options(options);
+    session
+        .threads
+        .get_or_insert_with(|| (cpu().physical_cores / ranks.max(1)).max(1));
+    if session.provider != Provider::Cpu {
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        session.device_index = session.device_index.saturating_add(place);
+    }
+    session
+}
+
+impl Team {
+    /// Tells ranks that are processes which prompts' clips are to be made; threads are told when they open their parts.
+    pub fn agree(&self, prompts: &[usize]) -> Result<Vec<usize>, Failure> {
+        if self.crew.is_some() {
+            return Ok(prompts.to_vec());
+        }
+        let own = serde_json::to_vec(prompts).unwrap_or_default();
+        let told = gather(&*self.communicator, &own)?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
+        let agreed: Vec<usize> = serde_json::from_slice(&told).unwrap_or_default();
+        if agreed.is_empty() {
+            self.leave()?;
+        }
+        Ok(agreed)
+    }
+
+    /// Opens this rank's part; rank 0 of threads has all others do so, too, and waits for them.
+    pub fn open(
+        &self,
+        batch: &Batch,
+        prompts: &[usize],
+        conditionings: &[Conditioning],
+        terminal: &Terminal,
+    ) -> Result<Generator, Failure> {
+        let mesh = self.communicator.mesh();
+        let copies = conditionings.iter().map(Conditioning::copies).min();
+        let clips = copies.map_or(usize::MAX, |copies| copies * usize::from(batch.options.batch));
+        if clips < mesh.size(Group::Guidance) {
+            return Err(Failure::Usage(format!(
+                "the batch is {clips}, and {} ranks were to divide it: use fewer with --guidance-ranks, or a --guidance other \
+                 than 1",
+                mesh.size(Group::Guidance)
+            )));
+        }
+        if let Some(crew) = &self.crew {
+            crew.open(prompts, conditionings);
+        }
+        let given: Vec<&str> = batch.source.inputs.keys().map(String::as_str).collect();
+        let scheduler = batch.config.scheduler_for(&batch.settings)?;
+        let timesteps = scheduler.timesteps();
+        let session = self
+            .parts
+            .open(&self.communicator, &self.session, timesteps, terminal)?;
+        let refuse = Failure::of(&batch.source.model, Failure::generation);
+        let mut generator = Generator::new(session, &given).map_err(refuse)?;
+        generator.stop_on(terminal.stop().clone());
+        if let Some(crew) = &self.crew {
+            crew.wait_until_open(&*self.communicator);
+        }
+        Ok(generator)
+    }
+
+    /// The next clip begins.
+    pub fn begin_clip(&self) {
+        if let Some(crew) = &self.crew {
+            crew.begin_clip();
+        }
+    }
+
+    /// All steps of all ranks are done; afterwards no rank waits for another.
+    pub fn end(&self, sent: &[u64]) -> Result<RanksReport, Failure> {
+        let own: Vec<u8> = sent.iter().flat_map(|bytes| bytes.to_le_bytes()).collect();
+        let all = gather(&*self.communicator, &own)?;
+        self.leave()?;
+        let of_rank = |bytes: &Vec<u8>| {
+            let (steps, _) = bytes.as_chunks::<8>();
+            steps.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()
+        };
+        let sent: Vec<Vec<u64>> = all.iter().map(of_rank).collect();
+        let kind = if self.crew.is_some() { "threads" } else { "processes" };
+        let mesh = self.communicator.mesh().axes();
+        Ok(RanksReport::new(kind, mesh, self.session.threads, &sent))
+    }
+
+    fn leave(&self) -> Result<(), Failure> {
+        #[cfg(feature = "mpi")]
+        if let Some(processes) = &self.processes {
+            processes.end()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the clips that rank 0 makes, and shows nothing of them. `begin` waits for rank 0 to begin a clip, and says whether
+    /// there is one.
+    pub fn follow(
+        &self,
+        batch: &Batch,
+        prompts: &[usize],
+        conditionings: &[Conditioning],
+        opened: impl FnOnce(),
+        begin: impl Fn() -> bool,
+        terminal: &Terminal,
+    ) -> Result<(), Failure> {
+        let mut generator = self.open(batch, prompts, conditionings, terminal)?;
+        opened();
+        let mut watch = Watch::new(false);
+        watch.count(Some(self.communicator.clone()));
+        for (prompt, conditioning) in prompts.iter().zip(conditionings) {
+            if !begin() {
+                return Ok(());
+            }
+            watch.clip(*prompt, 1);
+            batch.clip(*prompt, conditioning, &mut generator, &mut watch, terminal)?;
+        }
+        self.end(watch.sent()).map(drop)
+    }
+}

@@ -1,0 +1,271 @@
+//! Whole clips by several ranks as threads, against those of one.
+
+use crate::program::{command, fail, files_below, json, lay_out_pipeline, shipped_model, succeed};
+use ndarray::ArrayD;
+use ndarray_npy::NpzReader;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What samples may differ, as part of the largest value.
+const TOLERANCE: f32 = 1e-5;
+
+const RULES: &str = "
+version: 1
+rules:
+  - { name: attention, match: { kind: [spatial, temporal, cross] }, broadcast: { range: 2 } }
+  - { name: mlp, match: { kind: mlp }, broadcast: { range: 3 } }
+";
+
+struct Clips {
+    folder: tempfile::TempDir,
+}
+
+impl Clips {
+    fn new() -> Clips {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
+        Clips { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `run` of a model into a folder of its own.
+    fn arguments(&self, model: &Path, name: &str, options: &[&str]) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["run".into(), model.into(), "-o".into(), self.path(name).into()];
+        arguments.extend(["--device", "cpu"].map(OsString::from));
+        if !options.contains(&"--threads") && !options.contains(&"--ranks") {
+            arguments.extend(["--threads", "1"].map(OsString::from));
+        }
+        arguments.extend(options.iter().map(OsString::from));
+        arguments
+    }
+
+    fn run(&self, model: &Path, name: &str, options: &[&str]) -> (Value, ArrayD<f32>) {
+        let printed = json(self.arguments(model, name, options));
+        (printed, sample(&self.path(name)))
+    }
+}
+
+fn sample(folder: &Path) -> ArrayD<f32> {
+    let mut archive = NpzReader::new(File::open(folder.join("clip.npz")).unwrap()).unwrap();
+    archive.by_name("sample").unwrap()
+}
+
+#[track_caller]
+fn close(found: &ArrayD<f32>, expected: &ArrayD<f32>, what: &str) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let differences = found.iter().zip(expected).map(|(one, other)| (one - other).abs());
+    let difference = differences.fold(0.0, f32::max) / largest;
+    eprintln!("{what}: {difference:.1e}");
+    assert!(difference <= TOLERANCE, "{what}: differs by {difference:.1e}");
+}
+
+#[track_caller]
+fn assert_nothing_is_left(folder: &Path) {
+    assert!(!folder.exists(), "{:?}", files_below(folder));
+}
+
+/// The shipped model as it is, and patched: two and three ranks give the clip of one, and where rules broadcast send less.
+#[test]
+fn ranks_make_the_clip_of_one() {
+    let clips = Clips::new();
+    let rules = clips.path("rules.yaml");
+    let steps = ["--steps", "4"];
+    let model = shipped_model();
+    let (_, plain) = clips.run(&model, "plain", &steps);
+    let patched = succeed([
+        model.as_os_str(),
+        "--rules".as_ref(),
+        rules.as_os_str(),
+        "-o".as_ref(),
+        clips.path("patched").as_os_str(),
+    ]);
+    let patched = PathBuf::from(patched.trim());
+    let (_, broadcast) = clips.run(&patched, "broadcast", &steps);
+
+    let (report, two) = clips.run(&model, "two", &["--steps", "4", "--ranks", "2"]);
+    close(&two, &plain, "two ranks");
+    let ranks = &report["ranks"];
+    assert_eq!(
+        (&ranks["ranks"], &ranks["kind"], &ranks["mesh"]["sequence"]),
+        (&2.into(), &"threads".into(), &2.into())
+    );
+    let bytes = |report: &Value| -> Vec<u64> { serde_json::from_value(report["ranks"]["step_bytes"].clone()).unwrap() };
+    let of_plain = bytes(&report);
+    assert!(of_plain.len() == 4 && of_plain[0] > 0 && of_plain.iter().all(|step| *step == of_plain[0]));
+
+    // The patched model's original is split, and patched by the plan.
+    let (report, two) = clips.run(&patched, "two_patched", &["--steps", "4", "--ranks", "2"]);
+    close(&two, &broadcast, "two ranks, patched");
+    assert_eq!(report["patched"], true);
+    let of_patched = bytes(&report);
+    assert!(
+        of_patched[1] < of_plain[1] && of_patched[0] == of_plain[0],
+        "{of_patched:?}"
+    );
+    // The same from the original and the rules, over three ranks, which do not divide the frames.
+    let rules = rules.to_str().unwrap();
+    let options = ["--steps", "4", "--ranks", "3", "--rules", rules, "--timeout", "60"];
+    let (_, three) = clips.run(&model, "three", &options);
+    close(&three, &broadcast, "three ranks, patched");
+}
+
+/// The halves of guidance, and a mesh of both; and what cannot be.
+#[test]
+fn guidance_and_tokens_are_divided_together() {
+    let clips = Clips::new();
+    let model = shipped_model();
+    let (_, plain) = clips.run(&model, "plain", &["--steps", "2"]);
+    let mesh = ["--steps", "2", "--guidance-ranks", "2", "--sequence", "2"];
+    let (report, four) = clips.run(&model, "mesh", &mesh);
+    close(&four, &plain, "guidance 2 × sequence 2");
+    assert_eq!(report["ranks"]["rank_bytes"].as_array().unwrap().len(), 4);
+
+    let refused = |code, options: &[&str]| fail(code, clips.arguments(&model, "refused", options));
+    let error = refused(2, &["--ranks", "3", "--guidance-ranks", "2"]);
+    assert!(error.contains("3 ranks cannot be guidance 2"), "{error}");
+    let error = refused(2, &["--guidance-ranks", "2", "--guidance", "1"]);
+    assert!(error.contains("the batch is 1"), "{error}");
+    let error = refused(2, &["--ranks", "2", "--form", "variants"]);
+    assert!(error.contains("--form variants"), "{error}");
+    let error = refused(2, &["--rules", "latte"]);
+    assert!(error.contains("give --ranks"), "{error}");
+    let error = refused(2, &["--ranks", "64", "--along", "frames"]);
+    assert!(error.contains("for 64 ranks"), "{error}");
+    assert_nothing_is_left(&clips.path("refused"));
+}
+
+/// A folder that `split` wrote is run as it is; where a rank has another's model, all end, and nothing is written.
+#[test]
+fn a_split_folder_is_run_and_a_foreign_rank_is_found() {
+    let clips = Clips::new();
+    let model = shipped_model();
+    let steps = ["--steps", "2"];
+    let (_, plain) = clips.run(&model, "plain", &steps);
+    let split = |name: &str, along: &str| {
+        let folder = clips.path(name);
+        let mut arguments: Vec<OsString> =
+            vec!["split".into(), model.clone().into(), "-o".into(), folder.clone().into()];
+        arguments.extend(["--plain", "--sequence", "2", "--along", along].map(OsString::from));
+        succeed(arguments);
+        folder
+    };
+    let frames = split("frames", "frames");
+    let (report, two) = clips.run(&frames, "two", &steps);
+    close(&two, &plain, "a split folder");
+    assert_eq!(report["ranks"]["ranks"], 2);
+    let error = fail(2, clips.arguments(&frames, "refused", &["--ranks", "3"]));
+    assert!(error.contains("3 ranks cannot be sequence 2"), "{error}");
+
+    let space = split("space", "space");
+    let file = "model.rank1.onnx";
+    std::fs::copy(space.join(file), frames.join(file)).unwrap();
+    let begun = Instant::now();
+    let error = fail(10, clips.arguments(&frames, "foreign", &steps));
+    assert!(error.contains("has model ") && error.contains("rank 1"), "{error}");
+    std::fs::write(frames.join(file), "no model").unwrap();
+    let error = fail(3, clips.arguments(&frames, "foreign", &steps));
+    assert!(error.contains(file), "{error}");
+    std::fs::remove_file(frames.join(file)).unwrap();
+    let error = fail(2, clips.arguments(&frames, "foreign", &steps));
+    assert!(error.contains("has no model of rank 1"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_nothing_is_left(&clips.path("foreign"));
+}
+
+/// A pipeline: rank 0 makes the texts and decodes. A batch of prompts goes on where it was.
+#[test]
+fn a_pipeline_is_run_by_ranks() {
+    let clips = Clips::new();
+    let pipeline = clips.path("pipeline");
+    lay_out_pipeline("latte", &pipeline);
+    let prompts = clips.path("prompts.txt");
+    std::fs::write(&prompts, "a red circle\na blue square\n").unwrap();
+    let options = ["--steps", "2", "--prompts", prompts.to_str().unwrap()];
+    let samples = |name: &str| [0, 1].map(|number| sample(&clips.path(name).join(format!("clip_{number:03}"))));
+    json(clips.arguments(&pipeline, "plain", &options));
+    let ranks = [&options[..], &["--ranks", "2"]].concat();
+    json(clips.arguments(&pipeline, "two", &ranks));
+    for (found, expected) in samples("two").iter().zip(&samples("plain")) {
+        close(found, expected, "a pipeline");
+    }
+    assert!(clips.path("two/clip_001/clip.gif").is_file());
+    let again = json(clips.arguments(&pipeline, "two", &[&ranks[..], &["--resume"]].concat()));
+    assert!(again["ranks"].is_null() && again["clips"].as_array().unwrap().len() == 2);
+}
+
+/// A step that gives no numbers ends all ranks with the error of one, and leaves nothing.
+#[test]
+fn a_rank_that_fails_ends_all() {
+    let clips = Clips::new();
+    let model = shipped_model();
+    let noise = clips.path("noise.npy");
+    // Finite, and too large for what the model computes.
+    let start = ArrayD::from_elem(vec![1, 3, 8, 32, 32], 3e38_f32);
+    ndarray_npy::write_npy(&noise, &start).unwrap();
+    let options = ["--steps", "2", "--ranks", "2", "--noise", noise.to_str().unwrap()];
+    let begun = Instant::now();
+    let error = fail(8, clips.arguments(&model, "failed", &options));
+    assert!(error.contains("step 0"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_nothing_is_left(&clips.path("failed"));
+}
+
+/// Ctrl-C ends all ranks, soon and with its own code.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_all_ranks() {
+    let clips = Clips::new();
+    let trace = clips.path("stopped");
+    let options = ["--steps", "500", "--ranks", "2"];
+    let mut program = command(clips.arguments(&shipped_model(), "stopped", &options));
+    let child = program
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !trace.exists() && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Well into the steps.
+    std::thread::sleep(Duration::from_secs(3));
+    let id = child.id().to_string();
+    std::process::Command::new("kill")
+        .args(["-s", "INT", &id])
+        .output()
+        .unwrap();
+    let sent = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert!(errors.contains("error: interrupted"), "{errors}");
+    assert!(sent.elapsed() < Duration::from_secs(20), "{:?}", sent.elapsed());
+    assert_nothing_is_left(&trace);
+}
+
+/// Without MPI the program says so, once, where mpirun starts it.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn mpirun_needs_the_feature() {
+    let clips = Clips::new();
+    let mut program = command(clips.arguments(&shipped_model(), "refused", &[]));
+    let error = crate::program::failure(
+        2,
+        program.envs([("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", "0")]),
+    );
+    assert!(error.contains("--features mpi"), "{error}");
+    let mut program = command(clips.arguments(&shipped_model(), "refused", &[]));
+    let output = program
+        .envs([("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", "1")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
