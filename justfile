@@ -23,11 +23,12 @@ planner:
     cargo build --release
     python3 docs/planner/check.py target/release/pab-patch
 
-# Everything in docs/calibration: curves, fitted rules, and both judged runs over 32 clips.
-calibration:
-    cargo run --release -- calibrate models/latte-shapes/model.onnx --forms span-1,span-2 --ranges 2,3,5,8 --points 3 \
-        --min-ssim 0.95 --threads 2 --judge-clips 32 --judge-scheduler docs/calibration/dpm-solver.json --judge-steps 25 \
-        $(for rules in 2-4-6 3-5-7 5-7-9; do echo --against docs/strategies/reuse-$rules.yaml; done) -o docs/calibration
+# Everything in docs/calibration: curves, rules fitted to two runs, and both judged over 32 clips.
+calibration *options:
+    cargo run --release -- calibrate models/latte-shapes/model.onnx --forms span-1,span-2 --ranges 3,5,8 --clips 3 --points 4 \
+        --min-ssim 0.95 --also-scheduler docs/calibration/dpm-solver.json --also-steps 25 --threads 2 --judge-clips 32 \
+        --against-steps 25,20,12 $(for rules in 2-4-6 3-5-7 5-7-9; do echo --against docs/strategies/reuse-$rules.yaml; done) \
+        -o docs/calibration {{ options }}
 
 # Load, patch and save a graph of 100,000 nodes.
 bench-graph:

@@ -1,7 +1,7 @@
 //! Ways to patch a model whose timings are still free.
 
 use crate::attention::Kind;
-use crate::rules::{Broadcast, Timing, Window};
+use crate::rules::{Broadcast, Range, Window};
 use std::fmt::Write;
 
 /// A way to patch a model: rules that have what they match and do, and get their windows later.
@@ -64,24 +64,12 @@ impl Form {
         forms
     }
 
-    /// The rules as YAML. `ranges` has, for each arm, a range for each window of [`windows`], 1 where it computes; arms that
-    /// never broadcast are left out. `description` goes into the file.
-    pub fn yaml(&self, description: &str, windows: &[Window], ranges: &[Vec<u32>]) -> String {
+    /// The rules as YAML, with the windows of each arm; arms that have none are left out. `description` goes into the file.
+    pub fn yaml(&self, description: &str, timings: &[Vec<Broadcast>]) -> String {
         let quoted = description.replace('\\', "\\\\").replace('"', "\\\"");
         let mut text = format!("version: 1\ndescription: \"{quoted}\"\nrules:\n");
-        for (arm, ranges) in self.arms.iter().zip(ranges) {
-            let used: Vec<String> = windows
-                .iter()
-                .zip(ranges)
-                .filter(|(_, range)| **range > 1)
-                .filter_map(|(window, range)| match window {
-                    Window::Fraction { start, end } => Some(format!(
-                        "        - {{ range: {range}, window: {{ fraction: [{start}, {end}] }} }}\n"
-                    )),
-                    _ => None,
-                })
-                .collect();
-            if used.is_empty() {
+        for (arm, windows) in self.arms.iter().zip(timings) {
+            if windows.is_empty() {
                 continue;
             }
             let order = arm
@@ -90,70 +78,83 @@ impl Form {
             // Writing to a string does not fail.
             let _ = write!(
                 text,
-                "  - name: {}\n    match: {}\n    {}:\n{order}      windows:\n{}",
-                arm.name,
-                arm.select,
-                arm.key,
-                used.concat()
+                "  - name: {}\n    match: {}\n    {}:\n{order}      windows:\n",
+                arm.name, arm.select, arm.key
             );
+            for broadcast in windows {
+                let _ = writeln!(text, "        - {}", entry(broadcast));
+            }
         }
         text
     }
 
     /// The rules as YAML with a timing that stands in for the one to come.
     pub fn unfitted(&self) -> String {
-        let whole = [Window::Fraction { start: 0.0, end: 1.0 }];
-        self.yaml("To be fitted", &whole, &vec![vec![2]; self.arms.len()])
+        let whole: Vec<Broadcast> = Broadcast::new(2, Window::Whole).into_iter().collect();
+        self.yaml("To be fitted", &vec![whole; self.arms.len()])
     }
 }
 
-/// Windows that part the run into `count` of equal length; the first leaves the first fiftieth out, in which there is nothing
-/// to forecast from.
-pub fn windows(count: usize) -> Vec<Window> {
-    let end = |place: usize| (1000.0 * place as f64 / count.max(1) as f64).round() / 1000.0;
-    (0..count)
-        .map(|place| Window::Fraction {
-            start: if place == 0 { 0.02 } else { end(place) },
-            end: end(place + 1),
-        })
-        .collect()
-}
-
-/// The timing of one range for each window, 1 where it computes; `None` where it computes everywhere.
-pub fn timing(windows: &[Window], ranges: &[u32]) -> Option<Timing> {
-    let used = windows.iter().zip(ranges).filter(|(_, range)| **range > 1);
-    let ranged: Vec<Broadcast> = used
-        .filter_map(|(window, range)| Broadcast::new(*range, *window).ok())
-        .collect();
-    Timing::windows(ranged).ok()
+/// An entry of `windows`.
+fn entry(broadcast: &Broadcast) -> String {
+    let range = match broadcast.range {
+        Range::Steps(steps) => steps.to_string(),
+        Range::Timesteps(timesteps) => format!("{{ timesteps: {timesteps} }}"),
+    };
+    let window = match broadcast.window {
+        Window::Whole => return format!("{{ range: {range} }}"),
+        Window::Timesteps { low, high } => format!("timesteps: [{low}, {high}]"),
+        Window::Fraction { start, end } => format!("fraction: [{start}, {end}]"),
+        Window::Steps { first, last } => format!("steps: [{first}, {last}]"),
+    };
+    format!("{{ range: {range}, window: {{ {window} }} }}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::Rules;
+    use crate::rules::{Rules, Timing};
 
     #[test]
     fn forms_are_rules() {
         for form in Form::all(&[Kind::Spatial, Kind::Cross, Kind::Mlp]) {
             let rules = Rules::parse("unfitted", &form.unfitted()).unwrap();
             assert_eq!(rules.rules.len(), form.arms.len(), "{}", form.name);
-            let windows = windows(3);
-            let mut ranges = vec![vec![1, 1, 1]; form.arms.len()];
-            ranges[0] = vec![1, 3, 2];
-            let rules = Rules::parse("fitted", &form.yaml("said \"so\"", &windows, &ranges)).unwrap();
+            let fraction = |start, end| Window::Fraction { start, end };
+            let windows = vec![
+                Broadcast::of(Range::timesteps(62.5).unwrap(), fraction(0.02, 0.333)).unwrap(),
+                Broadcast::new(3, fraction(0.333, 1.0)).unwrap(),
+            ];
+            let mut timings = vec![Vec::new(); form.arms.len()];
+            timings[0].clone_from(&windows);
+            let rules = Rules::parse("fitted", &form.yaml("said \"so\"", &timings)).unwrap();
             assert_eq!(rules.rules.len(), 1);
             let action = rules.rules[0].action.clone().unwrap();
-            assert_eq!(Some(action.timing), timing(&windows, &ranges[0]));
+            assert_eq!(Ok(action.timing), Timing::windows(windows));
         }
     }
 
     #[test]
-    fn windows_part_the_run() {
-        let windows = windows(3);
-        let held = |step: usize| windows.iter().filter(|window| window.contains(step, 50, 0.0)).count();
-        assert_eq!((held(0), held(1)), (0, 0));
-        assert!((2..50).all(|step| held(step) == 1));
-        assert_eq!(timing(&windows, &[1, 1, 1]), None);
+    fn entries_are_read_as_they_are_written() {
+        for window in [
+            Window::Whole,
+            Window::Timesteps {
+                low: 100.0,
+                high: 800.5,
+            },
+            Window::Steps { first: 3, last: 9 },
+        ] {
+            let broadcast = Broadcast::new(4, window).unwrap();
+            let text = format!(
+                "version: 1\nrules:\n  - name: r\n    residual:\n      windows:\n        - {}",
+                entry(&broadcast)
+            );
+            let rules = Rules::parse("entry", &text).unwrap();
+            assert_eq!(
+                rules.rules[0].action.clone().unwrap().timing,
+                broadcast.into(),
+                "{text}"
+            );
+        }
     }
 }

@@ -1,69 +1,82 @@
 //! A range within a window.
 
+use super::range::{Range, RangeError};
 use super::window::Window;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU32;
 
-/// Compute once every [`range`](Self::range) steps inside the window, and reuse that result in between.
+/// Compute where the [`range`](Self::range) ends and outside the window, and reuse the result in between.
 ///
-/// As JSON and YAML: `{"range": 2, "window": {"timesteps": [100.0, 800.0]}}`; the window is left out where it is the
-/// whole run.
+/// As JSON and YAML: `{"range": 2, "window": {"timesteps": [100.0, 800.0]}}` or `{"range": {"timesteps": 50.0}}`; the window
+/// is left out where it is the whole run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "BroadcastForm", into = "BroadcastForm")]
 pub struct Broadcast {
-    /// A site computes at the steps that this divides (counted from 0), and may broadcast at all others. At least 2.
-    pub range: NonZeroU32,
+    /// How far a site goes on what it computed last.
+    pub range: Range,
     /// Where in the run broadcasting is allowed.
     pub window: Window,
 }
 
 impl Broadcast {
-    /// A checked broadcast.
+    /// A checked broadcast by a range in steps.
     ///
     /// # Errors
     /// [`BroadcastError::Range`] if `range` is below 2: range 1 computes at every step, so nothing would be broadcast.
     /// [`BroadcastError::Never`] if the only step of the window is one that the range computes.
     pub fn new(range: u32, window: Window) -> Result<Broadcast, BroadcastError> {
-        let Some(range) = NonZeroU32::new(range).filter(|range| range.get() >= 2) else {
-            return Err(BroadcastError::Range(range));
-        };
-        match window {
-            Window::Steps { first, last } if first == last && computes(first, range) => {
-                Err(BroadcastError::Never { range, step: first })
+        Broadcast::of(Range::steps(range)?, window)
+    }
+
+    /// A checked broadcast by any range.
+    ///
+    /// # Errors
+    /// [`BroadcastError::Never`] if the only step of the window is one that the range computes.
+    pub fn of(range: Range, window: Window) -> Result<Broadcast, BroadcastError> {
+        match (range, window) {
+            (Range::Steps(steps), Window::Steps { first, last })
+                if first == last && !range.reaches(first, f64::NAN, None) =>
+            {
+                Err(BroadcastError::Never {
+                    range: steps,
+                    step: first,
+                })
             }
             _ => Ok(Broadcast { range, window }),
         }
     }
 
     /// Whether step `step` of a run of `steps` steps, which stands at `timestep`, may be broadcast, given that the
-    /// cache is filled: `step % range != 0` and the step is inside the window.
+    /// cache is filled: the range reaches it and it is inside the window. `computed` is the timestep at which the sites
+    /// were computed last.
     ///
-    /// This is the rule of VideoSys (`videosys/core/pab/pab_mgr.py`, `if_broadcast_*`: `count % range != 0` and
-    /// `threshold[0] < timestep < threshold[1]`) and of diffusers (`hooks/pyramid_attention_broadcast.py`,
-    /// `skip_callback`), where `count` and `iteration` count the evaluations of the model from 0.
-    pub fn allows(&self, step: usize, steps: usize, timestep: f64) -> bool {
-        !computes(step, self.range) && self.window.contains(step, steps, timestep)
+    /// For a range in steps, `step % range != 0`, this is the rule of VideoSys (`videosys/core/pab/pab_mgr.py`,
+    /// `if_broadcast_*`: `count % range != 0` and `threshold[0] < timestep < threshold[1]`) and of diffusers
+    /// (`hooks/pyramid_attention_broadcast.py`, `skip_callback`), where `count` and `iteration` count the evaluations of the
+    /// model from 0.
+    pub fn allows(&self, step: usize, steps: usize, timestep: f64, computed: Option<f64>) -> bool {
+        self.range.reaches(step, timestep, computed) && self.window.contains(step, steps, timestep)
     }
-}
 
-/// Whether the range computes this step, wherever it is.
-fn computes(step: usize, range: NonZeroU32) -> bool {
-    (step as u64).is_multiple_of(u64::from(range.get()))
+    /// Whether timesteps decide, and not the number of the step alone.
+    pub fn needs_timesteps(&self) -> bool {
+        matches!(self.range, Range::Timesteps(_)) || matches!(self.window, Window::Timesteps { .. })
+    }
 }
 
 impl fmt::Display for Broadcast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "range {}, {}", self.range, self.window)
+        write!(f, "{}, {}", self.range, self.window)
     }
 }
 
 /// A broadcast that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum BroadcastError {
-    /// The range is 0 or 1.
-    #[error("range {0} broadcasts nothing: a range is 2 or more (compute once, reuse for range - 1 steps)")]
-    Range(u32),
+    /// The range.
+    #[error(transparent)]
+    Range(#[from] RangeError),
     /// No step of the window can be broadcast.
     #[error("range {range} computes step {step}, the only one of the window, and broadcasts nothing")]
     Never {
@@ -78,7 +91,7 @@ pub enum BroadcastError {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BroadcastForm {
-    range: u32,
+    range: Range,
     #[serde(default, skip_serializing_if = "Window::is_whole")]
     window: Window,
 }
@@ -86,7 +99,7 @@ struct BroadcastForm {
 impl From<Broadcast> for BroadcastForm {
     fn from(broadcast: Broadcast) -> Self {
         BroadcastForm {
-            range: broadcast.range.get(),
+            range: broadcast.range,
             window: broadcast.window,
         }
     }
@@ -96,7 +109,7 @@ impl TryFrom<BroadcastForm> for Broadcast {
     type Error = BroadcastError;
 
     fn try_from(form: BroadcastForm) -> Result<Self, BroadcastError> {
-        Broadcast::new(form.range, form.window)
+        Broadcast::of(form.range, form.window)
     }
 }
 

@@ -5,7 +5,7 @@
 //! checker.
 
 use super::CutPoint;
-use super::check::timing::{ADAPTIVE, BROADCAST, FORECAST, GUIDANCE, RANGED, RESIDUAL, WINDOW};
+use super::check::timing::{ADAPTIVE, BROADCAST, FORECAST, GUIDANCE, RANGE, RANGED, RESIDUAL, WINDOW};
 use super::check::{ACTIONS, FILE, LONGEST_NAME, MATCH, PARALLEL, RULE, VERSION};
 use super::read::Shape;
 use crate::attention::Kind;
@@ -55,6 +55,7 @@ pub fn schema() -> Value {
         definitions.insert(shape.what.trim_matches('`').to_owned(), timing);
     }
     definitions.insert("match".to_owned(), select());
+    definitions.insert("range".to_owned(), range());
     definitions.insert("window".to_owned(), window());
     definitions.insert("rule".to_owned(), rule);
     let mut file = object(&FILE, |key| match key {
@@ -149,8 +150,20 @@ fn window() -> Value {
     json!({ "description": "Where broadcasting is allowed", "anyOf": [{ "const": "whole" }, one] })
 }
 
+fn range() -> Value {
+    let mut timesteps = object(&RANGE, |_| {
+        json!({
+            "description": "Reuse while the timestep is less than this away from the one at which it was computed last",
+            "type": "number", "exclusiveMinimum": 0,
+        })
+    });
+    extend(&mut timesteps, json!({ "required": RANGE.keys }));
+    let steps = json!({ "description": "Compute once in so many steps", "type": "integer", "minimum": 2 });
+    json!({ "description": "How far to go on what was computed last", "anyOf": [steps, timesteps] })
+}
+
 fn timing(shape: &'static Shape) -> Value {
-    let range = || json!({ "description": "Compute once in so many steps", "type": "integer", "minimum": 2 });
+    let range = || json!({ "$ref": "#/definitions/range" });
     let window = || json!({ "$ref": "#/definitions/window" });
     let timestep = json!({ "type": "integer", "minimum": 0 });
     let step = json!({

@@ -2,6 +2,7 @@
 
 use super::after::{AfterError, AfterTable};
 use super::broadcast::Broadcast;
+use super::range::Range;
 use super::steps::{StepSet, StepsError};
 use super::window::Window;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use std::fmt;
 
 /// At which steps of a run a rule broadcasts, given that the caches of its sites are filled.
 ///
-/// As JSON and YAML: `{"range": 2, "window": …}`, `{"windows": [{"range": 2, "window": …}, …]}`,
+/// As JSON and YAML: `{"range": 2, "window": …}`, `{"range": {"timesteps": 50}, …}`, `{"windows": [{"range": 2, "window": …}, …]}`,
 /// `{"steps": [9, 11, "13..20"]}` or `{"after": [864, 788], "skip": 2}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "TimingForm", into = "TimingForm")]
@@ -42,24 +43,17 @@ impl Timing {
 
     /// Whether step `step` of a run through `timesteps` may be broadcast. Outside the run nothing is.
     pub fn allows(&self, step: usize, timesteps: &[f64]) -> bool {
-        let Some(timestep) = timesteps.get(step) else {
-            return false;
-        };
         match self {
-            Timing::Windows(windows) => windows
-                .iter()
-                .any(|window| window.allows(step, timesteps.len(), *timestep)),
-            Timing::Steps(steps) => steps.contains(step),
-            Timing::After(table) => table.over(timesteps).get(step).copied().unwrap_or(false),
+            Timing::Steps(steps) => step < timesteps.len() && steps.contains(step),
+            // What was computed before decides.
+            Timing::Windows(_) | Timing::After(_) => self.over(timesteps).get(step).copied().unwrap_or(false),
         }
     }
 
     /// Whether timesteps decide, and not the number of the step alone.
     pub fn needs_timesteps(&self) -> bool {
         match self {
-            Timing::Windows(windows) => windows
-                .iter()
-                .any(|one| matches!(one.window, super::Window::Timesteps { .. })),
+            Timing::Windows(windows) => windows.iter().any(Broadcast::needs_timesteps),
             Timing::Steps(_) => false,
             Timing::After(_) => true,
         }
@@ -68,8 +62,21 @@ impl Timing {
     /// For each step of a run through `timesteps` whether it may be broadcast.
     pub fn over(&self, timesteps: &[f64]) -> Vec<bool> {
         match self {
+            Timing::Windows(windows) => {
+                let mut computed = None;
+                let allows = |(step, timestep): (usize, &f64)| {
+                    let allowed = windows
+                        .iter()
+                        .any(|window| window.allows(step, timesteps.len(), *timestep, computed));
+                    if !allowed {
+                        computed = Some(*timestep);
+                    }
+                    allowed
+                };
+                timesteps.iter().enumerate().map(allows).collect()
+            }
+            Timing::Steps(steps) => (0..timesteps.len()).map(|step| steps.contains(step)).collect(),
             Timing::After(table) => table.over(timesteps),
-            _ => (0..timesteps.len()).map(|step| self.allows(step, timesteps)).collect(),
         }
     }
 }
@@ -147,7 +154,7 @@ pub enum TimingError {
 #[serde(deny_unknown_fields)]
 struct TimingForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    range: Option<u32>,
+    range: Option<Range>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     window: Option<Window>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,7 +173,7 @@ impl From<Timing> for TimingForm {
         match timing {
             Timing::Windows(windows) => match windows.as_slice() {
                 [one] => {
-                    form.range = Some(one.range.get());
+                    form.range = Some(one.range);
                     form.window = (!one.window.is_whole()).then_some(one.window);
                 }
                 _ => form.windows = Some(windows),
@@ -193,7 +200,7 @@ impl TryFrom<TimingForm> for Timing {
                 steps: None,
                 after: None,
                 skip: None,
-            } => Ok(Broadcast::new(range, window.unwrap_or_default())?.into()),
+            } => Ok(Broadcast::of(range, window.unwrap_or_default())?.into()),
             TimingForm {
                 range: None,
                 window: None,

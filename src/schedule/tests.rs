@@ -1,7 +1,7 @@
 mod videosys;
 
 use super::*;
-use crate::rules::{Broadcast, Timing, Window};
+use crate::rules::{Broadcast, Range, Timing, Window};
 use proptest::prelude::*;
 
 /// Where attention modules really ran (1: computed, 0: broadcast) under Pyramid Attention Broadcast of diffusers 0.42.1
@@ -77,6 +77,51 @@ fn without_a_window_only_the_first_step_and_every_range_compute() {
     assert_eq!(schedule.pattern(0), "10010010");
 }
 
+fn within(timesteps: f64, window: Window) -> Timing {
+    Broadcast::of(Range::timesteps(timesteps).unwrap(), window)
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn a_range_in_timesteps_reaches_equally_far_with_any_steps() {
+    let pattern = |timesteps: &[f64]| Schedule::new(&[within(60.0, Window::Whole)], timesteps).pattern(0);
+    let leading = |steps: usize| -> Vec<f64> { (0..steps).rev().map(|step| (step * 1000 / steps) as f64).collect() };
+    assert_eq!(pattern(&leading(50)[..9]), "100100100");
+    assert_eq!(pattern(&leading(25)[..9]), "101010101");
+    assert_eq!(pattern(&leading(16)[..9]), "111111111");
+    assert_eq!(pattern(&leading(100)[..9]), "100000100");
+    // Steps that lie close where a shifted flow begins, and steps that go up.
+    assert_eq!(
+        pattern(&[1000.0, 990.0, 975.0, 950.0, 930.0, 900.0, 700.0, 650.0, 0.0]),
+        "100010101"
+    );
+    assert_eq!(pattern(&[0.0, 20.0, 59.0, 60.0, 119.0, 120.0]), "100101");
+    // A scheduler that evaluates a timestep twice does not move.
+    assert_eq!(pattern(&[900.0, 900.0, 840.0, 840.0]), "1010");
+}
+
+#[test]
+fn windows_and_other_ranges_are_counted_with() {
+    let steps: Vec<f64> = (0..12).map(|step| f64::from(1100 - 100 * step)).collect();
+    let window = |first, last| Window::Steps { first, last };
+    // From the step before the window on; `range: 3` computes steps 3 and 6.
+    assert_eq!(
+        Schedule::new(&[within(300.0, window(3, 8))], &steps).pattern(0),
+        "111001001111"
+    );
+    assert_eq!(
+        Schedule::new(&[broadcast(3, window(3, 8))], &steps).pattern(0),
+        "111100100111"
+    );
+    // What the first window computed last, the second goes on from.
+    let both = Timing::windows(vec![
+        Broadcast::new(2, window(1, 4)).unwrap(),
+        Broadcast::of(Range::timesteps(250.0).unwrap(), window(5, 11)).unwrap(),
+    ]);
+    assert_eq!(Schedule::new(&[both.unwrap()], &steps).pattern(0), "101010010010");
+}
+
 #[test]
 fn empty_runs_and_places_outside() {
     let rule = broadcast(2, Window::Whole);
@@ -142,6 +187,41 @@ proptest! {
         }
         let whole = Schedule::new(&[range, range + 1].map(|range| broadcast(range, Window::Whole)), &timesteps);
         prop_assert!(whole.share(0) <= whole.share(1));
+    }
+
+    /// Counted from the step that computed last, and not from the first of the run as a range in steps.
+    #[test]
+    fn timesteps_of_equal_steps_are_a_range_in_steps(
+        range in 2u32..12, apart in 1u32..60, steps in 1usize..80, first in 1usize..30, length in 1usize..40,
+        up in any::<bool>(),
+    ) {
+        let place = |step: usize| if up { step } else { steps - step };
+        let timesteps: Vec<f64> = (0..steps).map(|step| f64::from(apart) * place(step) as f64).collect();
+        let far = f64::from(range * apart);
+        let whole = Schedule::new(&[broadcast(range, Window::Whole), within(far, Window::Whole)], &timesteps);
+        prop_assert_eq!(whole.pattern(0), whole.pattern(1));
+        let window = Window::Steps { first, last: first + length };
+        let schedule = Schedule::new(&[within(far, window)], &timesteps);
+        for step in 0..steps {
+            let inside = (first..=first + length).contains(&step);
+            let from_computed = (step + 1).wrapping_sub(first) % range as usize;
+            prop_assert_eq!(schedule.broadcasts(step, 0), inside && from_computed != 0, "step {}", step);
+        }
+    }
+
+    /// A step broadcasts if and only if it is in the window and in reach of the step that computed last.
+    #[test]
+    fn a_range_in_timesteps_is_kept(far in 1u32..400, window in windows(), timesteps in timesteps()) {
+        let schedule = Schedule::new(&[within(f64::from(far), window)], &timesteps);
+        let mut computed = None;
+        for (step, &timestep) in timesteps.iter().enumerate() {
+            let near = computed.is_some_and(|computed: f64| (timestep - computed).abs() < f64::from(far));
+            let inside = window.contains(step, timesteps.len(), timestep);
+            prop_assert_eq!(schedule.broadcasts(step, 0), near && inside);
+            if !schedule.broadcasts(step, 0) {
+                computed = Some(timestep);
+            }
+        }
     }
 
     #[test]

@@ -156,12 +156,15 @@ fn in_between_the_drift_decides_as_a_host_would() {
             );
         }
         let largest = changes.iter().copied().fold(0.0, f64::max);
-        for (threshold, rescale, polynomial) in [
-            (largest / 1e3, "", (1.0, 0.0)),
-            (largest * 1.25, "", (1.0, 0.0)),
+        let thresholds = [
             (largest * 1.25, ", rescale: [0.5, 0.01]", (0.5, 0.01)),
+            (largest * 1.25, "", (1.0, 0.0)),
+            (largest / 1e3, "", (1.0, 0.0)),
             (largest / 1e3, ", rescale: [0.5, -100]", (0.5, -100.0)),
-        ] {
+        ];
+        // The whole model takes long; every form that a threshold has, the small ones of the same structure go through.
+        let count = if *model == shipped_model() { 1 } else { thresholds.len() };
+        for (threshold, rescale, polynomial) in thresholds.into_iter().take(count) {
             let expected = decided(&changes, threshold, |change| polynomial.0 * change + polynomial.1);
             let patched = patch_with(model, &rules(&adaptive(threshold, rescale))[which]);
             let found = run(&mut patched.open(), allowed);

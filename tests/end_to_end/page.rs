@@ -9,6 +9,7 @@ use pab_patch::report::{
 };
 use pab_patch::rules::{Broadcast, Strategy, Window};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What a hostile model, prompt or file would be called.
 const HOSTILE: &str =
@@ -121,8 +122,21 @@ fn calibration() -> serde_json::Value {
     })
 }
 
-/// A folder with results of every kind, and the page of them.
-fn page(folder: &Path) -> PathBuf {
+/// The page of results of every kind, made once for all tests.
+fn page() -> &'static Path {
+    static PAGE: OnceLock<PathBuf> = OnceLock::new();
+    PAGE.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("results");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+        std::fs::create_dir_all(&folder).unwrap();
+        made(&folder)
+    })
+}
+
+/// Fills a folder with results of every kind, and makes the page of them.
+fn made(folder: &Path) -> PathBuf {
     compared(&folder.join("a"), "preset latte", 1.25, 4);
     compared(&folder.join("b"), HOSTILE, 1.6, 2);
     let model = shipped_model();
@@ -180,8 +194,7 @@ fn page(folder: &Path) -> PathBuf {
 
 #[test]
 fn a_page_is_one_file_of_texts() {
-    let folder = tempfile::tempdir().unwrap();
-    let page = page(folder.path());
+    let page = page();
     let html = std::fs::read_to_string(page).unwrap();
     assert_eq!(html.matches("<script").count(), 1, "a name has become a script");
     assert!(!html.contains("<img src=http"), "a name has become an element");
@@ -353,8 +366,7 @@ fn a_page_in_a_browser() {
     let Some(program) = chromium("page::a_page_in_a_browser") else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    let page = page(folder.path());
+    let page = page();
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
     std::fs::create_dir_all(&pictures).unwrap();
     let mut browser = Browser::start(&program);
@@ -366,7 +378,7 @@ fn a_page_in_a_browser() {
 
     browser.resize(1000, 800);
     browser.prefer("light", "no-preference");
-    browser.open(&page);
+    browser.open(page);
     assert_eq!(browser.evaluate("typeof window.hacked"), "undefined");
     let broken = "[...document.images].filter((image) => !image.complete || image.naturalWidth === 0).length";
     assert_eq!(browser.evaluate(broken), 0);
@@ -480,11 +492,11 @@ fn a_page_in_a_browser() {
 
     // Who wants less motion has it; who wants no script can still play and stop.
     browser.prefer("light", "reduce");
-    browser.open(&page);
+    browser.open(page);
     assert_eq!(browser.evaluate("document.getElementById('play').checked"), false);
     browser.prefer("light", "no-preference");
     browser.call("Emulation.setScriptExecutionDisabled", json!({"value": true}));
-    browser.open(&page);
+    browser.open(page);
     assert_eq!(
         browser.evaluate("document.querySelectorAll('.needs-script[hidden]').length"),
         2

@@ -192,3 +192,82 @@ fn the_presets_are_the_files_in_the_repository() {
         assert_eq!(plan(preset.as_ref()), plan(file.as_os_str()));
     }
 }
+
+/// Every strategy takes them; the plan has what the timesteps of each run make of them.
+#[test]
+fn ranges_in_timesteps_go_by_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rules, flow) = (folder.path().join("rules.yaml"), folder.path().join("flow.json"));
+    let class = "FlowMatchEulerDiscreteScheduler";
+    std::fs::write(
+        &flow,
+        format!("{{\"_class_name\": \"{class}\", \"num_train_timesteps\": 1000, \"shift\": 3.0}}"),
+    )
+    .unwrap();
+    let model = root().join("tests/data/corpus/latte.dyn18.dynamic.onnx");
+    let ddim = root().join("models/latte-shapes/scheduler/scheduler_config.json");
+    let far = "range: { timesteps: 60 }, window: { fraction: [0.1, 0.9] }";
+    let by_site = format!(
+        "  - {{ name: cross, match: {{ kind: cross }}, broadcast: {{ {far} }} }}\n  \
+         - {{ name: temporal, match: {{ kind: temporal }}, forecast: {{ order: 1, {far} }} }}\n"
+    );
+    let wide = format!(
+        "  - {{ name: span, match: {{ blocks: 1.. }}, residual: {{ {far} }} }}\n  - {{ name: cfg, guidance: {{ {far} }} }}\n"
+    );
+    let mut patterns = BTreeSet::new();
+    for (listed, scheduler, steps) in [
+        (&by_site, &ddim, "50"),
+        (&by_site, &flow, "30"),
+        (&wide, &ddim, "25"),
+        (&wide, &flow, "30"),
+    ] {
+        std::fs::write(&rules, format!("version: 1\nrules:\n{listed}")).unwrap();
+        let printed = json([
+            model.as_os_str(),
+            "--rules".as_ref(),
+            rules.as_os_str(),
+            "--scheduler".as_ref(),
+            scheduler.as_os_str(),
+            "--steps".as_ref(),
+            steps.as_ref(),
+            "-o".as_ref(),
+            folder.path().join("patched").as_os_str(),
+        ]);
+        let plan = &printed["plan"];
+        let schedule = &plan["schedule"];
+        let timesteps: Vec<f64> = serde_json::from_value(schedule["timesteps"].clone()).unwrap();
+        let broadcast: Vec<Vec<bool>> = serde_json::from_value(schedule["broadcast"].clone()).unwrap();
+        assert_eq!((timesteps.len(), broadcast.len()), (steps.parse().unwrap(), 2));
+        assert_eq!(plan["rules"][0]["timing"]["range"]["timesteps"], 60.0);
+        let mut computed = timesteps[0];
+        for (step, timestep) in timesteps.iter().enumerate() {
+            let share = step as f64 / timesteps.len() as f64;
+            let expected = step > 0 && 0.1 < share && share < 0.9 && (computed - timestep).abs() < 60.0;
+            assert!(
+                broadcast.iter().all(|rule| rule[step] == expected),
+                "{listed} step {step}"
+            );
+            if !expected {
+                computed = *timestep;
+            }
+        }
+        patterns.insert(broadcast[0].clone());
+    }
+    assert_eq!(patterns.len(), 3, "each run has a pattern of its own");
+    // Without a scheduler there are no timesteps to go by.
+    let error = fail(
+        2,
+        [
+            model.as_os_str(),
+            "--rules".as_ref(),
+            rules.as_os_str(),
+            "--drive".as_ref(),
+            "step".as_ref(),
+            "--steps".as_ref(),
+            "30".as_ref(),
+            "-o".as_ref(),
+            folder.path().join("patched").as_os_str(),
+        ],
+    );
+    assert!(error.contains("--scheduler"), "{error}");
+}

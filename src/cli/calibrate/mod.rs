@@ -6,6 +6,7 @@ mod options;
 mod state;
 mod studio;
 mod target;
+mod verify;
 mod write;
 
 pub use options::CalibrateOptions;
@@ -16,11 +17,11 @@ use super::args::RulesOptions;
 use super::session::{library, prompts, run_settings, scheduler};
 use super::terminal::Terminal;
 use crate::attention::Kind;
-use crate::calibrate::{Form, windows};
+use crate::calibrate::{Form, Grid, Judged};
 use crate::rules::Rules;
 use crate::sampler::SchedulerConfig;
 use state::State;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use studio::{Run, Studio};
 use target::Target;
 
@@ -37,32 +38,51 @@ pub fn run(options: &CalibrateOptions, terminal: &Terminal) -> Result<(), Failur
         sampling,
     )?;
     let mut runs = vec![fitting];
-    if options.judge_scheduler.is_some() || options.judge_steps.is_some() {
-        let named = options.judge_scheduler.as_deref();
-        let config = match named {
-            Some(path) => SchedulerConfig::load(path)?,
-            None => scheduler(&options.model, sampling, terminal)?,
+    let second = |named: &Option<PathBuf>, steps: Option<usize>| -> Result<Option<Run>, Failure> {
+        let config = match (named, steps) {
+            (None, None) => return Ok(None),
+            (Some(path), _) => SchedulerConfig::load(path)?,
+            (None, _) => scheduler(&options.model, sampling, terminal)?,
         };
-        let steps = options.judge_steps.unwrap_or(steps);
-        let settings = |beside: Option<&Path>| run_settings(&options.model, named.or(beside), steps, &sampling.clip);
-        runs.push(Run::new(config, settings, sampling)?);
+        let steps = steps.unwrap_or(sampling.steps);
+        let settings =
+            |beside: Option<&Path>| run_settings(&options.model, named.as_deref().or(beside), steps, &sampling.clip);
+        Run::new(config, settings, sampling).map(Some)
+    };
+    runs.extend(second(&options.also_scheduler, options.also_steps)?);
+    let fitted = runs.len();
+    if let Some(judged) = second(&options.judge_scheduler, options.judge_steps)?
+        && runs.iter().all(|run| !run.is(&judged.record))
+    {
+        runs.push(judged);
     }
-    let Some(fitting) = runs.first() else { return Ok(()) };
+    let (Some(first), Some(fitting)) = (runs.first(), runs.get(..fitted)) else {
+        return Ok(());
+    };
     let prompts = prompts(&options.model, sampling)?;
     let kinds = kinds(options, terminal)?;
     let forms = forms(options, &kinds)?;
-    let windows = windows(options.windows);
+    let grid = Grid::new(options.windows, &first.record.timesteps);
     let mut state = State::of(options, fitting)?;
     let runtime = library(&options.session, terminal)?;
     let studio = Studio::new(options, &prompts, terminal);
     terminal.detail(format!("ONNX Runtime {}", runtime.version));
 
-    fit::record_drift(&studio, fitting, &kinds, &mut state)?;
+    fit::record_drift(&studio, first, &kinds, &mut state)?;
     write::drift(&options.output, &state.calibration)?;
-    let reference = fit::references(&studio, fitting)?;
-    fit::measure(&studio, fitting, &forms, &windows, &reference, &mut state)?;
-    fit::verify(&studio, fitting, &forms, &windows, &reference, target, &mut state)?;
+    let references = fit::references(&studio, fitting)?;
+    fit::measure(&studio, fitting, &forms, &grid, &references, &mut state)?;
+    let bench = verify::Bench {
+        studio: &studio,
+        runs: fitting,
+        forms: &forms,
+        grid: &grid,
+        references: &references,
+    };
+    verify::verify(&bench, target, &mut state)?;
     write::chosen(&options.output, &state.calibration)?;
+    let wanted = |judged: &Judged| runs.iter().any(|run| run.is(&judged.run));
+    state.calibration.judged.retain(wanted);
     for run in &runs {
         judge::judge(&studio, run, &mut state)?;
         write::frontier(&options.output, &state.calibration)?;
@@ -79,6 +99,7 @@ fn check(options: &CalibrateOptions) -> Result<(), Failure> {
         CalibrateOptions { windows: 0, .. } => refuse("--windows must be at least 1"),
         CalibrateOptions { points: 0, .. } => refuse("--points must be at least 1"),
         CalibrateOptions { windows: 17.., .. } => refuse("--windows must be at most 16"),
+        _ if options.against_steps.contains(&0) => refuse("--against-steps: a clip takes at least 1 step"),
         _ if options.ranges.is_empty() || options.ranges.iter().any(|range| *range < 2) => {
             refuse("--ranges: a range is 2 or more (compute once in so many steps)")
         }

@@ -35,16 +35,25 @@ pub struct CalibrateOptions {
     /// Rules to judge beside the fitted ones: a file, or a preset's name (may be given several times)
     #[arg(long = "against", value_name = "FILE|PRESET")]
     pub against: Vec<String>,
-    /// A second scheduler_config.json, with which the same rules are judged again
+    /// The scheduler_config.json of a second run that rules are fitted to as well [default: that of the first]
+    #[arg(long, value_name = "FILE")]
+    pub also_scheduler: Option<PathBuf>,
+    /// Denoising steps of the second run that rules are fitted to as well [default: as for the first]
+    #[arg(long, value_name = "N")]
+    pub also_steps: Option<usize>,
+    /// Numbers of steps of the original that are judged beside the rules, as far as they are below a run's own
+    #[arg(long, value_delimiter = ',', value_name = "N,…")]
+    pub against_steps: Vec<usize>,
+    /// A scheduler_config.json that nothing was fitted to, with which the same rules are judged again
     #[arg(long, value_name = "FILE")]
     pub judge_scheduler: Option<PathBuf>,
-    /// Denoising steps of that second run [default: as for fitting]
+    /// Denoising steps of that judging [default: as for fitting]
     #[arg(long, value_name = "N")]
     pub judge_steps: Option<usize>,
     /// Windows that the run is parted into
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub windows: usize,
-    /// Ranges that are tried in each window
+    /// Ranges that are tried in each window, in steps of --steps; rules have them in timesteps
     #[arg(long, value_delimiter = ',', default_values_t = [2, 3, 5], value_name = "N,…")]
     pub ranges: Vec<u32>,
     /// Ways to patch that are tried: span-1, span-2, inner-1, span (blocks as a whole, forecast along a line or a parabola, or
@@ -68,18 +77,20 @@ pub struct CalibrateOptions {
 
 /// What rules.yaml is chosen by.
 #[derive(Debug, Args)]
-#[group(multiple = false)]
 pub struct TargetOptions {
     /// The fastest rules with at least this PSNR in dB (of the mean squared error over clips)
-    #[arg(long, value_name = "DB")]
+    #[arg(long, value_name = "DB", group = "target")]
     pub min_psnr: Option<f64>,
     /// The fastest rules with at least this mean SSIM [default: 0.95]
-    #[arg(long, value_name = "SSIM")]
+    #[arg(long, value_name = "SSIM", group = "target")]
     pub min_ssim: Option<f64>,
     /// The best rules that take at most this share of the original's time
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", group = "target")]
     pub max_time: Option<f64>,
     /// Only the frontier: no rules.yaml is chosen
-    #[arg(long)]
+    #[arg(long, group = "target")]
     pub frontier: bool,
+    /// Every clip for fitting has to keep the target, and not their mean
+    #[arg(long, conflicts_with = "frontier")]
+    pub each_clip: bool,
 }

@@ -22,28 +22,30 @@ pub struct State {
 
 impl State {
     /// A new calibration, or, with `--resume`, what an earlier one left.
-    pub fn of(options: &CalibrateOptions, run: &Run) -> Result<State, Failure> {
+    pub fn of(options: &CalibrateOptions, runs: &[Run]) -> Result<State, Failure> {
         std::fs::create_dir_all(&options.output).map_err(|source| crate::report::ReportError::Write {
             path: options.output.clone(),
             source,
         })?;
         let path = options.output.join(FILE);
-        let settings = settings(options, run)?;
+        let settings = settings(options, runs)?;
         if options.resume && path.exists() {
             let mut calibration = read(&path, &settings)?;
-            // The target may be another, and is cheap beside what was measured.
-            calibration.frontier.clear();
+            // The target may be another: of the points and clips, those that are still wanted are taken over.
             calibration.chosen = None;
-            calibration.judged.clear();
             calibration.command = std::env::args().collect();
             return Ok(State { calibration, path });
         }
+        let Some((run, also)) = runs.split_first() else {
+            return Err(Failure::Usage("there is no run to fit to; give --steps".to_owned()));
+        };
         let calibration = Calibration {
             format: CALIBRATION_FORMAT,
             generator: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
             command: std::env::args().collect(),
             settings,
             run: run.record.clone(),
+            also: also.iter().map(|run| run.record.clone()).collect(),
             drift: Vec::new(),
             stable_below: options.stable_below,
             kinds: Vec::new(),
@@ -62,11 +64,13 @@ impl State {
 }
 
 /// What measurements depend on. Numbers with a fraction are text, which reads back as it was written.
-fn settings(options: &CalibrateOptions, run: &Run) -> Result<BTreeMap<String, Value>, Failure> {
+fn settings(options: &CalibrateOptions, runs: &[Run]) -> Result<BTreeMap<String, Value>, Failure> {
+    let schedulers: Vec<&str> = runs.iter().map(|run| run.record.scheduler.as_str()).collect();
+    let timesteps: Vec<String> = runs.iter().map(|run| format!("{:?}", run.record.timesteps)).collect();
     let settings = [
         ("the model", json!(Model::load(&options.model)?.graph_sha256())),
-        ("the scheduler", json!(run.record.scheduler)),
-        ("its timesteps", json!(format!("{:?}", run.record.timesteps))),
+        ("the schedulers", json!(schedulers)),
+        ("their timesteps", json!(timesteps)),
         ("--guidance", json!(options.sampling.guidance().to_string())),
         ("--clips", json!(options.clips)),
         ("--seed", json!(options.seed)),

@@ -48,6 +48,37 @@ impl Run {
         })
     }
 
+    /// Whether a record is of this run: of what is read from a file the last bit may be another.
+    pub fn is(&self, record: &RunRecord) -> bool {
+        let (own, close) = (&self.record, |one: f64, other: f64| {
+            (one - other).abs() <= 1e-9 * one.abs().max(1.0)
+        });
+        let timesteps = own.timesteps.iter().zip(&record.timesteps);
+        own.scheduler == record.scheduler
+            && own.steps == record.steps
+            && own.timesteps.len() == record.timesteps.len()
+            && close(own.guidance, record.guidance)
+            && timesteps.into_iter().all(|(one, other)| close(*one, *other))
+    }
+
+    /// The same run in another number of steps.
+    pub fn in_steps(&self, steps: usize) -> Result<Run, Failure> {
+        let settings = RunSettings {
+            steps,
+            ..self.settings.clone()
+        };
+        let timesteps = self.config.scheduler_for(&settings)?.timesteps().to_vec();
+        Ok(Run {
+            config: self.config.clone(),
+            settings,
+            record: RunRecord {
+                steps,
+                timesteps,
+                ..self.record.clone()
+            },
+        })
+    }
+
     /// Calls of the model.
     pub fn calls(&self) -> usize {
         self.record.timesteps.len()

@@ -6,7 +6,16 @@ use crate::cli::Failure;
 
 /// What rules are chosen by.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
+pub struct Target {
+    /// What they keep.
+    pub aim: Aim,
+    /// Whether every clip keeps it, and not the mean of the worst run alone.
+    pub each_clip: bool,
+}
+
+/// What rules keep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aim {
     /// The fastest with at most this mean squared error.
     Error(f64),
     /// The fastest with at most this much less than an SSIM of 1.
@@ -26,35 +35,53 @@ impl Target {
                 "{name} is above 0 and below 1, and not {value}"
             ))),
         };
-        Ok(match (options.min_psnr, options.min_ssim, options.max_time) {
-            (Some(decibels), ..) if decibels.is_finite() => Target::Error(10_f64.powf(-decibels / 10.0)),
+        let aim = match (options.min_psnr, options.min_ssim, options.max_time) {
+            (Some(decibels), ..) if decibels.is_finite() => Aim::Error(10_f64.powf(-decibels / 10.0)),
             (Some(decibels), ..) => {
                 return Err(Failure::Usage(format!(
                     "--min-psnr is a number of dB, and not {decibels}"
                 )));
             }
-            (_, Some(ssim), _) => Target::Dissimilarity(1.0 - share("--min-ssim", ssim)?),
-            (.., Some(time)) => Target::Time(share("--max-time", time)?),
-            _ if options.frontier => Target::Frontier,
-            _ => Target::Dissimilarity(0.05),
+            (_, Some(ssim), _) => Aim::Dissimilarity(1.0 - share("--min-ssim", ssim)?),
+            (.., Some(time)) => Aim::Time(share("--max-time", time)?),
+            _ if options.frontier => Aim::Frontier,
+            _ => Aim::Dissimilarity(0.05),
+        };
+        Ok(Target {
+            aim,
+            each_clip: options.each_clip,
         })
+    }
+
+    fn error(self, point: &Point) -> Option<f64> {
+        if self.each_clip { point.worst_mse } else { point.mse }
+    }
+
+    fn dissimilarity(self, point: &Point) -> Option<f64> {
+        match self.each_clip {
+            true => point.worst_dissimilarity,
+            false => point.dissimilarity,
+        }
     }
 
     /// Whether a point that was run keeps it. Without SSIM, since clips are latents, no point keeps one.
     pub fn kept_by(self, point: &Point) -> bool {
-        match self {
-            Target::Error(most) => point.mse.is_some_and(|mse| mse <= most),
-            Target::Dissimilarity(most) => point.dissimilarity.is_some_and(|found| found <= most),
-            Target::Time(most) => point.time.is_some_and(|time| time <= most),
-            Target::Frontier => false,
+        match self.aim {
+            Aim::Error(most) => self.error(point).is_some_and(|mse| mse <= most),
+            Aim::Dissimilarity(most) => self.dissimilarity(point).is_some_and(|found| found <= most),
+            Aim::Time(most) => point.time.is_some_and(|time| time <= most),
+            Aim::Frontier => false,
         }
     }
 
     /// The best of the points that keep it.
     pub fn choose(self, points: &[Point]) -> Option<usize> {
         let kept = points.iter().enumerate().filter(|(_, point)| self.kept_by(point));
-        let by = |point: &Point| match self {
-            Target::Time(_) => point.error(),
+        let by = |point: &Point| match self.aim {
+            Aim::Time(_) => {
+                let measured = self.dissimilarity(point).or(self.error(point));
+                measured.unwrap_or_else(|| point.error())
+            }
             _ => point.time.unwrap_or(point.predicted_time),
         };
         let best = kept.min_by(|(_, one), (_, other)| by(one).total_cmp(&by(other)));
@@ -66,7 +93,7 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn point(time: f64, dissimilarity: f64) -> Point {
+    fn point(time: f64, dissimilarity: f64, worst: f64) -> Point {
         Point {
             form: "span".to_owned(),
             ranges: Vec::new(),
@@ -76,17 +103,29 @@ mod tests {
             predicted_dissimilarity: None,
             mse: Some(dissimilarity),
             dissimilarity: Some(dissimilarity),
+            worst_mse: Some(worst),
+            worst_dissimilarity: Some(worst),
             time: Some(time),
+            runs: Vec::new(),
         }
     }
 
     #[test]
     fn the_best_point_that_keeps_the_target_is_chosen() {
-        let points = [point(0.9, 0.01), point(0.6, 0.04), point(0.4, 0.2)];
-        assert_eq!(Target::Dissimilarity(0.05).choose(&points), Some(1));
-        assert_eq!(Target::Time(0.7).choose(&points), Some(1));
-        assert_eq!(Target::Error(0.02).choose(&points), Some(0));
-        assert_eq!(Target::Error(0.001).choose(&points), None);
-        assert_eq!(Target::Frontier.choose(&points), None);
+        let points = [
+            point(0.9, 0.01, 0.02),
+            point(0.65, 0.03, 0.3),
+            point(0.6, 0.04, 0.05),
+            point(0.4, 0.2, 0.4),
+        ];
+        let chosen = |aim, each_clip| Target { aim, each_clip }.choose(&points);
+        assert_eq!(chosen(Aim::Dissimilarity(0.05), false), Some(2));
+        assert_eq!(chosen(Aim::Dissimilarity(0.03), false), Some(1));
+        assert_eq!(chosen(Aim::Dissimilarity(0.03), true), Some(0));
+        assert_eq!(chosen(Aim::Time(0.7), false), Some(1));
+        assert_eq!(chosen(Aim::Time(0.7), true), Some(2));
+        assert_eq!(chosen(Aim::Error(0.02), false), Some(0));
+        assert_eq!(chosen(Aim::Error(0.001), false), None);
+        assert_eq!(chosen(Aim::Frontier, false), None);
     }
 }

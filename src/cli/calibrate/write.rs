@@ -1,12 +1,11 @@
 //! What a calibration leaves in its folder.
 
 use super::state::FILE;
-use crate::calibrate::{Calibration, Form, Judged, JudgedRules, Point};
+use crate::calibrate::{Calibration, Form, Grid, Judged, JudgedRules, Point, RunRecord};
 use crate::cli::Failure;
 use crate::cli::terminal::Terminal;
 use crate::report::plot::{HeatMap, LineChart, Series};
 use crate::report::{Alignment, Pending, Table, TableStyle};
-use crate::rules::Window;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -76,7 +75,7 @@ pub fn drift(folder: &Path, calibration: &Calibration) -> Result<(), Failure> {
 }
 
 /// The rules of every point of the frontier.
-pub fn rules(folder: &Path, calibration: &Calibration, forms: &[Form], windows: &[Window]) -> Result<(), Failure> {
+pub fn rules(folder: &Path, calibration: &Calibration, forms: &[Form], grid: &Grid) -> Result<(), Failure> {
     let frontier = folder.join("frontier");
     std::fs::create_dir_all(&frontier).map_err(|source| crate::report::ReportError::Write {
         path: frontier.clone(),
@@ -84,7 +83,8 @@ pub fn rules(folder: &Path, calibration: &Calibration, forms: &[Form], windows: 
     })?;
     for point in &calibration.frontier {
         if let Some(form) = forms.iter().find(|form| form.name == point.form) {
-            let yaml = form.yaml("Fitted by pab-patch calibrate", windows, &point.ranges);
+            let timings: Vec<_> = point.ranges.iter().map(|ranges| grid.broadcasts(ranges)).collect();
+            let yaml = form.yaml("Fitted by pab-patch calibrate", &timings);
             let text = format!("{}{yaml}", comments(calibration, point));
             Pending::text(&folder.join(&point.rules), text.trim_end())?.finish()?;
         }
@@ -94,14 +94,17 @@ pub fn rules(folder: &Path, calibration: &Calibration, forms: &[Form], windows: 
 
 /// What was measured, as comments of a rules file.
 fn comments(calibration: &Calibration, point: &Point) -> String {
-    let run = &calibration.run;
     let clips = calibration
         .settings
         .get("--clips")
         .map_or_else(String::new, ToString::to_string);
+    let run = |run: &RunRecord| format!("{} steps by {}", run.steps, run.scheduler);
+    let runs = std::iter::once(&calibration.run).chain(&calibration.also).map(run);
     let mut text = format!(
-        "# Fitted to {clips} clips of {} steps by {}, guidance {}.\n# Predicted: {:.3} of the original's time, ",
-        run.steps, run.scheduler, run.guidance, point.predicted_time
+        "# Fitted to {clips} clips of {}, guidance {}.\n# Predicted: {:.3} of the original's time, ",
+        runs.collect::<Vec<_>>().join(" and of "),
+        calibration.run.guidance,
+        point.predicted_time
     );
     let _ = write!(text, "mean squared error {:.2e}", point.predicted_mse);
     if let Some(less) = point.predicted_dissimilarity {
@@ -115,6 +118,9 @@ fn comments(calibration: &Calibration, point: &Point) -> String {
         );
         if let Some(less) = point.dissimilarity {
             let _ = write!(text, ", SSIM {:.4}", 1.0 - less);
+        }
+        if let Some(less) = point.worst_dissimilarity {
+            let _ = write!(text, ", worst clip {:.4}", 1.0 - less);
         }
         text.push_str(".\n");
     }
@@ -147,8 +153,9 @@ pub fn frontier(folder: &Path, calibration: &Calibration) -> Result<(), Failure>
             0 => "frontier".to_owned(),
             _ => format!("frontier-{}", number + 1),
         };
-        let points = |fitted: bool, of: fn(&JudgedRules) -> Option<f64>| -> Vec<(f64, f64)> {
-            let rules = judged.rules.iter().filter(|rules| rules.fitted == fitted);
+        let points = |fitted: bool, fewer: bool, of: fn(&JudgedRules) -> Option<f64>| -> Vec<(f64, f64)> {
+            let rules = judged.rules.iter();
+            let rules = rules.filter(|rules| (rules.fitted, rules.fewer_steps.is_some()) == (fitted, fewer));
             let mut points: Vec<(f64, f64)> = rules.filter_map(|rules| Some((rules.speed_up, of(rules)?))).collect();
             points.sort_by(|one, other| one.0.total_cmp(&other.0));
             points
@@ -166,10 +173,14 @@ pub fn frontier(folder: &Path, calibration: &Calibration) -> Result<(), Failure>
                 ),
                 x: "times as fast as the original".to_owned(),
                 y: y.to_owned(),
-                series: vec![
-                    Series::dots("fitted", points(true, of), true),
-                    Series::dots("compared with", points(false, of), false),
-                ],
+                series: [
+                    Series::dots("fitted", points(true, false, of), true),
+                    Series::dots("compared with", points(false, false, of), false),
+                    Series::dots("fewer steps", points(false, true, of), true),
+                ]
+                .into_iter()
+                .filter(|series| !series.points.is_empty())
+                .collect(),
                 x_marks: Vec::new(),
                 logarithmic: false,
             };

@@ -5,7 +5,7 @@ use super::{Part, Results};
 use crate::report::html::escaped;
 use crate::report::number;
 use crate::report::stack::class_of;
-use crate::rules::{Action, Broadcast, ForecastOrder, Strategy, Timing, Window};
+use crate::rules::{Action, Broadcast, ForecastOrder, Range, Strategy, Timing, Window};
 use std::fmt::Write as _;
 
 /// A rule with what it has.
@@ -158,13 +158,9 @@ fn along(order: ForecastOrder) -> &'static str {
 }
 
 fn window(broadcast: &Broadcast) -> String {
-    let range = broadcast.range.get();
-    let ending = match (range % 10, range % 100) {
-        (_, 11..=13) => "th",
-        (1, _) => "st",
-        (2, _) => "nd",
-        (3, _) => "rd",
-        _ => "th",
+    let range = match broadcast.range {
+        Range::Steps(range) => format!("at every {} step", ordinal(range.get())),
+        Range::Timesteps(range) => format!("once the timestep is {range} or more from where it was computed last,"),
     };
     let place = match broadcast.window {
         Window::Whole => "of the whole run".to_owned(),
@@ -178,8 +174,22 @@ fn window(broadcast: &Broadcast) -> String {
         }
         Window::Steps { first, last } => format!("from step {first} to step {last}"),
     };
-    format!("at every {range}{ending} step {place}, and at all steps outside")
-        .replace("of the whole run, and at all steps outside", "of the whole run")
+    match broadcast.window {
+        Window::Whole => format!("{range} {place}"),
+        _ => format!("{range} {place}, and at all steps outside"),
+    }
+}
+
+/// A number with its ending.
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 10, number % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }
 
 /// With a capital letter.
@@ -223,6 +233,15 @@ mod tests {
                 "computed at every 13th step of the whole run; at the steps between, the value is forecast"
             ),
             "{whole}"
+        );
+        let far = Broadcast::of(Range::timesteps(50.0).unwrap(), window).unwrap();
+        assert!(
+            said(Strategy::Reuse, far).starts_with(
+                "computed once the timestep is 50 or more from where it was computed last, while the timestep is between 800 and \
+                 100, and at all steps outside; at the steps between, what was"
+            ),
+            "{}",
+            said(Strategy::Reuse, far)
         );
         let steps: StepSet = serde_json::from_str("[9, \"13..20\"]").unwrap();
         assert!(said(Strategy::Residual, Timing::Steps(steps)).starts_with("at steps 9, 13..20, the blocks"));

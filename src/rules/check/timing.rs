@@ -3,6 +3,7 @@
 use crate::rules::after::{AfterError, AfterTable, MAX_TIMESTEP};
 use crate::rules::broadcast::{Broadcast, BroadcastError};
 use crate::rules::indices::{IndexRange, IndexSet, IndicesError};
+use crate::rules::range::Range;
 use crate::rules::read::{Fields, Reader, Shape};
 use crate::rules::scalar::describe;
 use crate::rules::steps::{self, StepSet, StepsError};
@@ -38,10 +39,18 @@ pub(in crate::rules) const RANGED: Shape = Shape {
     what: "an entry of `windows`",
     keys: &["range", "window"],
 };
+pub(in crate::rules) const RANGE: Shape = Shape {
+    what: "`range`",
+    keys: &["timesteps"],
+};
 pub(in crate::rules) const WINDOW: Shape = Shape {
     what: "`window`",
     keys: &["timesteps", "fraction", "steps"],
 };
+
+/// What a range may be.
+const RANGE_FORMS: &str = "a range is a whole number of steps from 2 on, or `{ timesteps: 50 }`: reuse while the timestep is \
+                           less than that away from where it was computed";
 
 /// The ways to say when: the key that tells each from the others, and the keys that go with it.
 const FORMS: [(&str, &[&str]); 4] = [
@@ -190,11 +199,11 @@ impl Reader<'_> {
         let window = fields.get("window");
         let place = window.as_ref().map_or(fields.place, |node| node.place);
         let window = window.map_or(Some(Window::Whole), |node| self.window(&node));
-        match Broadcast::new(range?, window?) {
+        match Broadcast::of(range?, window?) {
             Ok(broadcast) => Some(broadcast),
             Err(error) => {
                 let help = match error {
-                    BroadcastError::Range(_) => "a range is a whole number from 2 on",
+                    BroadcastError::Range(_) => RANGE_FORMS,
                     BroadcastError::Never { .. } => "widen the window, or list the steps: `steps: [9, 11]`",
                 };
                 self.findings.add(place, error.to_string(), help);
@@ -313,7 +322,19 @@ impl Reader<'_> {
         whole
     }
 
-    fn range(&mut self, node: &Node) -> Option<u32> {
+    fn range(&mut self, node: &Node) -> Option<Range> {
+        if matches!(node.content, Content::Map(_)) {
+            let fields = self.fields(node, &RANGE, RANGE_FORMS)?;
+            let length = self.required(&fields, "timesteps", RANGE_FORMS)?;
+            let timesteps = self.number(&length, "a range")?;
+            return match Range::timesteps(timesteps) {
+                Ok(range) => Some(range),
+                Err(error) => {
+                    self.findings.add(length.place, error.to_string(), RANGE_FORMS);
+                    None
+                }
+            };
+        }
         let range = self.integer(node, "a range")?;
         match u32::try_from(range) {
             Ok(1) => {
@@ -325,7 +346,7 @@ impl Reader<'_> {
                 );
                 None
             }
-            Ok(range) if range >= 2 => Some(range),
+            Ok(range) if range >= 2 => Range::steps(range).ok(),
             _ => {
                 let help = "a range is a whole number from 2 on: compute every so many steps, reuse in between";
                 self.findings.add(node.place, format!("{range} is no range"), help);

@@ -214,6 +214,41 @@ fn range_one() {
 }
 
 #[test]
+fn ranges_in_timesteps() {
+    for (range, place, said, help) in [
+        (
+            "{ timesteps: 0 }",
+            "5:38",
+            "0 timesteps are no range",
+            "`{ timesteps: 50 }`",
+        ),
+        (
+            "{ timesteps: -60.5 }",
+            "5:38",
+            "-60.5 timesteps are no range",
+            "`{ timesteps: 50 }`",
+        ),
+        ("{ timesteps: [100, 800] }", "5:38", "a range", "number"),
+        (
+            "{ timestep: 60 }",
+            "5:27",
+            "unknown key `timestep`",
+            "did you mean `timesteps`?",
+        ),
+        ("{}", "5:25", "timesteps", "`{ timesteps: 50 }`"),
+        ("[60]", "5:25", "expected a range", "whole number"),
+    ] {
+        let text = one(&format!(
+            "    match: {{ kind: spatial }}\n    broadcast: {{ range: {range} }}\n"
+        ));
+        let errors = errors(&text);
+        for part in [place, said, help] {
+            assert!(errors.contains(part), "{range}: {part} is not in\n{errors}");
+        }
+    }
+}
+
+#[test]
 fn unreachable_and_contradictory_rules() {
     let text = "\
 version: 1

@@ -72,6 +72,9 @@ fn what_the_checker_refuses_by_form_it_refuses() {
         "match: { blocks: 1..-1 }, residual: { range: 2 }",
         "guidance: { range: 2, window: { fraction: [0.4, 1] } }",
         "residual: { range: 9, adaptive: { threshold: 0.1 } }",
+        "residual: { order: 1, range: { timesteps: 50 }, window: { fraction: [0.1, 0.9] } }",
+        "match: { kind: mlp }, broadcast: { windows: [{ range: { timesteps: 62.5 }, window: { steps: [8, 42] } }] }",
+        "guidance: { range: { timesteps: 60 } }",
         "match: { kind: mlp }, broadcast: { steps: [1..9], adaptive: { threshold: 0, rescale: [1.5, -2, 0.1] } }",
     ] {
         let text = rule(good);
@@ -93,6 +96,10 @@ fn what_the_checker_refuses_by_form_it_refuses() {
         "match: { kind: mlp, share: \"> 2\" }, broadcast: never",
         "match: { kind: mlp }, broadcast: { range: 1 }",
         "match: { kind: mlp }, broadcast: { window: whole }",
+        "match: { kind: mlp }, broadcast: { range: { timesteps: 0 } }",
+        "match: { kind: mlp }, broadcast: { range: { timesteps: [100, 800] } }",
+        "match: { kind: mlp }, broadcast: { range: { steps: 2 } }",
+        "match: { kind: mlp }, broadcast: { range: {} }",
         "match: { kind: mlp }, broadcast: { range: 2, steps: [3] }",
         "match: { kind: mlp }, broadcast: { after: [864] }",
         "match: { kind: mlp }, broadcast: { after: [864], skip: 0 }",

@@ -1,8 +1,8 @@
 //! Any timing is read as it is written, and decides without panics.
 
 use crate::rules::{
-    Action, Adaptive, AfterTable, Broadcast, ForecastOrder, IndexRange, Rules, StepSet, Strategy as Does, Timing,
-    Window,
+    Action, Adaptive, AfterTable, Broadcast, ForecastOrder, IndexRange, Range, Rules, StepSet, Strategy as Does,
+    Timing, Window,
 };
 use proptest::prelude::*;
 
@@ -25,7 +25,11 @@ fn window() -> impl Strategy<Value = Window> {
 }
 
 pub fn timing() -> impl Strategy<Value = Timing> {
-    let ranged = (2u32..20, window()).prop_map(|(range, window)| Broadcast::new(range, window).unwrap());
+    let range = prop_oneof![
+        (2u32..20).prop_map(|steps| Range::steps(steps).unwrap()),
+        (1u32..8000).prop_map(|eighths| Range::timesteps(f64::from(eighths) / 8.0).unwrap()),
+    ];
+    let ranged = (range, window()).prop_map(|(range, window)| Broadcast::of(range, window).unwrap());
     let windows = proptest::collection::vec((1usize..9, 1usize..9, 2u32..9), 1..5).prop_map(|parts| {
         let mut start = 0;
         let windows = parts.into_iter().map(|(gap, width, range)| {
@@ -118,14 +122,16 @@ proptest! {
     /// Whatever stands in a plan, it is a timing or an error.
     #[test]
     fn any_json_is_a_timing_or_an_error(
-        range in proptest::option::of(any::<u32>()), skip in proptest::option::of(any::<u32>()),
+        range in proptest::option::of(any::<u32>()), far in proptest::option::of(any::<f64>()), skip in proptest::option::of(any::<u32>()),
         after in proptest::option::of(proptest::collection::vec(any::<u32>(), 0..4)),
         steps in proptest::option::of(proptest::collection::vec("[0-9]{0,3}(\\.\\.)?=?[0-9]{0,3}", 0..4)),
         timesteps in timesteps(),
     ) {
         let form = serde_json::json!({ "range": range, "skip": skip, "after": after, "steps": steps });
-        if let Ok(timing) = serde_json::from_value::<Timing>(form) {
-            let _ = timing.over(&timesteps);
+        for form in [form, serde_json::json!({ "range": { "timesteps": far } })] {
+            if let Ok(timing) = serde_json::from_value::<Timing>(form) {
+                let _ = timing.over(&timesteps);
+            }
         }
     }
 }

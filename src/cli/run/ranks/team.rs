@@ -80,7 +80,7 @@ impl Team {
         if let Some(crew) = &self.crew {
             crew.open(prompts, conditionings);
         }
-        let given: Vec<&str> = batch.source.inputs.keys().map(String::as_str).collect();
+        let given = batch.source.given();
         let scheduler = batch.config.scheduler_for(&batch.settings)?;
         let timesteps = scheduler.timesteps();
         let session = self
@@ -88,6 +88,7 @@ impl Team {
             .open(&self.communicator, &self.session, timesteps, terminal)?;
         let refuse = Failure::of(&batch.source.model, Failure::generation);
         let mut generator = Generator::new(session, &given).map_err(refuse)?;
+        generator.count_timesteps_in(batch.source.timestep_unit());
         generator.stop_on(terminal.stop().clone());
         if let Some(crew) = &self.crew {
             crew.wait_until_open(&*self.communicator);
