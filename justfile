@@ -23,6 +23,13 @@ planner:
     cargo build --release
     python3 docs/planner/check.py target/release/pab-patch
 
+# docs/split.md: splits over ranks against the whole, what ranks send, and how long two take.
+split-table *folders="tests/data/corpus":
+    cargo bench --bench split -- equal {{ folders }}
+    cargo bench --bench split -- bytes {{ folders }}
+    cargo bench --bench split -- speed
+    cargo bench --bench split -- page
+
 # Everything in docs/calibration: curves, rules fitted to two runs, and both judged over 32 clips.
 calibration *options:
     cargo run --release -- calibrate models/latte-shapes/model.onnx --forms span-1,span-2 --ranges 3,5,8 --clips 3 --points 4 \

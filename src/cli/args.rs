@@ -491,6 +491,10 @@ pub struct SplitOptions {
     /// Split the model as it is: nothing is broadcast
     #[arg(long)]
     pub plain: bool,
+    /// Leave each rank its part of the latents from step to step, where the model takes and gives them along one axis:
+    /// a step that broadcasts everything then sends nothing, and the host gathers once, when the run is over
+    #[arg(long)]
+    pub keep_latents: bool,
     /// Folder for the graphs, one for each rank; without it nothing is written
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,

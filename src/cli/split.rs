@@ -12,7 +12,7 @@ use super::terminal::Terminal;
 use crate::axes::Bindings;
 use crate::onnx::{Model, SaveOptions};
 use crate::report::{Alignment, FilePath, Table, number};
-use crate::rewrite::split::{self, Split, Traffic};
+use crate::rewrite::split::{self, KeptLatents, Split, Traffic};
 use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan};
 use crate::rules::{DEFAULT_PRESET, Rules};
 use crate::shard::{Alternative, Factor, Mesh, Preference};
@@ -28,6 +28,10 @@ struct Report {
     divided: BTreeMap<&'static str, Option<Factor>>,
     /// How many collectives of each kind a rank takes part in where everything is computed.
     collectives: BTreeMap<&'static str, usize>,
+    /// The latent of which each rank keeps a part from step to step.
+    latents: Option<KeptLatents>,
+    /// Why the latent is gathered in every step, where it was to be kept.
+    gathered: Option<String>,
     /// Bytes that the rank with most to send sends in a step; none where sizes are open.
     bytes: Option<Bytes>,
     /// What was written.
@@ -68,7 +72,7 @@ impl MeshOptions {
         split::SplitOptions {
             sequence: Preference {
                 factor,
-                attention: None,
+                ..Preference::default()
             },
         }
     }
@@ -96,7 +100,10 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         let options = split::SplitOptions { sequence: preference };
         split::split(analysis.model.clone(), &analysis.axes, &analysis.sites, &mesh, &options)
     };
-    let preference = options.mesh.split_options().sequence;
+    let preference = Preference {
+        keep: options.keep_latents,
+        ..options.mesh.split_options().sequence
+    };
     let split = make(preference).map_err(refuse())?;
     let work = Work {
         options,
@@ -116,6 +123,7 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
             .iter()
             .find_map(|axis| axis.factor.filter(|factor| *factor != Factor::Batch)),
         attention: Some(Alternative::Heads),
+        ..preference
     });
     let sizes = work.sizes();
     let most = |split: &Split| {
@@ -139,6 +147,8 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         mesh,
         divided: split.axes.iter().map(|axis| (axis.group.name(), axis.factor)).collect(),
         collectives,
+        latents: split.latents.clone(),
+        gathered: split.gathered.as_ref().map(ToString::to_string),
         bytes,
         files: files.iter().map(|file| file.as_path().into()).collect(),
     };
@@ -289,7 +299,8 @@ impl Work<'_> {
         }
         if let Some(weights) = ranks.first().map(|model| model.weights().clone()) {
             let protos = ranks.into_iter().map(|model| model.proto).collect();
-            let unrolled = split::unroll(protos, &self.split.mesh, &|_| false);
+            let kept = self.split.latents.as_ref().map(|latents| latents.input.as_str());
+            let unrolled = split::unroll(protos, &self.split.mesh, &|name| Some(name) == kept);
             let unrolled = unrolled.map_err(Failure::of(path, Failure::shard))?;
             let model = Model::with_weights(unrolled, weights);
             files.push(self.save(&model, &folder.join(self.name("unrolled")))?);
@@ -320,6 +331,15 @@ fn text(report: &Report, terminal: &Terminal) -> String {
         "collectives of a computing step: {}\n",
         collectives.join(", ")
     ));
+    if let Some(latents) = &report.latents {
+        text.push_str(&format!(
+            "latents: each rank keeps its part of axis {} of `{}`; `{}` is to be gathered when the run is over\n",
+            latents.axis, latents.input, latents.output
+        ));
+    }
+    if let Some(reason) = &report.gathered {
+        text.push_str(&format!("latents: gathered in every step, since {reason}\n"));
+    }
     let Some(bytes) = &report.bytes else {
         text.push_str("what is sent depends on open sizes: give them with --size NAME=N\n");
         return text;

@@ -5,7 +5,7 @@
 
 use super::nested::Outer;
 use super::{Body, Edge, Graph, GraphError, InfoPlace, Node, NodeId, Origin, Slot, Use, ValueId};
-use crate::onnx::messages::{AttributeProto, AttributeType, NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::messages::{AttributeProto, AttributeType, Dimension, NodeProto, TensorProto, ValueInfoProto};
 use std::collections::HashSet;
 
 /// A place in the order of the file. Stays valid when the node that stood there is gone.
@@ -256,6 +256,19 @@ impl Graph {
             self.values[value.index()].info = None;
             if let Some((_, info)) = self.infos.get_mut(place) {
                 info.r#type = None;
+            }
+        }
+    }
+
+    /// Declares another size of dimension `dim` of `value`, which is an input or output of the graph; whatever else has no
+    /// declaration that anybody relies on.
+    pub fn declare_dimension(&mut self, value: ValueId, dim: usize, size: Dimension) {
+        let ports = self.inputs.iter_mut().chain(&mut self.outputs);
+        for (_, info) in ports.filter(|(port, _)| *port == value) {
+            let tensor = info.r#type.as_mut().and_then(|of| of.tensor_type.as_mut());
+            let shape = tensor.and_then(|tensor| tensor.shape.as_mut());
+            if let Some(place) = shape.and_then(|shape| shape.dim.get_mut(dim)) {
+                *place = size.clone();
             }
         }
     }

@@ -1,14 +1,14 @@
 //! How the work of a step is divided among ranks, and what they send each other: closed formulas.
 //!
-//! With a tensor of `M` bytes over `N` ranks an all-to-all takes `M/N · (N-1)/N` bytes out of each rank. Dynamic Sequence
-//! Parallelism (arXiv 2403.10266) has two of them around an attention that mixes the axis that is divided, Ulysses (arXiv
-//! 2309.14509) four: queries, keys, values and the result, between tokens and heads. An attention over all tokens always
-//! takes those four. An attention that mixes another axis, cross attention and feed-forwards take none, and neither does
-//! what a step broadcasts.
+//! What an all-to-all takes out of a rank is `crate::shard::volume`'s. Dynamic Sequence Parallelism (arXiv 2403.10266) has
+//! two of them around an attention that mixes the axis that is divided, Ulysses (arXiv 2309.14509) four: queries, keys,
+//! values and the result, between tokens and heads. An attention over all tokens always takes those four. An attention
+//! that mixes another axis, cross attention and feed-forwards take none, and neither does what a step broadcasts.
 
 use super::extent::Extents;
 use super::work::Work;
 use crate::attention::Kind;
+use crate::shard::volume::mean_all_to_all;
 use serde::{Deserialize, Serialize};
 
 /// The axis of the tokens that ranks divide.
@@ -122,11 +122,10 @@ impl Split {
             return Exchange::default();
         }
         let count = if self.by_heads(kind) { 4.0 } else { 2.0 };
-        let ranks = self.sequence as f64;
         let whole = bytes * part(extents.batch, self.guidance);
         Exchange {
             count,
-            bytes: count * whole / ranks * (ranks - 1.0) / ranks,
+            bytes: count * mean_all_to_all(whole, self.sequence),
         }
     }
 

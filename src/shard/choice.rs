@@ -2,11 +2,13 @@
 
 use super::error::ShardError;
 use super::facts::Facts;
-use super::flow::{Alternative, Flow, Follower, Wanted, along, latent};
+use super::flow::{Alternative, Flow, Follower, Wanted};
+use super::kept::Gathered;
+use super::labelled::{along, latent};
 use super::mesh::Group;
 use super::placement::Placement;
 use crate::attention::{Kind, Site, Sites};
-use crate::axes::{Label, Labels};
+use crate::axes::{Dimension, Label, Labels, Size};
 use crate::graph::{Graph, NodeId, ValueId};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -60,6 +62,8 @@ pub(super) struct Chosen {
     pub factor: Option<Factor>,
     pub alternatives: Vec<Alternative>,
     pub flow: Flow,
+    /// Why the latent is gathered, where it was to be kept.
+    pub gathered: Option<Gathered>,
 }
 
 /// What is wanted of a division; what is left open is chosen.
@@ -70,6 +74,8 @@ pub struct Preference {
     /// What an attention that mixes this factor is divided along instead; where that cannot be, what comes behind it in
     /// the order of [`Alternative`].
     pub attention: Option<Alternative>,
+    /// Whether each rank keeps its part of the latent from step to step, where the model lets it.
+    pub keep: bool,
 }
 
 /// The flow that sends least, among those that are preferred.
@@ -123,7 +129,8 @@ pub(super) fn choose(
                 facts,
                 wanted: &wanted,
             };
-            let flow = follower.follow()?;
+            let mut flow = follower.follow()?;
+            let gathered = preference.keep.then(|| follower.keep(&mut flow).err()).flatten();
             if let Some(error) = in_the_way(graph, sites, &flow, *factor)? {
                 // What stands in the way of the factor that fits best is told.
                 refused = Some(error);
@@ -139,6 +146,7 @@ pub(super) fn choose(
                     factor: Some(*factor),
                     alternatives,
                     flow,
+                    gathered,
                 };
                 best = Some((score, chosen));
             }
@@ -205,6 +213,7 @@ pub(super) fn divide_weights(
         factor: None,
         alternatives: Vec::new(),
         flow,
+        gathered: None,
     })
 }
 
@@ -268,12 +277,16 @@ fn pins(
                     factor,
                 });
             };
-            // A rank without any text would do, but ONNX Runtime's own fusions of projections take no empty tensors.
-            let sizes = shard.parts.iter().filter_map(crate::axes::Size::as_number);
-            if let Some(size) = sizes
-                .min()
-                .filter(|size| usize::try_from(*size).is_ok_and(|size| size < ranks))
-            {
+            if shard.is_thin(ranks) {
+                // Text alone is not worth dividing then: it is whole on every rank.
+                let dims = facts.dimensions(value).unwrap_or_default();
+                let labels = dims.get(shard.dim).map(Dimension::labels).unwrap_or_default();
+                if factor == Factor::Tokens && labels.intersection(latent()).is_empty() {
+                    pins.insert(value, None);
+                    continue;
+                }
+                let sizes = shard.parts.iter().filter_map(Size::as_number);
+                let size = sizes.max().unwrap_or(0);
                 return Err(ShardError::TooFew { factor, size, ranks });
             }
             pins.insert(value, Some(shard));

@@ -4,6 +4,7 @@ use super::choice::{self, Factor, Preference};
 use super::error::ShardError;
 use super::facts::Facts;
 use super::flow::{Alternative, Flow, asks_for_sizes};
+use super::kept::{Gathered, Kept};
 use super::mesh::Group;
 use super::placement::Placement;
 use super::step::Step;
@@ -21,6 +22,8 @@ pub struct Division {
     pub factor: Option<Factor>,
     /// What was tried for attentions that mix it.
     pub alternatives: Vec<Alternative>,
+    /// Why the latent is gathered in every step, where it was to be kept.
+    pub gathered: Option<Gathered>,
     flow: Flow,
 }
 
@@ -46,8 +49,14 @@ impl Division {
             ranks,
             factor: chosen.factor,
             alternatives: chosen.alternatives,
+            gathered: chosen.gathered,
             flow: chosen.flow,
         })
+    }
+
+    /// The latent of which each rank keeps its part.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        self.flow.kept.as_ref()
     }
 
     /// Where a value lies for its readers.

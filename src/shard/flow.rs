@@ -7,13 +7,14 @@
 //! out of it, where that costs no more.
 
 use super::facts::{Facts, Operation};
+use super::kept::Kept;
+use super::labelled::{along, in_dimension, latent, without_batch};
 use super::link::{self, Spelling};
 use super::placement::{Placement, Shard};
 use super::step::Step;
-use crate::axes::{Bindings, Dimension, Label, Labels, Size};
-use crate::graph::{Graph, GraphError, NodeId, Slot, ValueId};
-use crate::onnx::tensor::element_bits;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use crate::axes::{Label, Labels};
+use crate::graph::{Graph, GraphError, NodeId, ValueId};
+use std::collections::{HashMap, HashSet};
 
 /// What the core of an attention that mixes the ambient factor is divided along instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +57,8 @@ pub(super) struct Flow {
     pub held: Vec<Placement>,
     /// Operators that could not work on parts, in the order of computing: everything they read is gathered.
     pub stuck: Vec<NodeId>,
+    /// The latent of which each rank keeps its part.
+    pub kept: Option<Kept>,
 }
 
 /// Moves that can be made and taken back.
@@ -77,14 +80,6 @@ impl Moved {
             std::mem::swap(&mut flow.steps[id.index()], step);
         }
     }
-}
-
-/// What a value is exchanged into.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Conversion {
-    pub value: ValueId,
-    pub from: Placement,
-    pub to: Placement,
 }
 
 /// Finds flows through one graph.
@@ -131,6 +126,7 @@ impl Follower<'_> {
             gives: vec![None; values],
             held: vec![None; values],
             stuck: Vec::new(),
+            kept: None,
         };
         for (value, placement) in &self.wanted.pins {
             flow.held[value.index()].clone_from(placement);
@@ -168,6 +164,18 @@ impl Follower<'_> {
         if let Some(step) = self.demanded(&operation, id) {
             return (step, false);
         }
+        let thick;
+        let current = match takes_nothing(operation.node) {
+            true => current,
+            false => {
+                let is_thick = |shard: &Shard| !shard.is_thin(self.wanted.ranks);
+                thick = current
+                    .iter()
+                    .map(|placement| placement.clone().filter(is_thick))
+                    .collect::<Vec<_>>();
+                thick.as_slice()
+            }
+        };
         let is_foreign = strange.contains(&true);
         if let Some(step) = operation.forward(current) {
             return (step, is_foreign);
@@ -371,6 +379,9 @@ impl Follower<'_> {
         }
         let (slot, shard) = wanted?;
         let shard = shard.filter(|shard| old.gives.get(slot) != Some(&Some(shard.clone())))?;
+        if shard.is_thin(self.wanted.ranks) && !takes_nothing(node) {
+            return None;
+        }
         let new = self.operation(id).backward(slot, &shard)?;
         let agrees = node.outputs().iter().enumerate().all(|(slot, output)| match output {
             Some(output) if self.wanted.pins.contains_key(output) => new.gives[slot] == flow.held[output.index()],
@@ -384,99 +395,6 @@ impl Follower<'_> {
         });
         (agrees && !gathers).then_some(new)
     }
-
-    /// What the readers of a value need, each once. Those that only ask for its shape need nothing.
-    fn needs(&self, value: ValueId, flow: &Flow) -> Vec<Placement> {
-        let mut needs = Vec::new();
-        for usage in self.graph.value(value).uses() {
-            let node = self.graph.node(usage.node);
-            if asks_for_sizes(node) {
-                continue;
-            }
-            let need = match usage.slot {
-                Slot::Input(slot) => flow.steps[usage.node.index()]
-                    .as_ref()
-                    .and_then(|step| step.needs.get(slot).cloned().flatten()),
-                Slot::Capture(_) => None,
-            };
-            if !needs.contains(&need) {
-                needs.push(need);
-            }
-        }
-        needs
-    }
-
-    /// Bytes that a rank sends for what nodes read and give.
-    fn local_cost(&self, nodes: &[NodeId], flow: &Flow) -> f64 {
-        let mut values: Vec<ValueId> = Vec::new();
-        for id in nodes {
-            let node = self.graph.node(*id);
-            values.extend(node.inputs().flatten());
-            values.extend(node.outputs().iter().flatten());
-        }
-        values.sort_unstable();
-        values.dedup();
-        let conversions = values.into_iter().flat_map(|value| self.conversions_of(value, flow));
-        conversions.map(|conversion| self.cost(&conversion)).sum()
-    }
-
-    /// The exchanges of one value.
-    fn conversions_of(&self, value: ValueId, flow: &Flow) -> Vec<Conversion> {
-        let (gives, held) = (&flow.gives[value.index()], &flow.held[value.index()]);
-        let mut conversions = Vec::new();
-        if gives != held {
-            conversions.push(Conversion {
-                value,
-                from: gives.clone(),
-                to: held.clone(),
-            });
-        }
-        let mut needs = self.needs(value, flow);
-        if self.graph.value(value).is_output() && !needs.contains(&None) {
-            needs.push(None);
-        }
-        conversions.extend(needs.into_iter().filter(|need| need != held).map(|need| Conversion {
-            value,
-            from: held.clone(),
-            to: need,
-        }));
-        conversions
-    }
-
-    /// All exchanges, by value.
-    pub fn conversions(&self, flow: &Flow) -> Vec<Conversion> {
-        let values = self.graph.values();
-        values.flat_map(|(value, _)| self.conversions_of(value, flow)).collect()
-    }
-
-    /// Bytes that a rank sends, where open sizes have a value that is usual for tests of cost.
-    fn cost(&self, conversion: &Conversion) -> f64 {
-        let bytes = self.bytes(conversion.value).unwrap_or_else(|| Size::number(1));
-        let open = Bindings {
-            values: BTreeMap::new(),
-            otherwise: Some(16),
-        };
-        let bytes = bytes.evaluate(&open).unwrap_or(1).max(1) as f64;
-        let ranks = self.wanted.ranks as f64;
-        match (&conversion.from, &conversion.to) {
-            (None, _) => 0.0,
-            (Some(_), None) => bytes * (ranks - 1.0) / ranks,
-            (Some(_), Some(_)) => bytes * (ranks - 1.0) / ranks / ranks,
-        }
-    }
-
-    /// Bytes that a rank sends in a step.
-    pub fn total_cost(&self, flow: &Flow) -> f64 {
-        let conversions = self.conversions(flow);
-        conversions.iter().map(|conversion| self.cost(conversion)).sum()
-    }
-
-    /// Bytes of a whole value.
-    pub fn bytes(&self, value: ValueId) -> Option<Size> {
-        let bits = self.facts.element_type(value).and_then(element_bits).unwrap_or(32);
-        let elements = Size::product(self.facts.sizes(value)?);
-        Some(&elements * &Size::number(i64::from(bits / 8)))
-    }
 }
 
 /// Whether a node asks for the shape of what it reads only.
@@ -484,73 +402,9 @@ pub(super) fn asks_for_sizes(node: &crate::graph::Node) -> bool {
     matches!(link::spelling(node.domain(), node.operator()), Some(Spelling::Sizes))
 }
 
-/// Labels that count tokens of the latent.
-pub(super) fn latent() -> Labels {
-    Labels::of([Label::Frames, Label::Height, Label::Width, Label::Tokens])
-}
-
-/// The dimension without the batch before it.
-fn without_batch(dim: usize, dimension: &Dimension, size: &Size) -> Option<Shard> {
-    let (first, rest) = dimension.factors().split_first()?;
-    if Dimension::of([first.clone()]).labels() != Labels::of([Label::Batch]) || rest.is_empty() {
-        return None;
-    }
-    let total = Size::product(rest.iter().map(|factor| &factor.size));
-    Some(Shard {
-        outer: size.divide_exactly(&total)?,
-        ..Shard::of(dim, total)
-    })
-}
-
-/// Where a value is divided along the factors with these labels: the run of them in the one dimension that has any.
-pub(super) fn along(facts: &Facts<'_>, value: ValueId, labels: Labels) -> Placement {
-    let (dims, sizes) = (facts.dimensions(value)?, facts.sizes(value)?);
-    let mut found = None;
-    for (place, (dim, size)) in dims.iter().zip(sizes).enumerate() {
-        if dim.labels().intersection(labels).is_empty() {
-            continue;
-        }
-        if found.is_some() {
-            return None;
-        }
-        found = Some(in_dimension(place, dim, size, labels)?);
-    }
-    found
-}
-
-fn in_dimension(place: usize, dim: &Dimension, size: &Size, labels: Labels) -> Option<Shard> {
-    let factors = dim.factors();
-    let is_within = |factor: &crate::axes::Factor| {
-        let alone = Dimension::of([factor.clone()]);
-        alone.is_labelled() && alone.labels().is_within(labels)
-    };
-    let first = factors.iter().position(&is_within)?;
-    let count = factors
-        .iter()
-        .skip(first)
-        .take_while(|factor| is_within(factor))
-        .count();
-    let (run, behind) = factors.get(first..)?.split_at(count);
-    if behind.iter().any(&is_within) {
-        return None;
-    }
-    let inner = Size::product(behind.iter().map(|factor| &factor.size));
-    let parts = match run {
-        [
-            crate::axes::Factor {
-                origin: crate::axes::Origin::Joined(joined),
-                ..
-            },
-        ] => joined.parts().iter().map(Dimension::size).collect(),
-        _ => vec![Size::product(run.iter().map(|factor| &factor.size))],
-    };
-    let shard = Shard {
-        dim: place,
-        outer: Size::ONE,
-        parts,
-        inner,
-    };
-    // Slower factors may have been divided along another axis of the mesh already.
-    let outer = size.divide_exactly(&shard.size())?;
-    Some(Shard { outer, ..shard })
+/// Whether a node can do where a rank has nothing: it moves data. ONNX Runtime's fused projections and norms cannot.
+fn takes_nothing(node: &crate::graph::Node) -> bool {
+    use Spelling::{Concat, Regroup, Sizes, Slice, Split};
+    let spelling = link::spelling(node.domain(), node.operator());
+    matches!(spelling, Some(Concat | Regroup | Sizes | Slice | Split)) || node.is("Transpose")
 }

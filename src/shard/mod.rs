@@ -5,14 +5,18 @@
 //! (`choice.rs`). `crate::rewrite::split` turns the outcome into a graph.
 
 mod choice;
+mod cost;
 mod division;
 mod error;
 mod facts;
 mod flow;
+mod kept;
+mod labelled;
 mod link;
 mod mesh;
 mod placement;
 mod step;
+pub mod volume;
 
 pub use choice::{Factor, Preference};
 pub use division::Division;
@@ -20,6 +24,7 @@ pub use error::ShardError;
 pub use facts::Facts;
 pub(crate) use facts::Operation;
 pub use flow::Alternative;
+pub use kept::{Gathered, Kept};
 pub use mesh::{Group, MOST_RANKS, Mesh, part};
 pub use placement::{Placement, Shard};
 pub(crate) use step::Step;

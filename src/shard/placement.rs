@@ -43,6 +43,13 @@ impl Shard {
         &(&self.outer * &self.total()) * &self.inner
     }
 
+    /// Whether there is less of every part than there are ranks, so that some rank has nothing.
+    pub fn is_thin(&self, ranks: usize) -> bool {
+        let sizes = self.parts.iter().map(Size::as_number);
+        let is_few = |size: Option<i64>| size.is_some_and(|size| usize::try_from(size).is_ok_and(|size| size < ranks));
+        sizes.into_iter().all(is_few)
+    }
+
     /// The same factor in dimension `dim`.
     pub fn at(&self, dim: usize) -> Shard {
         Shard { dim, ..self.clone() }

@@ -8,7 +8,7 @@ use pab_patch::axes::{Axes, Bindings, InputLabels};
 use pab_patch::collective::{Communicator, Mesh as Ranks, Rank, World, run_ranks};
 use pab_patch::graph::{ModelGraph, flatten};
 use pab_patch::onnx::{Model, validate};
-use pab_patch::rewrite::split::{Split, SplitOptions, split, unroll};
+use pab_patch::rewrite::split::{KeptLatents, Split, SplitOptions, split, unroll};
 use pab_patch::rewrite::{Patched, SwitchOptions, select, switch};
 use pab_patch::rules::Rules;
 use pab_patch::runtime::{self, Denoiser, Feedback, Options, Provider, Session, Tensor};
@@ -34,13 +34,12 @@ fn find(path: &Path) -> Found {
 
 impl Found {
     fn split(&self, mesh: &Mesh) -> Result<Split, ShardError> {
-        split(
-            self.model.clone(),
-            &self.axes,
-            &self.sites,
-            mesh,
-            &SplitOptions::default(),
-        )
+        self.split_by(mesh, Preference::default())
+    }
+
+    fn split_by(&self, mesh: &Mesh, sequence: Preference) -> Result<Split, ShardError> {
+        let options = SplitOptions { sequence };
+        split(self.model.clone(), &self.axes, &self.sites, mesh, &options)
     }
 }
 
@@ -153,6 +152,23 @@ fn tokens_over_ranks_equal_the_whole() {
     }
 }
 
+/// Eight ranks have more to divide of the latent, but not of five tokens of text: those are whole on every rank.
+#[test]
+fn more_ranks_than_tokens_of_text_equal_the_whole() {
+    for path in exports() {
+        if is_of(
+            &path,
+            &[
+                "cogvideox.ts17.static.onnx",
+                "flux.ts17.static.onnx",
+                "sd3.ts17.static.onnx",
+            ],
+        ) {
+            unrolled_equals_whole(&path, &find(&path), &Mesh::sequence(8));
+        }
+    }
+}
+
 #[test]
 fn more_ranks_than_heads_gather_keys_and_values() {
     for path in exports() {
@@ -221,6 +237,110 @@ const STEPS: [[bool; 2]; 5] = [
     [false, true],
     [false, false],
 ];
+
+/// What of the latent a rank has.
+fn part_of(tensor: &Tensor, latents: &KeptLatents, mesh: &Mesh, rank: usize) -> Tensor {
+    let range = latents.range(mesh, rank);
+    let whole = tensor.clone().into_f32();
+    let part = whole.slice_axis(ndarray::Axis(latents.axis), ndarray::Slice::from(range));
+    Tensor::from_array(part.to_owned())
+}
+
+/// The latent after a step of the simplest sampler, on however much of it there is.
+fn sampled(latent: &Tensor, output: &Tensor) -> Tensor {
+    let channels = ndarray::Slice::from(0..latent.shape()[1]);
+    let output = output.clone().into_f32();
+    let told = output.slice_axis(ndarray::Axis(1), channels);
+    Tensor::from_array(latent.clone().into_f32() - told.mapv(|value| 0.1 * value))
+}
+
+fn latent_of(inputs: &mut [(String, Tensor)]) -> &mut Tensor {
+    let found = inputs.iter_mut().find(|(name, _)| name == "hidden_states");
+    &mut found.unwrap().1
+}
+
+/// A loop over steps in which each rank keeps its part of the latent: the parts put together are the latent of the whole, and
+/// nothing is sent where everything is broadcast.
+fn kept_latents_equal_the_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
+    let what = format!("{} over {mesh}", path.display());
+    runtime::ensure().unwrap();
+    let found = find(path);
+    let keep = Preference {
+        keep: true,
+        ..Preference::default()
+    };
+    let split = Arc::new(
+        found
+            .split_by(&mesh, keep)
+            .unwrap_or_else(|error| panic!("{what}: {error}")),
+    );
+    let latents = split
+        .latents
+        .clone()
+        .unwrap_or_else(|| panic!("{what}: {:?}", split.gathered));
+    let plain = Session::open(path, &ONE_THREAD).unwrap();
+    let mut given = sensible(inputs(&plain, 0));
+    let start = Arc::new(given.clone());
+    let mut whole = opened(path, patched(found.model.clone(), &found.sites), None);
+    for flags in STEPS {
+        let outputs = step(&mut whole, &given, &flags);
+        let latent = latent_of(&mut given);
+        *latent = sampled(latent, &outputs[0].1);
+    }
+    let expected = latent_of(&mut given).clone();
+    let world = World::new(Ranks::try_from(mesh).unwrap(), Duration::from_secs(60));
+    let (owned, shared) = (path.to_owned(), (split, start, latents.clone()));
+    let results = run_ranks(&world, move |rank: Arc<Rank>| -> Result<_, String> {
+        let (split, start, latents) = &shared;
+        let number = rank.rank();
+        let graph = split.at_rank(number).map_err(|error| error.to_string())?;
+        let patched = patched(graph.model, &graph.sites);
+        let traffic = split.traffic(&patched.model, Some(&patched.plan), number, &bindings());
+        let traffic = traffic.ok_or("a size has no value")?;
+        let mut denoiser = opened(&owned, patched, Some(&rank));
+        let mut given = start.to_vec();
+        let latent = latent_of(&mut given);
+        *latent = part_of(latent, latents, &split.mesh, number);
+        let mut sent = Vec::new();
+        for flags in STEPS {
+            rank.traffic().end_step();
+            let outputs = step(&mut denoiser, &given, &flags);
+            let latent = latent_of(&mut given);
+            *latent = sampled(latent, &outputs[0].1);
+            sent.push((rank.traffic().end_step().total(), traffic.step(&flags)));
+        }
+        Ok((latent_of(&mut given).clone(), sent))
+    })
+    .unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut most = vec![0; STEPS.len()];
+    for (rank, (latent, sent)) in results.iter().enumerate() {
+        let difference = difference(&part_of(&expected, &latents, &mesh, rank), latent);
+        assert!(
+            difference <= 1e-5,
+            "{what}: the latent of rank {rank} differs by {difference}"
+        );
+        for (most, (sent, formula)) in most.iter_mut().zip(sent) {
+            assert_eq!(sent, formula, "{what}: bytes of rank {rank}");
+            *most = (*most).max(*sent);
+        }
+    }
+    most
+}
+
+#[test]
+fn ranks_that_keep_their_latents_send_nothing_where_everything_is_broadcast() {
+    for path in exports() {
+        // Three frames: two ranks do not divide them.
+        if !is_of(&path, &["latte.ts17.static.onnx", "latte.dyn23.static.onnx"]) {
+            continue;
+        }
+        for ranks in [2, 3] {
+            let sent = kept_latents_equal_the_whole(&path, Mesh::sequence(ranks));
+            assert!(sent[0] > 0 && sent[1] == 0 && sent[2] == 0, "{sent:?}");
+            assert_eq!((sent[3], sent[4]), (sent[0], sent[0]), "{sent:?}");
+        }
+    }
+}
 
 /// Patched and split: ranks as threads give what the patched whole gives at every step, and send what the formula says.
 fn threads_equal_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
@@ -361,6 +481,57 @@ fn the_command_tells_what_is_sent_and_writes_a_graph_for_each_rank() {
     assert!(refused.contains("for 64 ranks"), "{refused}");
 }
 
+/// Ranges 2/4/6: what a rank sends in a run of 50 steps falls by more than half, and latents that are kept send nothing where
+/// everything is broadcast.
+#[test]
+fn a_run_with_broadcast_sends_less_than_half() {
+    let model = corpus()
+        .into_iter()
+        .find(|path| path.ends_with("latte.ts17.static.onnx"))
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    let ranges = [("spatial", 2), ("temporal", 4), ("cross", 6)];
+    let rules_of = ranges.map(|(kind, range)| {
+        format!("  - {{ name: {kind}, match: {{ kind: {kind} }}, broadcast: {{ range: {range} }} }}\n")
+    });
+    std::fs::write(&rules, format!("version: 1\nrules:\n{}", rules_of.concat())).unwrap();
+    let mut arguments: Vec<std::ffi::OsString> = vec!["split".into(), model.into(), "--rules".into(), rules.into()];
+    arguments.extend(
+        [
+            "--sequence",
+            "3",
+            "--steps",
+            "50",
+            "--keep-latents",
+            "--along",
+            "frames",
+        ]
+        .map(Into::into),
+    );
+    let printed = json(&arguments);
+    assert_eq!(printed["latents"]["input"], "hidden_states");
+    let bytes = &printed["bytes"];
+    let steps = bytes["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step.as_u64().unwrap());
+    let total: u64 = steps.sum();
+    let without = 50 * bytes["computing"].as_u64().unwrap();
+    // Temporal attention exchanges at 13 of 50 steps.
+    assert_eq!(total * 50, without * 13);
+    assert_eq!(bytes["broadcasting"], 0);
+    arguments.pop();
+    arguments.push("space".into());
+    let printed = json(&arguments);
+    assert!(printed["latents"].is_null());
+    assert!(
+        printed["gathered"].as_str().unwrap().contains("--along frames"),
+        "{printed}"
+    );
+}
+
 /// Each rank of a mesh with tensor ranks loads its own part of the weights alone.
 #[test]
 fn a_rank_has_its_part_of_the_weights() {
@@ -396,8 +567,8 @@ fn heads_for_tokens_send_more_than_the_switch() {
     let sent = |attention| {
         let options = SplitOptions {
             sequence: Preference {
-                factor: None,
                 attention,
+                ..Preference::default()
             },
         };
         let split = split(

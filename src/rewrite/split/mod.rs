@@ -6,6 +6,7 @@
 //! of the weights alone. [`unroll`] puts the graphs of all ranks into one that needs no collective.
 
 mod exchange;
+mod latents;
 mod pass;
 mod rank;
 mod sizes;
@@ -15,6 +16,7 @@ mod traffic;
 mod unroll;
 
 pub use exchange::{Collective, Exchange};
+pub use latents::{KeptLatents, LATENTS_KEY, RankLatents};
 pub use rank::RankGraph;
 pub use sizes::LocalSize;
 pub use traffic::Traffic;
@@ -24,7 +26,7 @@ use crate::attention::{Addition, Cut, Sites};
 use crate::axes::Axes;
 use crate::graph::{ModelGraph, ValueId};
 use crate::rewrite::write_known_sizes;
-use crate::shard::{Division, Factor, Facts, Group, Mesh, Preference, ShardError};
+use crate::shard::{Division, Factor, Facts, Gathered, Group, Kept, Mesh, Preference, ShardError};
 use pass::Moved;
 use sizes::{DOMAIN, Sizes, VERSION};
 use std::collections::HashMap;
@@ -62,11 +64,16 @@ pub struct Split {
     pub exchanges: Vec<Exchange>,
     /// Sizes that differ from rank to rank.
     pub locals: Vec<LocalSize>,
+    /// The latent of which each rank keeps a part from step to step, where that was asked for and can be.
+    pub latents: Option<KeptLatents>,
+    /// Why the latent is gathered in every step all the same.
+    pub gathered: Option<Gathered>,
 }
 
 /// Splits `model` over the ranks of `mesh`. `axes` and `sites` are what was found in it.
 ///
-/// Inputs and outputs stay as they are, whole on every rank.
+/// Inputs and outputs stay as they are, whole on every rank, but for the latent where ranks keep their parts of it
+/// ([`Preference::keep`]).
 ///
 /// # Errors
 /// [`ShardError`] with the node that stands in the way where the graph cannot be divided, where sizes are not known, and
@@ -95,6 +102,8 @@ pub fn split(
         axes: Vec::new(),
         exchanges: Vec::new(),
         locals: Vec::new(),
+        latents: None,
+        gathered: None,
         model,
     };
     let mut facts = Facts::of(&split.model, axes);
@@ -120,6 +129,9 @@ pub fn split(
             &mut moved,
         )?;
         split.sites = sites_behind(&split.sites, &facts, &moved);
+        let kept = division.kept().and_then(|kept| latents(&split.model, kept, group));
+        split.latents = kept.or(split.latents);
+        split.gathered = division.gathered.clone().or(split.gathered);
         split.axes.push(DividedAxis {
             group,
             ranks,
@@ -141,6 +153,19 @@ pub fn split(
     split.model.graph.eliminate_dead_code();
     split.model.declare_operators(DOMAIN, VERSION);
     Ok(split)
+}
+
+/// What is kept, for hosts.
+fn latents(model: &ModelGraph, kept: &Kept, group: Group) -> Option<KeptLatents> {
+    let number = |size: &crate::axes::Size| usize::try_from(size.as_number()?).ok();
+    Some(KeptLatents {
+        input: model.graph.value(kept.input).name().to_owned(),
+        output: model.graph.value(kept.output).name().to_owned(),
+        axis: kept.shard.dim,
+        size: number(&kept.shard.size())?,
+        unit: number(&kept.shard.inner)?,
+        group,
+    })
 }
 
 /// The sites, with the values that readers now find their cuts and streams in, and a rank's sizes of them.

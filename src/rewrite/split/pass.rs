@@ -4,9 +4,9 @@ use super::exchange::{Exchange, Exchanges};
 use super::sizes::{Sizes, int};
 use crate::axes::Size;
 use crate::graph::{Graph, NodeId, Position, Slot, ValueId};
-use crate::onnx::messages::DataType;
+use crate::onnx::messages::{DataType, Dimension};
 use crate::rewrite::build::Build;
-use crate::shard::{Division, Facts, Operation, Placement, ShardError, Step};
+use crate::shard::{Division, Facts, Kept, Operation, Placement, ShardError, Step};
 use std::collections::HashMap;
 
 /// Values of the original that readers now find elsewhere.
@@ -36,6 +36,9 @@ pub(super) fn write(
         origins: HashMap::new(),
         converted: HashMap::new(),
     };
+    if let Some(kept) = division.kept() {
+        pass.keep(graph, facts, kept)?;
+    }
     for id in order {
         pass.node(graph, facts, id)?;
     }
@@ -76,6 +79,23 @@ impl Pass<'_, '_> {
     /// Where what `value` is brought to should stand.
     fn position(graph: &Graph, value: ValueId) -> Option<Position> {
         graph.producer(value).map(|(id, _)| graph.position(id))
+    }
+
+    /// Declares the part of the latent that a rank is given and gives.
+    fn keep(&mut self, graph: &mut Graph, facts: &mut Facts<'_>, kept: &Kept) -> Result<(), ShardError> {
+        let placement = Some(kept.shard.clone());
+        for value in [kept.input, kept.output] {
+            let whole = self.whole_sizes(graph, value)?;
+            let local = self.exchanges.local_sizes(graph, &whole, &placement)?;
+            let size = local.get(kept.shard.dim).map(Size::to_string);
+            let size = Dimension {
+                dim_param: size,
+                ..Dimension::default()
+            };
+            graph.declare_dimension(value, kept.shard.dim, size);
+            facts.set(value, local, self.whole.element_type(value));
+        }
+        Ok(())
     }
 
     /// `value` as a reader needs it.
@@ -386,9 +406,14 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// Graph outputs are whole on every rank, under their names.
+    /// Graph outputs are whole on every rank, under their names, but for the latent where ranks keep their parts.
     fn outputs(&mut self, graph: &mut Graph, facts: &mut Facts<'_>) -> Result<(), ShardError> {
-        for output in graph.outputs().collect::<Vec<_>>() {
+        let kept = self.division.kept().map(|kept| kept.output);
+        for output in graph
+            .outputs()
+            .filter(|output| Some(*output) != kept)
+            .collect::<Vec<_>>()
+        {
             let whole = self.needed(graph, facts, output, &None)?;
             if whole == output {
                 continue;

@@ -68,6 +68,9 @@ impl Split {
             model.graph.replace_uses(value, constant);
         }
         take_parts(&mut model, &self.mesh, rank)?;
+        if let Some(latents) = &self.latents {
+            latents.declare(&mut model, &self.mesh, rank);
+        }
         model.graph.eliminate_dead_code();
         let known = |symbol: &str| {
             let found = numbers.iter().find(|(known, _)| known == symbol);

@@ -1,13 +1,14 @@
 //! What a split writes, on real exports.
 
-use super::{Split, SplitOptions, split};
+use super::{Collective, LATENTS_KEY, RankLatents, Split, SplitOptions, split};
 use crate::attention::Sites;
-use crate::axes::{Axes, InputLabels, Size};
+use crate::axes::{Axes, Bindings, InputLabels, Size};
 use crate::graph::{Graph, ModelGraph};
 use crate::onnx::{Model, validate};
 use crate::rewrite::{SwitchOptions, select, switch};
 use crate::rules::Rules;
-use crate::shard::{Factor, Group, Mesh, Preference, ShardError};
+use crate::shard::volume::mean_all_to_all;
+use crate::shard::{Alternative, Factor, Gathered, Group, Mesh, Preference, ShardError};
 use std::path::Path;
 
 const STATIC: &str = "latte.ts17.static.onnx";
@@ -28,7 +29,7 @@ fn along(name: &str, factor: Option<Factor>, ranks: usize) -> Result<Split, Shar
     let options = SplitOptions {
         sequence: Preference {
             factor,
-            attention: None,
+            ..Preference::default()
         },
     };
     split(model, &axes, &sites, &Mesh::sequence(ranks), &options)
@@ -123,6 +124,102 @@ fn axes_of_a_mesh_divide_one_after_the_other() {
     let divided: Vec<Group> = split.axes.iter().map(|axis| axis.group).collect();
     assert_eq!(divided, [Group::Guidance, Group::Tensor, Group::Sequence]);
     for rank in 0..8 {
+        validate(&split.at_rank(rank).unwrap().model.into_model().unwrap().proto).unwrap();
+    }
+}
+
+/// On sizes that divide, what the graph's collectives send is what is published for each method: two all-to-alls of the
+/// stream around an attention that mixes what is divided, or four, each `M / N · (N - 1) / N`.
+#[test]
+fn the_switch_and_heads_for_tokens_send_what_is_published() {
+    let (model, axes, sites) = found(STATIC);
+    let mixing = sites.sites.iter().filter(|site| site.kind.word() == "spatial").count();
+    // 2 clips, 3 frames, 4 places, 16 channels.
+    let bytes = (2 * 3 * 4 * 16 * 4) as f64;
+    for (attention, exchanges) in [(Alternative::Tokens, 2), (Alternative::Heads, 4)] {
+        let ranks = 2;
+        let preference = Preference {
+            factor: Some(Factor::Space),
+            attention: Some(attention),
+            ..Preference::default()
+        };
+        let options = SplitOptions { sequence: preference };
+        let split = split(model.clone(), &axes, &sites, &Mesh::sequence(ranks), &options).unwrap();
+        let published = mean_all_to_all(bytes, ranks) * (exchanges * mixing) as f64;
+        let switched = split
+            .exchanges
+            .iter()
+            .filter(|exchange| exchange.collective == Collective::AllToAll);
+        let of = |rank| {
+            let sent = switched
+                .clone()
+                .map(|exchange| split.bytes_sent(exchange, rank, &Bindings::default()).unwrap());
+            sent.sum::<u64>() as f64
+        };
+        let mean = (0..ranks).map(of).sum::<f64>() / ranks as f64;
+        // Each of 3 frames over 2 ranks: one has more, together they send the mean.
+        assert!((mean - published).abs() < 1e-6, "{mean} for {published}");
+    }
+}
+
+#[test]
+fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
+    let (model, axes, sites) = found(STATIC);
+    let preference = Preference {
+        keep: true,
+        ..Preference::default()
+    };
+    let options = SplitOptions { sequence: preference };
+    let split = split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap();
+    let latents = split.latents.clone().unwrap();
+    assert_eq!(
+        (latents.input.as_str(), latents.output.as_str()),
+        ("hidden_states", "sample")
+    );
+    assert_eq!((latents.axis, latents.size, latents.unit), (2, 3, 1));
+    let sent = collectives(&split.model.graph);
+    assert!(sent.iter().all(|operator| *operator == "AllToAll"), "{sent:?}");
+    for (rank, range) in [(0, 0..2), (1, 2..3)] {
+        let graph = split.at_rank(rank).unwrap().model;
+        let told: RankLatents = serde_json::from_str(graph.metadata(LATENTS_KEY).unwrap()).unwrap();
+        assert_eq!((told.start..told.end, told.latents), (range.clone(), latents.clone()));
+        for name in ["hidden_states", "sample"] {
+            let value = graph.graph.find(name).unwrap();
+            let shape = graph.graph.tensor_type(value).unwrap().shape.as_ref().unwrap();
+            assert_eq!(
+                shape.dim[2].dim_value,
+                Some(range.len() as i64),
+                "{name} of rank {rank}"
+            );
+        }
+        validate(&graph.into_model().unwrap().proto).unwrap();
+    }
+}
+
+#[test]
+fn where_latents_cannot_be_kept_they_are_gathered_and_that_is_said() {
+    let keep = |name: &str, factor: Factor| {
+        let (model, axes, sites) = found(name);
+        let preference = Preference {
+            factor: Some(factor),
+            keep: true,
+            ..Preference::default()
+        };
+        let options = SplitOptions { sequence: preference };
+        split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap()
+    };
+    // Rows and columns of patches are no range of rows of the latent.
+    let split = keep(STATIC, Factor::Space);
+    assert_eq!((split.latents, split.gathered), (None, Some(Gathered::NoAxis)));
+    assert!(collectives(&split.model.graph).contains(&"AllGather"));
+}
+
+/// Seven tokens of text for eight ranks: the text is whole on every rank, and nothing is refused.
+#[test]
+fn few_tokens_of_text_are_whole_on_every_rank() {
+    let split = along("cogvideox/cogvideox.ts17.static.onnx", None, 8).unwrap();
+    assert_eq!(split.axes[0].factor, Some(Factor::Tokens));
+    for rank in [0, 7] {
         validate(&split.at_rank(rank).unwrap().model.into_model().unwrap().proto).unwrap();
     }
 }

@@ -6,6 +6,7 @@ use crate::graph::{Graph, ModelGraph};
 use crate::onnx::tensor::element_bits;
 use crate::rewrite::Plan;
 use crate::shard::part;
+use crate::shard::volume::Place;
 use std::collections::HashMap;
 
 /// Bytes that one rank sends in a step.
@@ -40,23 +41,20 @@ impl Split {
         bindings
     }
 
-    /// Bytes that `rank` sends for an exchange; `None` where a size has no value.
-    ///
-    /// With `n` entries over `N` ranks, of which this one has `n_r`, and `m` elements for each: an all-gather sends
-    /// `m · n_r · (N - 1)`, an all-to-all from `n` to `k` entries `m · n_r · (k - k_r)`, an all-reduce of `m` elements, of
-    /// which this rank sums `m_r`, `(m - m_r) + m_r · (N - 1)`.
+    /// Bytes that `rank` sends for an exchange, by the formulas of [`crate::shard::volume`]; `None` where a size has no
+    /// value.
     pub fn bytes_sent(&self, exchange: &Exchange, rank: usize, sizes: &Bindings) -> Option<u64> {
         let bindings = self.bindings(rank, sizes);
         let number = |size: &crate::axes::Size| usize::try_from(size.evaluate(&bindings)?).ok();
-        let ranks = self.mesh.along(exchange.group);
-        let place = self.mesh.place(exchange.group, rank);
-        let own = |entries: usize| part(entries, ranks, place).len();
+        let place = Place {
+            ranks: self.mesh.along(exchange.group),
+            place: self.mesh.place(exchange.group, rank),
+        };
         let (rest, from, to) = (number(&exchange.rest)?, number(&exchange.from)?, number(&exchange.to)?);
-        let others = ranks.checked_sub(1)?;
         let elements = match exchange.collective {
-            Collective::AllGather => rest.checked_mul(own(from))?.checked_mul(others)?,
-            Collective::AllToAll => rest.checked_mul(own(from))?.checked_mul(to - own(to))?,
-            Collective::AllReduce => (rest - own(rest)).checked_add(own(rest).checked_mul(others)?)?,
+            Collective::AllGather => place.all_gather(from, rest)?,
+            Collective::AllToAll => place.all_to_all(from, to, rest)?,
+            Collective::AllReduce => place.all_reduce(rest)?,
         };
         let bytes = elements.checked_mul(usize::try_from(element_bits(exchange.element_type)?).ok()? / 8)?;
         u64::try_from(bytes).ok()
