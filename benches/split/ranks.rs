@@ -101,6 +101,7 @@ pub fn options(optimization: Optimization) -> Options {
         threads: Some(1),
         device_index: 0,
         optimization,
+        cuda_graph: false,
     }
 }
 
