@@ -30,7 +30,10 @@ pub struct Row {
 }
 
 pub fn run(folders: &[String]) {
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<Row> = match super::file("equal").exists() {
+        true => super::kept("equal"),
+        false => Vec::new(),
+    };
     for path in super::exports(folders) {
         let name = super::name(&path);
         let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
@@ -61,6 +64,8 @@ pub fn run(folders: &[String]) {
                 None => format!("{:?} {:?} {:?}", row.worst, row.sent, row.kept),
             };
             println!("{name} over {mesh}: {} {state}", row.factor);
+            // Exports may be compared folder by folder.
+            rows.retain(|other| (&other.model, &other.mesh) != (&row.model, &row.mesh));
             rows.push(row);
             super::keep("equal", &rows);
         }

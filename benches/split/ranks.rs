@@ -109,7 +109,7 @@ pub fn options(optimization: Optimization) -> Options {
 pub fn open_sizes() -> Vec<(String, usize)> {
     let sizes = [
         ("batch", 2),
-        ("frames", 5),
+        ("frames", 9),
         ("height", 8),
         ("width", 12),
         ("h", 8),
@@ -120,6 +120,7 @@ pub fn open_sizes() -> Vec<(String, usize)> {
         ("2*rows", 8),
         ("2*columns", 12),
         ("positions", 24),
+        ("tokens", 24),
         ("text_tokens", 7),
         ("image_tokens", 24),
     ];
@@ -323,7 +324,9 @@ pub fn compare(export: &Arc<Export>, split: Split, form: Form) -> Result<Compare
             rank.traffic().end_step();
             let outputs = opened.step(&own, flags).map_err(|error| error.to_string())?;
             let sent = rank.traffic().end_step().total();
-            if sent != traffic.step(flags) {
+            // Static graphs leave out what no later step reads, and its exchange.
+            let formula = traffic.step(flags);
+            if sent > formula || sent < formula && form != Form::Variants {
                 return Err(format!(
                     "{sent} bytes were sent, {} by the formula",
                     traffic.step(flags)

@@ -33,7 +33,12 @@ pub struct Row {
 }
 
 fn flags(broadcast: bool) -> Vec<Vec<bool>> {
-    let of_step = |step: usize| RANGES.iter().map(|range| broadcast && step % range != 0).collect();
+    let of_step = |step: usize| {
+        RANGES
+            .iter()
+            .map(|range| broadcast && !step.is_multiple_of(*range))
+            .collect()
+    };
     (0..STEPS).map(of_step).collect()
 }
 

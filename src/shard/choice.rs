@@ -137,6 +137,7 @@ pub(super) fn choose(
                 continue;
             }
             let score = Score {
+                gathers: gathered.is_some(),
                 bytes: follower.total_cost(&flow),
                 unevenness: unevenness(&wanted),
             };
@@ -219,6 +220,8 @@ pub(super) fn divide_weights(
 
 /// What a flow costs.
 struct Score {
+    /// Whether latents are gathered in every step that were to be kept.
+    gathers: bool,
     /// Bytes that a rank sends.
     bytes: f64,
     /// How much more the rank with most has than the mean.
@@ -227,6 +230,9 @@ struct Score {
 
 impl Score {
     fn is_better_than(&self, other: &Score) -> bool {
+        if self.gathers != other.gathers {
+            return other.gathers;
+        }
         // Bytes that differ by less than a thousandth are the same: rounding, and small tables.
         let close = (self.bytes - other.bytes).abs() <= 1e-3 * other.bytes.max(1.0);
         match close {

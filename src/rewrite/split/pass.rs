@@ -1,7 +1,7 @@
 //! One axis of the mesh: the flow that was found, written into the graph.
 
 use super::exchange::{Exchange, Exchanges};
-use super::sizes::{Sizes, int};
+use super::sizes::{PREFIX, Sizes, int};
 use crate::axes::Size;
 use crate::graph::{Graph, NodeId, Position, Slot, ValueId};
 use crate::onnx::messages::{DataType, Dimension};
@@ -391,6 +391,11 @@ impl Pass<'_, '_> {
             return Ok(());
         };
         if self.held(asked).is_none() || graph.value(output).is_unused() {
+            return Ok(());
+        }
+        // What an earlier axis of the mesh wrote reads open sizes, and an axis that ranks keep parts of has none.
+        let is_kept = self.division.kept().is_some_and(|kept| kept.input == asked);
+        if is_kept && node.name().starts_with(PREFIX) {
             return Ok(());
         }
         let unknown = || ShardError::UnknownSize {
