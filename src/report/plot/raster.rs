@@ -2,12 +2,11 @@
 
 use super::{Anchor, Colour, Figure, Shape, TEXT_HEIGHT};
 use crate::report::font;
-use image::imageops::{FilterType, resize};
 use image::{Rgb, RgbImage};
 
 /// Pixels for a pixel of the figure, each way.
 const SCALE: u32 = 2;
-/// Pixels that are averaged to one, each way.
+/// Pixels that are averaged to one, each way: see [`averaged`].
 const FINE: u32 = 2;
 
 /// The picture of a figure.
@@ -45,7 +44,7 @@ pub fn draw(figure: &Figure) -> RgbImage {
             Shape::Text { .. } => {}
         }
     }
-    let mut picture = resize(&fine, width, height, FilterType::Triangle);
+    let mut picture = averaged(&fine);
     for shape in &figure.shapes {
         if let Shape::Text { x, y, text, anchor } = shape {
             let length = font::text_width(text, SCALE);
@@ -61,6 +60,23 @@ pub fn draw(figure: &Figure) -> RgbImage {
         }
     }
     picture
+}
+
+/// Half as many pixels each way, each the mean of four.
+fn averaged(fine: &RgbImage) -> RgbImage {
+    let mean = |four: [u8; 4]| ((four.into_iter().map(u16::from).sum::<u16>() + 2) / 4) as u8;
+    let row = 3 * fine.width() as usize;
+    let mut bytes = Vec::with_capacity(fine.as_raw().len() / 4);
+    for rows in fine.as_raw().chunks_exact(2 * row.max(1)) {
+        let (above, below) = rows.split_at(row);
+        for four in above.chunks_exact(6).zip(below.chunks_exact(6)) {
+            if let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = four {
+                bytes.extend([mean([*a, *d, *g, *j]), mean([*b, *e, *h, *k]), mean([*c, *f, *i, *l])]);
+            }
+        }
+    }
+    // The length is right, as the sizes are even.
+    RgbImage::from_raw(fine.width() / FINE, fine.height() / FINE, bytes).unwrap_or_default()
 }
 
 fn scaled((x, y): (f64, f64), factor: f64) -> (f64, f64) {
@@ -100,5 +116,21 @@ fn stroke(picture: &mut RgbImage, from: (f64, f64), to: (f64, f64), radius: f64,
         let share = f64::from(place) / f64::from(dots);
         let point = (from.0 + share * (to.0 - from.0), from.1 + share * (to.1 - from.1));
         dot(picture, point, radius, colour);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_pixels_become_their_mean() {
+        let fine = RgbImage::from_fn(4, 2, |x, y| Rgb([(10 * x) as u8, (100 * y) as u8, 255]));
+        let picture = averaged(&fine);
+        assert_eq!(picture.dimensions(), (2, 1));
+        assert_eq!(
+            (picture.get_pixel(0, 0).0, picture.get_pixel(1, 0).0),
+            ([5, 50, 255], [25, 50, 255])
+        );
     }
 }
