@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use memmap2::Mmap;
@@ -13,14 +13,13 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    device_tensor::DeviceTensor,
     devices,
     element::ElementType,
     error::RuntimeError,
     load,
     placement::{self, OnProcessor},
     provider::{self, Provider},
-    shared_weights::Given,
+    shared_weights::{DeviceWeights, Given},
     usable, webgpu,
 };
 use crate::collective::{Communicator, Operators};
@@ -109,7 +108,7 @@ pub struct Session {
     /// The memory under weights that were given to it. It goes after the session, which stands above.
     _weights: Vec<Arc<Mmap>>,
     /// The same on a device.
-    _device_weights: Vec<Arc<DeviceTensor>>,
+    _device_weights: Option<Arc<Mutex<DeviceWeights>>>,
 }
 
 /// What a session is given besides its model.
@@ -315,7 +314,7 @@ impl Session {
             inputs,
             outputs,
             _weights: besides.weights.map_or_else(Vec::new, |weights| weights.maps.clone()),
-            _device_weights: besides.weights.map_or_else(Vec::new, |weights| weights.tensors.clone()),
+            _device_weights: besides.weights.and_then(|weights| weights.device.clone()),
         })
     }
 

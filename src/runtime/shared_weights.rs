@@ -13,7 +13,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     ptr::{NonNull, null_mut},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use memmap2::Mmap;
@@ -66,17 +66,28 @@ pub struct SharedWeights {
 /// Providers whose sessions take weights that lie on the device already.
 const ON_DEVICE: &[Provider] = &[Provider::Cuda, Provider::WebGpu];
 
-/// A weight in a device's memory, and the value over it that sessions are given.
-type Lying = (Arc<DeviceTensor>, Arc<DynValue>);
-
-/// Weights in a device's memory.
+/// Where weights are brought to a device.
 struct OnDevice {
     provider: Provider,
     device_index: u32,
-    transfer: Transfer,
-    weights: HashMap<Key, Lying>,
+    held: Arc<Mutex<DeviceWeights>>,
     /// Whether ONNX Runtime did not take them: each session then has its own.
     refused: bool,
+}
+
+/// Weights in a device's memory. Every session that was given some holds them.
+pub(super) struct DeviceWeights {
+    /// Each with the value over it that sessions are given.
+    weights: HashMap<Key, (DeviceTensor, Arc<DynValue>)>,
+    /// It goes last: the memory is its sessions'.
+    transfer: Transfer,
+}
+
+impl fmt::Debug for DeviceWeights {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("DeviceWeights");
+        shown.field("weights", &self.weights.len()).finish_non_exhaustive()
+    }
 }
 
 /// What two weights that are the same agree in.
@@ -97,7 +108,7 @@ pub(super) struct Given {
     /// The memory under the values.
     pub maps: Vec<Arc<Mmap>>,
     /// The same, where it is a device's.
-    pub tensors: Vec<Arc<DeviceTensor>>,
+    pub device: Option<Arc<Mutex<DeviceWeights>>>,
     /// The provider in whose memory they lie.
     pub provider: Provider,
 }
@@ -154,7 +165,6 @@ impl SharedWeights {
         };
         let (mut proto, weights) = model.into_parts();
         let mut values = Vec::new();
-        let mut tensors = Vec::new();
         let on_processor = matches!(options.provider, Provider::Auto | Provider::Cpu);
         self.prepare_device(path, options);
         if let Some(graph) = &mut proto.graph {
@@ -172,9 +182,8 @@ impl SharedWeights {
                 {
                     values.push((name, value));
                 } else if kept.contains(&name)
-                    && let Some((held, value)) = self.on_device(tensor, &standing).map_err(refuse)?
+                    && let Some(value) = self.on_device(tensor, &standing).map_err(refuse)?
                 {
-                    tensors.push(held);
                     values.push((name, value));
                 }
                 standing.write(tensor);
@@ -186,7 +195,7 @@ impl SharedWeights {
             values,
             prepacked: self.prepacked.get_or_insert_with(PrepackedWeights::new).clone(),
             maps: self.maps.iter().map(|(_, map)| map.clone()).collect(),
-            tensors,
+            device: self.device.as_ref().map(|device| device.held.clone()),
             provider: if on_processor { Provider::Cpu } else { options.provider },
         };
         let open = |given: &Given| {
@@ -196,15 +205,10 @@ impl SharedWeights {
         };
         let opened = open(&given);
         match (&opened, &mut self.device) {
-            (Err(_), Some(device)) if !given.tensors.is_empty() => {
+            (Err(_), Some(device)) if !given.values.is_empty() => {
                 device.refused = true;
-                device.weights.clear();
-                let (values, tensors) = (Vec::new(), Vec::new());
-                open(&Given {
-                    values,
-                    tensors,
-                    ..given
-                })
+                let values = Vec::new();
+                open(&Given { values, ..given })
             }
             _ => opened,
         }
@@ -213,8 +217,9 @@ impl SharedWeights {
     /// Bytes of weights that sessions share in a device's memory.
     #[must_use]
     pub fn bytes_on_device(&self) -> usize {
-        let weights = self.device.iter().flat_map(|device| device.weights.values());
-        weights.map(|(tensor, _)| tensor.bytes()).sum()
+        let Some(device) = &self.device else { return 0 };
+        let held = device.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.weights.values().map(|(tensor, _)| tensor.bytes()).sum()
     }
 
     /// Makes ready to bring weights to the device of these options.
@@ -227,48 +232,39 @@ impl SharedWeights {
         self.device = Some(OnDevice {
             provider,
             device_index,
-            transfer: Transfer::new(path, provider, device_index),
-            weights: HashMap::new(),
+            held: Arc::new(Mutex::new(DeviceWeights {
+                weights: HashMap::new(),
+                transfer: Transfer::new(path, provider, device_index),
+            })),
             refused: false,
         });
     }
 
-    /// A weight in the device's memory, and the value over it; none where the device takes none.
-    fn on_device(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<Lying>, String> {
-        if self.device.as_ref().is_none_or(|device| device.refused) {
-            return Ok(None);
-        }
-        let Some(key) = key(tensor, standing) else {
+    /// A value over a weight in the device's memory; none where the device takes none.
+    fn on_device(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<Arc<DynValue>>, String> {
+        let device = self.device.as_ref().filter(|device| !device.refused);
+        let (Some(device), Some(key)) = (device, key(tensor, standing)) else {
             return Ok(None);
         };
-        let known = self.device.as_ref().and_then(|device| device.weights.get(&key));
-        if let Some((tensor, value)) = known {
-            return Ok(Some((tensor.clone(), value.clone())));
+        let (provider, device_index, held) = (device.provider, device.device_index, device.held.clone());
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = held.weights.get(&key) {
+            return Ok(Some(value.clone()));
         }
         let map = self.map(&standing.path)?;
-        let bytes = part(&map, standing)?;
-        let host = tensor_of(bytes, &key.dims, key.element_type)?;
-        let Some(device) = &mut self.device else {
-            return Ok(None);
-        };
-        let Ok(held) = device.transfer.upload(&host) else {
+        let host = tensor_of(part(&map, standing)?, &key.dims, key.element_type)?;
+        let Ok(there) = held.transfer.upload(&host) else {
             // The session will say what is wrong with the device.
-            device.refused = true;
+            self.device.iter_mut().for_each(|device| device.refused = true);
             return Ok(None);
         };
-        let index = i32::try_from(device.device_index).unwrap_or(0);
-        let memory = MemoryInfo::new(
-            device.provider.memory(),
-            index,
-            AllocatorType::Device,
-            MemoryType::Default,
-        );
+        let index = i32::try_from(device_index).unwrap_or(0);
+        let memory = MemoryInfo::new(provider.memory(), index, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| error.to_string())?;
-        let place = (held.address() as *mut c_void, held.bytes());
+        let place = (there.address() as *mut c_void, there.bytes());
         let value = Arc::new(borrowed(place, &key.dims, key.element_type, &memory)?);
-        let held = Arc::new(held);
-        device.weights.insert(key, (held.clone(), value.clone()));
-        Ok(Some((held, value)))
+        held.weights.insert(key, (there, value.clone()));
+        Ok(Some(value))
     }
 
     /// Writes the sizes that are known into the graph's inputs.
