@@ -130,7 +130,7 @@ impl StepGraph {
     pub fn model(&self) -> ModelProto {
         let count = 4 + self.sums.iter().map(BTreeSet::len).sum::<usize>();
         let mut builder = Builder::default();
-        let numbers = builder.split(count);
+        let numbers = builder.numbers(count);
         let number = |place: usize| numbers.get(place).cloned().unwrap_or_default();
         let output = self.guided(&mut builder, &number(0));
         let clean = self.clip.map(|range| {
@@ -344,16 +344,11 @@ impl Builder {
         self.node("Slice", &[input, &from, &to, &axis])
     }
 
-    /// The names of the numbers that the graph takes, each of shape `[1]`.
-    fn split(&mut self, count: usize) -> Vec<String> {
-        let sizes = self.integers(&vec![1; count]);
-        let names: Vec<String> = (0..count).map(|place| format!("number.{place}")).collect();
-        self.named("Split", &[NUMBERS, &sizes], "");
-        if let Some(node) = self.nodes.last_mut() {
-            node.output.clone_from(&names);
-        }
-        self.attribute("axis", 0);
-        names
+    /// The names of the numbers that the graph takes, each of shape `[1]`. One `Split` would do, but WebGPU has none with so
+    /// many outputs.
+    fn numbers(&mut self, count: usize) -> Vec<String> {
+        let places = 0..count;
+        places.map(|place| self.slice(NUMBERS, 0, place, place + 1)).collect()
     }
 
     fn integers(&mut self, numbers: &[usize]) -> String {
