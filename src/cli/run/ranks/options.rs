@@ -20,6 +20,10 @@ pub struct RankOptions {
     /// x=batch,channels,frames,height,width
     #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
     pub axes: Vec<(String, String)>,
+    /// Leave each rank its part of the latents from step to step, where model and scheduler let it: a step that broadcasts
+    /// everything then sends nothing, and the clip is put together when it is over. A folder that `split` wrote says so itself
+    #[arg(long)]
+    pub keep_latents: bool,
     /// How many seconds a rank waits for another before all end with an error
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub timeout: u32,

@@ -30,7 +30,7 @@ fn make(
 ) -> Result<Option<Report>, Failure> {
     let rank = processes.rank();
     let batch = Arc::new(Batch::read(options, wanted.file(rank)?, terminal)?);
-    let parts = Parts::of(wanted, &batch.source.model, options, terminal)?;
+    let parts = Parts::of(wanted, &batch, terminal)?;
     handshake(&**processes, &identity(&batch, &parts, rank)?)?;
     let (place, here) = on_this_host().unwrap_or((rank, processes.mesh().ranks()));
     let team = Team {

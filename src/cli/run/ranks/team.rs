@@ -1,5 +1,6 @@
 //! One rank at work, and its way to the others.
 
+use super::part::Part;
 use super::parts::Parts;
 use super::report::RanksReport;
 use super::threads::Crew;
@@ -11,6 +12,7 @@ use crate::cli::session::runtime_options;
 use crate::cli::terminal::Terminal;
 use crate::collective::{Communicator, Group, gather};
 use crate::generation::{Conditioning, Generator};
+use crate::rewrite::split::{LATENTS_KEY, RankLatents};
 use crate::runtime::devices::cpu;
 use crate::runtime::{Options, Provider};
 use std::sync::Arc;
@@ -59,14 +61,15 @@ impl Team {
         Ok(agreed)
     }
 
-    /// Opens this rank's part; rank 0 of threads has all others do so, too, and waits for them.
+    /// Opens this rank's part, and tells what of the latents it keeps, where it does; rank 0 of threads has all others do so,
+    /// too, and waits for them.
     pub fn open(
         &self,
         batch: &Batch,
         prompts: &[usize],
         conditionings: &[Conditioning],
         terminal: &Terminal,
-    ) -> Result<Generator, Failure> {
+    ) -> Result<(Generator, Option<Part>), Failure> {
         let mesh = self.communicator.mesh();
         let copies = conditionings.iter().map(Conditioning::copies).min();
         let clips = copies.map_or(usize::MAX, |copies| copies * usize::from(batch.options.batch));
@@ -86,14 +89,21 @@ impl Team {
         let session = self
             .parts
             .open(&self.communicator, &self.session, timesteps, terminal)?;
+        let latents = session.metadata(LATENTS_KEY);
+        let latents = latents.and_then(|text| serde_json::from_str::<RankLatents>(&text).ok());
+        let part = latents.map(|latents| Part::new(latents, self.communicator.clone()));
         let refuse = Failure::of(&batch.source.model, Failure::generation);
         let mut generator = Generator::new(session, &given).map_err(refuse)?;
         generator.count_timesteps_in(batch.source.timestep_unit());
         generator.stop_on(terminal.stop().clone());
+        if part.is_some() {
+            // Rank 0 does not see the whole of them.
+            generator.show_samples(batch.options.every_step);
+        }
         if let Some(crew) = &self.crew {
             crew.wait_until_open(&*self.communicator);
         }
-        Ok(generator)
+        Ok((generator, part))
     }
 
     /// The next clip begins.
@@ -104,18 +114,24 @@ impl Team {
     }
 
     /// All steps of all ranks are done; afterwards no rank waits for another.
-    pub fn end(&self, sent: &[u64]) -> Result<RanksReport, Failure> {
-        let own: Vec<u8> = sent.iter().flat_map(|bytes| bytes.to_le_bytes()).collect();
+    pub fn end(&self, watch: &Watch) -> Result<RanksReport, Failure> {
+        // Behind the steps stands what put the clip together.
+        let behind = watch.gathered().unwrap_or(0);
+        let own = watch.sent().iter().chain([&behind]);
+        let own: Vec<u8> = own.flat_map(|bytes| bytes.to_le_bytes()).collect();
         let all = gather(&*self.communicator, &own)?;
         self.leave()?;
         let of_rank = |bytes: &Vec<u8>| {
             let (steps, _) = bytes.as_chunks::<8>();
-            steps.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()
+            let mut steps: Vec<u64> = steps.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+            let behind = steps.pop().unwrap_or(0);
+            (steps, behind)
         };
-        let sent: Vec<Vec<u64>> = all.iter().map(of_rank).collect();
+        let (sent, behind): (Vec<Vec<u64>>, Vec<u64>) = all.iter().map(of_rank).unzip();
+        let gathered = watch.gathered().map(|_| behind.as_slice());
         let kind = if self.crew.is_some() { "threads" } else { "processes" };
         let mesh = self.communicator.mesh().axes();
-        Ok(RanksReport::new(kind, mesh, self.session.threads, &sent))
+        Ok(RanksReport::new(kind, mesh, self.session.threads, &sent, gathered))
     }
 
     fn leave(&self) -> Result<(), Failure> {
@@ -137,7 +153,7 @@ impl Team {
         begin: impl Fn() -> bool,
         terminal: &Terminal,
     ) -> Result<(), Failure> {
-        let mut generator = self.open(batch, prompts, conditionings, terminal)?;
+        let (mut generator, part) = self.open(batch, prompts, conditionings, terminal)?;
         opened();
         let mut watch = Watch::new(false);
         watch.count(Some(self.communicator.clone()));
@@ -146,8 +162,15 @@ impl Team {
                 return Ok(());
             }
             watch.clip(*prompt, 1);
-            batch.clip(*prompt, conditioning, &mut generator, &mut watch, terminal)?;
+            batch.clip(
+                *prompt,
+                conditioning,
+                &mut generator,
+                part.as_ref(),
+                &mut watch,
+                terminal,
+            )?;
         }
-        self.end(watch.sent()).map(drop)
+        self.end(&watch).map(drop)
     }
 }

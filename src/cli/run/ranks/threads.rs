@@ -77,7 +77,7 @@ pub fn run(options: &RunOptions, wanted: Wanted, terminal: &Terminal) -> Result<
         wanted.file(rank)?;
     }
     let batch = Arc::new(Batch::read(options, wanted.file(0)?, terminal)?);
-    let parts = Arc::new(Parts::of(wanted, &batch.source.model, options, terminal)?);
+    let parts = Arc::new(Parts::of(wanted, &batch, terminal)?);
     let world = World::new(mesh, options.ranks.patience());
     let (orders, taken): (Vec<Sender<Order>>, Vec<Receiver<Order>>) = (1..ranks).map(|_| channel()).unzip();
     let taken = Mutex::new(taken.into_iter().map(Some).collect::<Vec<_>>());
