@@ -285,7 +285,7 @@ impl Batch {
             None => (self.opened(scheduler.as_ref(), &first, terminal)?, None),
         };
         generator.show_samples(options.every_step);
-        watch.count(team.map(|team| team.communicator.clone()));
+        watch.count(team.map(|team| team.carrier.clone()));
         let mut ranks = None;
         watch.part("opening the model", begun);
         let mut head = Head {

@@ -2,8 +2,17 @@
 
 use crate::cli::args::{MeshOptions, RulesOptions};
 use crate::cli::values::assignment;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::time::Duration;
+
+/// What carries tensors from rank to rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Carrier {
+    /// Through the host's memory: between threads directly, between processes by MPI
+    Host,
+    /// From GPU to GPU by NCCL, which is loaded for it; needs --device cuda and a GPU for each rank
+    Nccl,
+}
 
 #[derive(Clone, Debug, Args)]
 pub struct RankOptions {
@@ -24,6 +33,9 @@ pub struct RankOptions {
     /// everything then sends nothing, and the clip is put together when it is over. A folder that `split` wrote says so itself
     #[arg(long)]
     pub keep_latents: bool,
+    /// What carries tensors from rank to rank
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = Carrier::Host)]
+    pub communicator: Carrier,
     /// How many seconds a rank waits for another before all end with an error
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub timeout: u32,

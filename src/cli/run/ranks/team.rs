@@ -1,5 +1,6 @@
 //! One rank at work, and its way to the others.
 
+use super::options::{Carrier, RankOptions};
 use super::part::Part;
 use super::parts::Parts;
 use super::report::RanksReport;
@@ -10,7 +11,7 @@ use crate::cli::run::Batch;
 use crate::cli::run::watch::Watch;
 use crate::cli::session::runtime_options;
 use crate::cli::terminal::Terminal;
-use crate::collective::{Communicator, Group, gather};
+use crate::collective::{Communicator, Group, Nccl, gather};
 use crate::generation::{Conditioning, Generator};
 use crate::rewrite::split::{LATENTS_KEY, RankLatents};
 use crate::runtime::devices::cpu;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 /// A rank.
 pub struct Team {
     pub communicator: Arc<dyn Communicator>,
+    /// What carries the tensors of the model; the communicator itself, unless there is a faster way.
+    pub carrier: Arc<dyn Communicator>,
     pub parts: Arc<Parts>,
     /// How it opens its part.
     pub session: Options,
@@ -41,6 +44,21 @@ pub fn session_options(options: &SessionOptions, place: usize, ranks: usize) -> 
         session.device_index = session.device_index.saturating_add(place);
     }
     session
+}
+
+/// What carries the model's tensors between ranks that `host` connects.
+pub fn carrier(
+    options: &RankOptions,
+    session: &Options,
+    host: Arc<dyn Communicator>,
+) -> Result<Arc<dyn Communicator>, Failure> {
+    match options.communicator {
+        Carrier::Host => Ok(host),
+        Carrier::Nccl if session.provider != Provider::Cuda => Err(Failure::Usage(
+            "--communicator nccl moves tensors from GPU to GPU; give --device cuda, or leave it out".to_owned(),
+        )),
+        Carrier::Nccl => Ok(Nccl::over(host, options.patience())?),
+    }
 }
 
 impl Team {
@@ -86,9 +104,7 @@ impl Team {
         let given = batch.source.given();
         let scheduler = batch.config.scheduler_for(&batch.settings)?;
         let timesteps = scheduler.timesteps();
-        let session = self
-            .parts
-            .open(&self.communicator, &self.session, timesteps, terminal)?;
+        let session = self.parts.open(&self.carrier, &self.session, timesteps, terminal)?;
         let latents = session.metadata(LATENTS_KEY);
         let latents = latents.and_then(|text| serde_json::from_str::<RankLatents>(&text).ok());
         let part = latents.map(|latents| Part::new(latents, self.communicator.clone()));
@@ -156,7 +172,7 @@ impl Team {
         let (mut generator, part) = self.open(batch, prompts, conditionings, terminal)?;
         opened();
         let mut watch = Watch::new(false);
-        watch.count(Some(self.communicator.clone()));
+        watch.count(Some(self.carrier.clone()));
         for (prompt, conditioning) in prompts.iter().zip(conditionings) {
             if !begin() {
                 return Ok(());
