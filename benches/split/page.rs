@@ -20,7 +20,9 @@ pub fn write() {
     let mut text = std::fs::read_to_string(folder.join("head.md")).unwrap();
     text.push_str(&equalities());
     text.push_str(&sent(&folder));
-    text.push_str(&speeds(&folder));
+    if super::file("speed").exists() {
+        text.push_str(&speeds(&folder));
+    }
     std::fs::write(super::root().join("docs/split.md"), text).unwrap();
 }
 

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::analysis::Analysis;
 use crate::onnx::Model;
-use crate::rewrite::split::RankGraph;
+use crate::rewrite::split::{LATENTS_KEY, RankGraph, RankLatents};
 use crate::rules::{Rules, Strategy};
 use crate::shard::Mesh;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,13 @@ impl SplitRecord {
         // Names and numbers alone: there is nothing that JSON could not hold.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// What of the latents the rank of a model keeps, where it keeps a part.
+pub fn rank_latents(model: &Model) -> Option<RankLatents> {
+    let mut entries = model.proto.metadata_props.iter();
+    let entry = entries.find(|entry| entry.key.as_deref() == Some(LATENTS_KEY))?;
+    serde_json::from_str(entry.value.as_deref()?).ok()
 }
 
 /// What tells a split from all others: the original with its weights, the ranks, and all else that was asked for, in words.

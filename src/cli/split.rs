@@ -256,7 +256,7 @@ impl Work<'_> {
         };
         let (options, caches) = (&self.options, &self.options.caches);
         let asked = [
-            format!("{:?}", options.mesh.along),
+            format!("{:?} {}", options.mesh.along, options.keep_latents),
             format!("{:?} {:?} {:?}", caches.cache_dtype, caches.memory, options.sizes),
             serde_json::to_string(&rules).unwrap_or_default(),
         ];

@@ -85,14 +85,10 @@ const PLACES: usize = KEPT + MOST_KEPT;
 /// # Errors
 /// Why the scheduler cannot be told by sums, in words; those of its own steps too.
 pub fn linear_run(scheduler: &mut dyn Scheduler) -> Result<LinearRun, String> {
-    let limit = match scheduler.memory() {
-        Some(memory) => memory.limit.map_or(Limit::None, |limit| *limit),
-        None => return Err("it does not say what it keeps between steps".to_owned()),
-    };
+    let limit = elementwise(scheduler)?;
     let clip = match limit {
-        Limit::None => None,
         Limit::Clip(range) => Some(range),
-        Limit::Threshold { .. } => return Err("`thresholding` needs all elements of the sample at once".to_owned()),
+        _ => None,
     };
     let made = sums(scheduler, clip);
     if let Some(limit_place) = scheduler.memory().and_then(|memory| memory.limit) {
@@ -114,6 +110,21 @@ pub fn linear_run(scheduler: &mut dyn Scheduler) -> Result<LinearRun, String> {
     match run.is_finite() {
         true => Ok(run),
         false => Err("its weights are not finite".to_owned()),
+    }
+}
+
+/// The limit of a scheduler whose steps work on every element of the sample by itself, so that parts of a sample can be
+/// stepped apart from each other.
+///
+/// # Errors
+/// Why it needs the whole sample, in words.
+pub fn elementwise(scheduler: &mut dyn Scheduler) -> Result<Limit, String> {
+    match scheduler.memory() {
+        None => Err("it does not say what it keeps between steps".to_owned()),
+        Some(memory) => match memory.limit.map_or(Limit::None, |limit| *limit) {
+            Limit::Threshold { .. } => Err("`thresholding` needs all elements of the sample at once".to_owned()),
+            limit => Ok(limit),
+        },
     }
 }
 

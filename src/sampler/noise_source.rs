@@ -1,6 +1,8 @@
 //! Noise for schedulers that draw some at each step.
 
-use ndarray::{ArrayD, Axis};
+use std::ops::Range;
+
+use ndarray::{ArrayD, Axis, Slice};
 
 use super::SamplerError;
 use super::noise::noise_of_stream;
@@ -99,6 +101,41 @@ impl NoiseSource for GivenNoise {
     }
 }
 
+/// A part of another source's noise, for whoever has the same part of the sample: the whole is drawn, and cut.
+pub struct NoisePart {
+    whole: Box<dyn NoiseSource>,
+    axis: usize,
+    size: usize,
+    range: Range<usize>,
+}
+
+impl NoisePart {
+    /// The entries `range` of the `size` that `axis` of the noise of `whole` has.
+    #[must_use]
+    pub fn new(whole: Box<dyn NoiseSource>, axis: usize, size: usize, range: Range<usize>) -> NoisePart {
+        NoisePart {
+            whole,
+            axis,
+            size,
+            range,
+        }
+    }
+}
+
+impl NoiseSource for NoisePart {
+    /// `shape` is that of the part.
+    fn draw(&mut self, index: usize, shape: &[usize]) -> Result<ArrayD<f32>, SamplerError> {
+        let mut of_whole = shape.to_vec();
+        match of_whole.get_mut(self.axis) {
+            Some(size) if *size == self.range.len() && self.range.end <= self.size => *size = self.size,
+            _ => return Err(SamplerError::NoiseShape { shape: of_whole }),
+        }
+        let mut noise = self.whole.draw(index, &of_whole)?;
+        noise.slice_axis_inplace(Axis(self.axis), Slice::from(self.range.clone()));
+        Ok(noise)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::IxDyn;
@@ -126,6 +163,21 @@ mod tests {
         }
         let one = SeededBatch::new(7).draw(3, &[1, 5]).unwrap();
         assert_eq!(one, SeededNoise::new(7).draw(3, &[1, 5]).unwrap());
+    }
+
+    #[test]
+    fn parts_put_together_are_the_whole() {
+        let whole = SeededBatch::new(3).draw(1, &[2, 3, 5]).unwrap();
+        let part = |range: Range<usize>| {
+            let shape = [2, 3, range.len()];
+            let mut source = NoisePart::new(Box::new(SeededBatch::new(3)), 2, 5, range);
+            assert!(source.draw(1, &[2, 3, 4]).is_err());
+            assert!(source.draw(1, &[2, 3]).is_err());
+            source.draw(1, &shape).unwrap()
+        };
+        let parts = [part(0..3), part(3..5)];
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        assert_eq!(ndarray::concatenate(Axis(2), &views).unwrap(), whole);
     }
 
     #[test]

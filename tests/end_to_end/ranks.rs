@@ -52,8 +52,17 @@ impl Clips {
 }
 
 fn sample(folder: &Path) -> ArrayD<f32> {
+    array(folder, "sample")
+}
+
+/// The sample after each step.
+fn every_sample(folder: &Path) -> ArrayD<f32> {
+    array(folder, "samples")
+}
+
+fn array(folder: &Path, name: &str) -> ArrayD<f32> {
     let mut archive = NpzReader::new(File::open(folder.join("clip.npz")).unwrap()).unwrap();
-    archive.by_name("sample").unwrap()
+    archive.by_name(name).unwrap()
 }
 
 #[track_caller]
@@ -114,6 +123,134 @@ fn ranks_make_the_clip_of_one() {
     let options = ["--steps", "4", "--ranks", "3", "--rules", rules, "--timeout", "60"];
     let (_, three) = clips.run(&model, "three", &options);
     close(&three, &broadcast, "three ranks, patched");
+}
+
+/// Ranks that keep their parts of the latents from step to step make the clip of one, and in steps that broadcast everything
+/// send nothing; also where a folder says that they do, and with every step's sample, several clips and noise at each step.
+#[test]
+fn latents_that_ranks_keep_send_nothing_where_all_is_broadcast() {
+    let clips = Clips::new();
+    let rules = clips.path("rules.yaml");
+    let (model, rules) = (shipped_model(), rules.to_str().unwrap());
+    let scheduler = clips.path("ancestral.json");
+    // It draws noise at each step.
+    let ancestral = r#"{"_class_name": "EulerAncestralDiscreteScheduler", "num_train_timesteps": 1000,
+        "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "prediction_type": "epsilon"}"#;
+    std::fs::write(&scheduler, ancestral).unwrap();
+    let patched = succeed([
+        model.as_os_str(),
+        "--rules".as_ref(),
+        rules.as_ref(),
+        "-o".as_ref(),
+        clips.path("patched").as_os_str(),
+    ]);
+    let patched = PathBuf::from(patched.trim());
+    let steps = ["--steps", "10"];
+    let (_, one) = clips.run(&patched, "one", &steps);
+
+    let kept = ["--steps", "10", "--ranks", "2", "--keep-latents", "--rules", rules];
+    let (report, two) = clips.run(&model, "two", &kept);
+    close(&two, &one, "two ranks with their parts");
+    let ranks = &report["ranks"];
+    let bytes: Vec<u64> = serde_json::from_value(ranks["step_bytes"].clone()).unwrap();
+    let silent: Vec<usize> = (0..10).filter(|step| bytes[*step] == 0).collect();
+    assert!(silent.contains(&1) && silent.contains(&5), "{bytes:?}");
+    assert!(!silent.contains(&0) && !silent.contains(&2), "{bytes:?}");
+    assert_eq!(ranks["silent_steps"], silent.len());
+    assert!(ranks["gathered_bytes"].as_u64().unwrap() > 0, "{ranks}");
+    let (report, two) = clips.run(&model, "whole", &[&kept[..4], &kept[5..]].concat());
+    close(&two, &one, "two ranks with whole latents");
+    assert_eq!(report["ranks"]["silent_steps"], 0);
+    assert!(report["ranks"]["gathered_bytes"].is_null());
+
+    // Two clips side by side, noise at each step, and three ranks, which have different parts of eight frames.
+    let further = [
+        "--every-step",
+        "--batch",
+        "2",
+        "--scheduler",
+        scheduler.to_str().unwrap(),
+    ];
+    let options = [&["--steps", "4"][..], &further].concat();
+    let samples = |name: &str| [0, 1].map(|number| every_sample(&clips.path(name).join(format!("clip_{number:03}"))));
+    json(clips.arguments(&patched, "noisy", &options));
+    let options = [&options[..], &["--ranks", "3", "--keep-latents", "--timeout", "60"]].concat();
+    json(clips.arguments(&patched, "noisy_parts", &options));
+    for (found, expected) in samples("noisy_parts").iter().zip(&samples("noisy")) {
+        assert_eq!(found.shape()[0], 4);
+        close(found, expected, "every sample of three ranks with their parts");
+    }
+
+    let folder = clips.path("split");
+    let mut arguments: Vec<OsString> = vec!["split".into(), model.clone().into(), "-o".into(), folder.clone().into()];
+    arguments.extend(["--rules", rules, "--sequence", "2", "--keep-latents"].map(OsString::from));
+    succeed(arguments);
+    let (report, two) = clips.run(&folder, "written", &steps);
+    close(&two, &one, "a folder of ranks with their parts");
+    assert_eq!(report["ranks"]["silent_steps"], silent.len());
+}
+
+/// Latents that cannot be kept are gathered, and it is said why; a folder whose ranks have parts is refused where they would
+/// have to be whole, and one whose ranks have none where they were to be kept.
+#[test]
+fn latents_that_cannot_be_kept_are_gathered_or_refused() {
+    let clips = Clips::new();
+    let model = shipped_model();
+    let scheduler = clips.path("thresholding.json");
+    let thresholding = r#"{"_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "beta_start": 0.0001,
+        "beta_end": 0.02, "beta_schedule": "linear", "clip_sample": false, "thresholding": true}"#;
+    std::fs::write(&scheduler, thresholding).unwrap();
+    let threshold = ["--steps", "2", "--scheduler", scheduler.to_str().unwrap()];
+    let (_, one) = clips.run(&model, "one", &threshold);
+    let kept = ["--ranks", "2", "--keep-latents"];
+    let output = command(clips.arguments(&model, "two", &[&threshold[..], &kept].concat()))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(
+        errors.contains("latents: gathered in every step") && errors.contains("`thresholding`"),
+        "{errors}"
+    );
+    close(&sample(&clips.path("two")), &one, "whole latents for thresholding");
+    let along_space = ["--steps", "1", "--along", "space"];
+    let output = command(clips.arguments(&model, "space", &[&along_space[..], &kept].concat()))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("--along frames"), "{errors}");
+
+    let split = |name: &str, options: &[&str]| {
+        let folder = clips.path(name);
+        let mut arguments: Vec<OsString> =
+            vec!["split".into(), model.clone().into(), "-o".into(), folder.clone().into()];
+        arguments.extend(["--plain", "--sequence", "2", "--along", "frames"].map(OsString::from));
+        arguments.extend(options.iter().map(OsString::from));
+        succeed(arguments);
+        folder
+    };
+    let (parts, whole) = (split("parts", &["--keep-latents"]), split("whole", &[]));
+    let error = fail(2, clips.arguments(&parts, "refused", &threshold));
+    assert!(
+        error.contains("needs them whole") && error.contains("--scheduler"),
+        "{error}"
+    );
+    let error = fail(
+        2,
+        clips.arguments(&whole, "refused", &["--steps", "1", "--keep-latents"]),
+    );
+    assert!(error.contains("takes whole latents"), "{error}");
+    let error = fail(
+        2,
+        clips.arguments(&model, "refused", &["--steps", "1", "--keep-latents"]),
+    );
+    assert!(error.contains("give --ranks N"), "{error}");
+    // A rank of the one among those of the other.
+    std::fs::copy(whole.join("model.rank1.onnx"), parts.join("model.rank1.onnx")).unwrap();
+    let error = fail(10, clips.arguments(&parts, "refused", &["--steps", "1"]));
+    assert!(error.contains("rank 1"), "{error}");
+    assert_nothing_is_left(&clips.path("refused"));
 }
 
 /// The halves of guidance, and a mesh of both; and what cannot be.
@@ -198,6 +335,21 @@ fn a_pipeline_is_run_by_ranks() {
     assert!(clips.path("two/clip_001/clip.gif").is_file());
     let again = json(clips.arguments(&pipeline, "two", &[&ranks[..], &["--resume"]].concat()));
     assert!(again["ranks"].is_null() && again["clips"].as_array().unwrap().len() == 2);
+}
+
+/// A pipeline whose latent is a row of tokens for the transformer, which are not as the noise lies: ranks keep some tokens.
+#[test]
+fn tokens_are_kept_as_the_transformer_has_them() {
+    let clips = Clips::new();
+    let pipeline = clips.path("pipeline");
+    lay_out_pipeline("flux", &pipeline);
+    let options = ["--steps", "2", "--prompt", "a ship", "--height", "8", "--width", "12"];
+    let (_, one) = clips.run(&pipeline, "one", &options);
+    assert_eq!(one.shape(), [1, 6, 16]);
+    let ranks = [&options[..], &["--ranks", "2", "--keep-latents"]].concat();
+    let (report, two) = clips.run(&pipeline, "two", &ranks);
+    close(&two, &one, "tokens that ranks keep");
+    assert!(report["ranks"]["gathered_bytes"].as_u64().unwrap() > 0, "{report}");
 }
 
 /// A step that gives no numbers ends all ranks with the error of one, and leaves nothing.

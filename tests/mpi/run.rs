@@ -131,7 +131,12 @@ fn processes_make_the_clip_of_one() {
     assert!(Command::new(&plain[0]).args(&plain[1..]).status().unwrap().success());
     let expected = sample(&clips.path("plain"));
     let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    for (ranks, options) in [(2, &["--json"][..]), (4, &["--json", "--guidance-ranks", "2"])] {
+    let meshes = [
+        (2, &["--json"][..]),
+        (4, &["--json", "--guidance-ranks", "2"]),
+        (4, &["--json", "--guidance-ranks", "2", "--keep-latents"]),
+    ];
+    for (ranks, options) in meshes {
         let arguments = clips.arguments("ranks", &[&steps[..], options].concat());
         let output = mpirun(&[(ranks, arguments)]).output().unwrap();
         let text = text(&output);
@@ -140,6 +145,10 @@ fn processes_make_the_clip_of_one() {
         let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{text}"));
         assert_eq!(printed["ranks"]["kind"], "processes");
         assert_eq!(printed["ranks"]["rank_bytes"].as_array().unwrap().len(), ranks);
+        let is_gathered = printed["ranks"]["gathered_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 0);
+        assert_eq!(is_gathered, options.contains(&"--keep-latents"), "{printed}");
         let found = sample(&clips.path("ranks"));
         let differences = found.iter().zip(&expected).map(|(one, other)| (one - other).abs());
         let difference = differences.fold(0.0, f32::max) / largest;

@@ -30,7 +30,7 @@ use ndarray::{ArrayD, Axis, concatenate};
 use noise::{given_noise, start, step_noise};
 use options::AnimationChoice;
 use pictures::{Made, decode, finish};
-use ranks::{RanksReport, Team, Wanted};
+use ranks::{Part, RanksReport, Team, Wanted};
 use report::{Broadcast, ClipPlace, ClipRecord, ClipReport, Head, Report};
 use source::{Source, prompts_of};
 use std::path::PathBuf;
@@ -280,12 +280,12 @@ impl Batch {
         let scheduler = self.config.scheduler_for(&self.settings)?;
         let begun = Instant::now();
         let first = conditionings.first().cloned().unwrap_or_default();
-        let mut generator = match team {
+        let (mut generator, part) = match team {
             Some(team) => team.open(self, prompts, &conditionings, terminal)?,
-            None => self.opened(scheduler.as_ref(), &first, terminal)?,
+            None => (self.opened(scheduler.as_ref(), &first, terminal)?, None),
         };
         generator.show_samples(options.every_step);
-        watch.count(team.map(|team| team.communicator.clone()));
+        watch.count(team.map(|team| team.carrier.clone()));
         let mut ranks = None;
         watch.part("opening the model", begun);
         let mut head = Head {
@@ -302,10 +302,10 @@ impl Batch {
         for (prompt, conditioning) in prompts.iter().zip(&conditionings) {
             watch.clip(*prompt, self.prompts.len());
             team.inspect(|team| team.begin_clip());
-            let all = self.clip(*prompt, conditioning, &mut generator, watch, terminal)?;
+            let all = self.clip(*prompt, conditioning, &mut generator, part.as_ref(), watch, terminal)?;
             if let Some(team) = team.filter(|_| prompts.last() == Some(prompt)) {
                 // No rank waits while this one writes and decodes.
-                ranks = Some(team.end(watch.sent())?);
+                ranks = Some(team.end(watch)?);
             }
             if head.latents.is_none() {
                 head.latents = generator.latents().cloned();
@@ -403,12 +403,13 @@ impl Batch {
         Ok(generator)
     }
 
-    /// Makes the clips of a prompt side by side.
+    /// Makes the clips of a prompt side by side; where this is a rank that keeps a part of the latents, as that part.
     fn clip(
         &self,
         prompt: usize,
         conditioning: &Conditioning,
         generator: &mut Generator,
+        part: Option<&Part>,
         watch: &mut Watch,
         terminal: &Terminal,
     ) -> Result<Vec<Made>, Failure> {
@@ -419,8 +420,12 @@ impl Batch {
         let mut samples = Vec::new();
         let mut scheduler = self.config.scheduler_for(&self.settings)?;
         let mut step_noise = step_noise(options, scheduler.as_ref(), &start, seed, terminal)?;
-        let noise = source.latent.to_model(start.clone());
-        let clip = generator
+        let mut noise = source.latent.to_model(start.clone());
+        if let Some(part) = part {
+            noise = part.of(noise)?;
+            step_noise = part.noise(step_noise);
+        }
+        let mut clip = generator
             .generate(
                 scheduler.as_mut(),
                 noise,
@@ -434,6 +439,12 @@ impl Batch {
                 },
             )
             .map_err(Failure::of(&source.model, Failure::generation))?;
+        if let Some(part) = part {
+            samples.push(clip.sample);
+            samples = part.whole(&samples)?;
+            clip.sample = samples.pop().unwrap_or_default();
+            watch.gather();
+        }
         let made = (0..batch).map(|place| {
             let one = |array: &ArrayD<f32>| array.select(Axis(0), &[place]);
             let samples: Vec<ArrayD<f32>> = samples.iter().map(|sample| one(sample).insert_axis(Axis(0))).collect();

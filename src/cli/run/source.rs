@@ -2,6 +2,7 @@
 
 use super::RunOptions;
 use crate::cli::Failure;
+use crate::cli::division::rank_latents;
 use crate::cli::session::{conditioning, inputs, prompts, runtime_options};
 use crate::cli::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Role, Roles, Text, known_sizes};
@@ -10,6 +11,7 @@ use crate::pipeline::{
     Factors, Family, Folder, Guidance, LatentShape, Layout, Lengths, PixelSize, Telling, Vae, declared_inputs, encode,
     pair,
 };
+use crate::rewrite::split::RankLatents;
 use crate::runtime::{Port, Tensor};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
@@ -45,6 +47,10 @@ pub struct Source {
     pub guidance: f32,
     /// The scale that the transformer is told, where it was trained with that.
     embedded: Option<f32>,
+    /// The name of the latent among the inputs.
+    pub latent_input: String,
+    /// What of the latents this rank keeps, where a split says so; `latent` is the whole all the same.
+    pub kept: Option<RankLatents>,
     /// The transformer's own inputs, as its file declares them.
     ports: Vec<Port>,
     lengths: Lengths,
@@ -55,6 +61,7 @@ impl Source {
     /// Reads what the options name, without opening a model: all that can be wrong is said before anything is computed. `part`
     /// is the file of this rank, where the options name the folder of a split.
     pub fn read(options: &RunOptions, part: Option<PathBuf>) -> Result<Source, Failure> {
+        let is_rank = part.is_some();
         let is_pipeline = options.model.is_dir() && (part.is_none() || options.transformer.is_some());
         let pipeline = match is_pipeline {
             true => Some(Pipeline::read(options)?),
@@ -76,6 +83,17 @@ impl Source {
         let mut inputs = inputs(&options.sampling.inputs)?;
         let mut ports = declared_inputs(&model)?;
         ports.retain(|port| !port.name.starts_with(OF_PATCHING));
+        let kept = match is_rank {
+            true => rank_latents(&Model::load(&model)?),
+            false => None,
+        };
+        if let Some(RankLatents { latents, .. }) = &kept {
+            // The file declares a part; what is made is the whole.
+            let port = ports.iter_mut().find(|port| port.name == latents.input);
+            if let Some(size) = port.and_then(|port| port.shape.get_mut(latents.axis)) {
+                *size = i64::try_from(latents.size).ok();
+            }
+        }
         let noise = own_noise(&ports, &mut inputs);
         let mut given: Vec<String> = inputs.keys().cloned().collect();
         if let Some(pipeline) = &pipeline {
@@ -135,6 +153,8 @@ impl Source {
             inputs,
             guidance,
             embedded,
+            latent_input: roles.latent.name,
+            kept,
             ports,
             lengths: Lengths {
                 fixed: fixed(1),

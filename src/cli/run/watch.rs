@@ -29,6 +29,8 @@ pub struct Watch {
     communicator: Option<Arc<dyn Communicator>>,
     /// Of the clip at hand: bytes that this rank sent in each step.
     sent: Vec<u64>,
+    /// The same once its steps were done, where ranks then put it together.
+    gathered: Option<u64>,
 }
 
 impl Watch {
@@ -41,6 +43,7 @@ impl Watch {
             steps: Vec::new(),
             communicator: None,
             sent: Vec::new(),
+            gathered: None,
         }
     }
 
@@ -52,6 +55,17 @@ impl Watch {
     /// What this rank sent in each step of the clip at hand.
     pub fn sent(&self) -> &[u64] {
         &self.sent
+    }
+
+    /// What this rank sent for the clip at hand to be put together; none where it was whole all along.
+    pub fn gathered(&self) -> Option<u64> {
+        self.gathered
+    }
+
+    /// Counts what it took to put the clip at hand together, its steps being done.
+    pub fn gather(&mut self) {
+        let communicator = self.communicator.as_ref();
+        self.gathered = communicator.map(|communicator| communicator.traffic().end_step().total());
     }
 
     /// Shows a bar for so many steps of a model with this plan.
@@ -73,6 +87,7 @@ impl Watch {
     pub fn clip(&mut self, which: usize, of: usize) {
         self.steps.clear();
         self.sent.clear();
+        self.gathered = None;
         if let Some(communicator) = &self.communicator {
             // What was sent before the clip belongs to no step.
             communicator.traffic().end_step();

@@ -1,11 +1,12 @@
 //! A run of several ranks: threads of this process, or processes that `mpirun` started.
 //!
 //! Every rank does the whole loop on its part of the model, with the same noise, texts and flags, and feeds whole inputs: the
-//! graph slices them. Rank 0 alone shows, writes and decodes. Of threads it also makes the texts for all; processes each make
-//! their own.
+//! graph slices them, but for latents of which each rank keeps a part from step to step (`part.rs`). Rank 0 alone shows, writes
+//! and decodes. Of threads it also makes the texts for all; processes each make their own.
 
 mod folder;
 mod options;
+mod part;
 mod parts;
 #[cfg(feature = "mpi")]
 mod processes;
@@ -15,6 +16,7 @@ mod threads;
 mod wanted;
 
 pub use options::RankOptions;
+pub use part::Part;
 pub use report::RanksReport;
 pub use team::Team;
 pub use wanted::Wanted;

@@ -2,8 +2,17 @@
 
 use crate::cli::args::{MeshOptions, RulesOptions};
 use crate::cli::values::assignment;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::time::Duration;
+
+/// What carries tensors from rank to rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Carrier {
+    /// Through the host's memory: between threads directly, between processes by MPI
+    Host,
+    /// From GPU to GPU by NCCL, which is loaded for it; needs --device cuda and a GPU for each rank
+    Nccl,
+}
 
 #[derive(Clone, Debug, Args)]
 pub struct RankOptions {
@@ -20,6 +29,13 @@ pub struct RankOptions {
     /// x=batch,channels,frames,height,width
     #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
     pub axes: Vec<(String, String)>,
+    /// Leave each rank its part of the latents from step to step, where model and scheduler let it: a step that broadcasts
+    /// everything then sends nothing, and the clip is put together when it is over. A folder that `split` wrote says so itself
+    #[arg(long)]
+    pub keep_latents: bool,
+    /// What carries tensors from rank to rank
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = Carrier::Host)]
+    pub communicator: Carrier,
     /// How many seconds a rank waits for another before all end with an error
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub timeout: u32,

@@ -8,16 +8,18 @@ use crate::cli::args::CacheOptions;
 use crate::cli::caches::CacheSettings;
 use crate::cli::division::{of_rank, refuse_wide, split_id};
 use crate::cli::plan_beside;
-use crate::cli::run::RunOptions;
+use crate::cli::run::Batch;
+use crate::cli::run::source::Source;
 use crate::cli::terminal::Terminal;
 use crate::collective::Communicator;
 use crate::generation::check_steps;
 use crate::graph::ModelGraph;
 use crate::onnx::{Model, SaveOptions};
-use crate::rewrite::split::{self, RankGraph, Split};
+use crate::rewrite::split::{self, RankGraph, Split, SplitOptions};
 use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, planned_rules, select_planned, switch};
 use crate::rules::{Rule, Rules};
 use crate::runtime::{Options, Session, SharedWeights};
+use crate::sampler::elementwise;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -59,12 +61,15 @@ const MOST_IN_MEMORY: usize = 1 << 30;
 
 impl Parts {
     /// Splits the model, or takes what was split.
-    pub fn of(wanted: Wanted, model: &Path, options: &RunOptions, terminal: &Terminal) -> Result<Parts, Failure> {
+    pub fn of(wanted: Wanted, batch: &Batch, terminal: &Terminal) -> Result<Parts, Failure> {
+        let (options, source) = (&batch.options, &batch.source);
         let mesh = wanted.mesh(wanted.launched)?.axes();
+        let needs_whole = elementwise(batch.config.scheduler_for(&batch.settings)?.as_mut()).err();
         if let Some(folder) = wanted.folder {
+            check_kept(source, options.ranks.keep_latents, needs_whole)?;
             return Ok(Parts::Written(folder));
         }
-        let (original, patching) = original_of(model, wanted.rules, terminal)?;
+        let (original, patching) = original_of(&source.model, wanted.rules, terminal)?;
         let rules = match &patching {
             Patching::None => Rules::of_plan("", []),
             Patching::Rules(rules) => rules.clone(),
@@ -79,11 +84,27 @@ impl Parts {
             Purpose::Patch,
             terminal,
         )?;
-        let how = options.ranks.mesh.split_options();
-        let split = split::split(whole.model.clone(), &whole.axes, &whole.sites, &mesh, &how);
-        let split = split.map_err(Failure::of(&original, Failure::shard))?;
+        let mut how = options.ranks.mesh.split_options();
+        how.sequence.keep = options.ranks.keep_latents && needs_whole.is_none();
+        let made = |how: &SplitOptions| {
+            let split = split::split(whole.model.clone(), &whole.axes, &whole.sites, &mesh, how);
+            split.map_err(Failure::of(&original, Failure::shard))
+        };
+        let mut split = made(&how)?;
+        if options.ranks.keep_latents
+            && let Some(reason) = why_gathered(&split, &source.latent_input, needs_whole)
+        {
+            terminal.note(format!("latents: gathered in every step, since {reason}"));
+            if split.latents.is_some() {
+                how.sequence.keep = false;
+                split = made(&how)?;
+            }
+        }
         let asked = [
-            format!("{:?} {:?}", options.ranks.mesh.along, options.sampling.sizes),
+            format!(
+                "{:?} {} {:?}",
+                options.ranks.mesh.along, how.sequence.keep, options.sampling.sizes
+            ),
             serde_json::to_string(&rules).unwrap_or_default(),
         ];
         Ok(Parts::Made(Box::new(Made {
@@ -207,6 +228,43 @@ impl Made {
             Err(error) => return Err(Failure::rewrite(path.clone(), error)),
         };
         switch(graph.model, &choices, &planned_rules(plan), &how).map_err(Failure::of(path, Failure::rewrite))
+    }
+}
+
+/// Why latents are not kept that were to be; none where they are.
+fn why_gathered(split: &Split, latent: &str, needs_whole: Option<String>) -> Option<String> {
+    if let Some(reason) = needs_whole {
+        return Some(format!("of the scheduler, {reason}"));
+    }
+    match (&split.latents, &split.gathered) {
+        (Some(kept), _) if kept.input == latent => None,
+        (Some(kept), _) => Some(format!(
+            "what ranks could keep is `{}`, and the latent is `{latent}`",
+            kept.input
+        )),
+        (None, Some(reason)) => Some(reason.to_string()),
+        (None, None) => Some("only ranks along the sequence have parts of them".to_owned()),
+    }
+}
+
+/// Refuses a folder whose ranks do not keep the latents as they are to be kept.
+fn check_kept(source: &Source, is_asked: bool, needs_whole: Option<String>) -> Result<(), Failure> {
+    let model = source.model.display();
+    let refuse = |text: String| Err(Failure::Usage(text));
+    match (&source.kept, needs_whole) {
+        (None, _) if is_asked => refuse(format!(
+            "--keep-latents: {model} takes whole latents; split the original again with --keep-latents, or leave it out here"
+        )),
+        (None, _) => Ok(()),
+        (Some(_), Some(reason)) => refuse(format!(
+            "{model} takes a part of the latents, and the scheduler needs them whole ({reason}); use another with --scheduler, or \
+             split the original again without --keep-latents"
+        )),
+        (Some(kept), None) if kept.latents.input != source.latent_input => refuse(format!(
+            "{model} takes a part of `{}`, and the latent is `{}`; split the original again without --keep-latents",
+            kept.latents.input, source.latent_input
+        )),
+        (Some(_), None) => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::identity;
 use super::parts::Parts;
-use super::team::{Team, session_options};
+use super::team::{Team, carrier, session_options};
 use super::wanted::Wanted;
 use crate::cli::Failure;
 use crate::cli::run::watch::Watch;
@@ -30,11 +30,13 @@ fn make(
 ) -> Result<Option<Report>, Failure> {
     let rank = processes.rank();
     let batch = Arc::new(Batch::read(options, wanted.file(rank)?, terminal)?);
-    let parts = Parts::of(wanted, &batch.source.model, options, terminal)?;
+    let parts = Parts::of(wanted, &batch, terminal)?;
     handshake(&**processes, &identity(&batch, &parts, rank)?)?;
     let (place, here) = on_this_host().unwrap_or((rank, processes.mesh().ranks()));
+    let session = session_options(&options.session, place, here);
     let team = Team {
-        session: session_options(&options.session, place, here),
+        carrier: carrier(&options.ranks, &session, processes.clone())?,
+        session,
         communicator: processes.clone(),
         parts: Arc::new(parts),
         crew: None,

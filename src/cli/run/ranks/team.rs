@@ -1,5 +1,7 @@
 //! One rank at work, and its way to the others.
 
+use super::options::{Carrier, RankOptions};
+use super::part::Part;
 use super::parts::Parts;
 use super::report::RanksReport;
 use super::threads::Crew;
@@ -9,8 +11,9 @@ use crate::cli::run::Batch;
 use crate::cli::run::watch::Watch;
 use crate::cli::session::runtime_options;
 use crate::cli::terminal::Terminal;
-use crate::collective::{Communicator, Group, gather};
+use crate::collective::{Communicator, Group, Nccl, gather};
 use crate::generation::{Conditioning, Generator};
+use crate::rewrite::split::{LATENTS_KEY, RankLatents};
 use crate::runtime::devices::cpu;
 use crate::runtime::{Options, Provider};
 use std::sync::Arc;
@@ -18,6 +21,8 @@ use std::sync::Arc;
 /// A rank.
 pub struct Team {
     pub communicator: Arc<dyn Communicator>,
+    /// What carries the tensors of the model; the communicator itself, unless there is a faster way.
+    pub carrier: Arc<dyn Communicator>,
     pub parts: Arc<Parts>,
     /// How it opens its part.
     pub session: Options,
@@ -41,6 +46,21 @@ pub fn session_options(options: &SessionOptions, place: usize, ranks: usize) -> 
     session
 }
 
+/// What carries the model's tensors between ranks that `host` connects.
+pub fn carrier(
+    options: &RankOptions,
+    session: &Options,
+    host: Arc<dyn Communicator>,
+) -> Result<Arc<dyn Communicator>, Failure> {
+    match options.communicator {
+        Carrier::Host => Ok(host),
+        Carrier::Nccl if session.provider != Provider::Cuda => Err(Failure::Usage(
+            "--communicator nccl moves tensors from GPU to GPU; give --device cuda, or leave it out".to_owned(),
+        )),
+        Carrier::Nccl => Ok(Nccl::over(host, options.patience())?),
+    }
+}
+
 impl Team {
     /// Tells ranks that are processes which prompts' clips are to be made; threads are told when they open their parts.
     pub fn agree(&self, prompts: &[usize]) -> Result<Vec<usize>, Failure> {
@@ -59,14 +79,15 @@ impl Team {
         Ok(agreed)
     }
 
-    /// Opens this rank's part; rank 0 of threads has all others do so, too, and waits for them.
+    /// Opens this rank's part, and tells what of the latents it keeps, where it does; rank 0 of threads has all others do so,
+    /// too, and waits for them.
     pub fn open(
         &self,
         batch: &Batch,
         prompts: &[usize],
         conditionings: &[Conditioning],
         terminal: &Terminal,
-    ) -> Result<Generator, Failure> {
+    ) -> Result<(Generator, Option<Part>), Failure> {
         let mesh = self.communicator.mesh();
         let copies = conditionings.iter().map(Conditioning::copies).min();
         let clips = copies.map_or(usize::MAX, |copies| copies * usize::from(batch.options.batch));
@@ -83,17 +104,22 @@ impl Team {
         let given = batch.source.given();
         let scheduler = batch.config.scheduler_for(&batch.settings)?;
         let timesteps = scheduler.timesteps();
-        let session = self
-            .parts
-            .open(&self.communicator, &self.session, timesteps, terminal)?;
+        let session = self.parts.open(&self.carrier, &self.session, timesteps, terminal)?;
+        let latents = session.metadata(LATENTS_KEY);
+        let latents = latents.and_then(|text| serde_json::from_str::<RankLatents>(&text).ok());
+        let part = latents.map(|latents| Part::new(latents, self.communicator.clone()));
         let refuse = Failure::of(&batch.source.model, Failure::generation);
         let mut generator = Generator::new(session, &given).map_err(refuse)?;
         generator.count_timesteps_in(batch.source.timestep_unit());
         generator.stop_on(terminal.stop().clone());
+        if part.is_some() {
+            // Rank 0 does not see the whole of them.
+            generator.show_samples(batch.options.every_step);
+        }
         if let Some(crew) = &self.crew {
             crew.wait_until_open(&*self.communicator);
         }
-        Ok(generator)
+        Ok((generator, part))
     }
 
     /// The next clip begins.
@@ -104,18 +130,24 @@ impl Team {
     }
 
     /// All steps of all ranks are done; afterwards no rank waits for another.
-    pub fn end(&self, sent: &[u64]) -> Result<RanksReport, Failure> {
-        let own: Vec<u8> = sent.iter().flat_map(|bytes| bytes.to_le_bytes()).collect();
+    pub fn end(&self, watch: &Watch) -> Result<RanksReport, Failure> {
+        // Behind the steps stands what put the clip together.
+        let behind = watch.gathered().unwrap_or(0);
+        let own = watch.sent().iter().chain([&behind]);
+        let own: Vec<u8> = own.flat_map(|bytes| bytes.to_le_bytes()).collect();
         let all = gather(&*self.communicator, &own)?;
         self.leave()?;
         let of_rank = |bytes: &Vec<u8>| {
             let (steps, _) = bytes.as_chunks::<8>();
-            steps.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()
+            let mut steps: Vec<u64> = steps.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+            let behind = steps.pop().unwrap_or(0);
+            (steps, behind)
         };
-        let sent: Vec<Vec<u64>> = all.iter().map(of_rank).collect();
+        let (sent, behind): (Vec<Vec<u64>>, Vec<u64>) = all.iter().map(of_rank).unzip();
+        let gathered = watch.gathered().map(|_| behind.as_slice());
         let kind = if self.crew.is_some() { "threads" } else { "processes" };
         let mesh = self.communicator.mesh().axes();
-        Ok(RanksReport::new(kind, mesh, self.session.threads, &sent))
+        Ok(RanksReport::new(kind, mesh, self.session.threads, &sent, gathered))
     }
 
     fn leave(&self) -> Result<(), Failure> {
@@ -137,17 +169,24 @@ impl Team {
         begin: impl Fn() -> bool,
         terminal: &Terminal,
     ) -> Result<(), Failure> {
-        let mut generator = self.open(batch, prompts, conditionings, terminal)?;
+        let (mut generator, part) = self.open(batch, prompts, conditionings, terminal)?;
         opened();
         let mut watch = Watch::new(false);
-        watch.count(Some(self.communicator.clone()));
+        watch.count(Some(self.carrier.clone()));
         for (prompt, conditioning) in prompts.iter().zip(conditionings) {
             if !begin() {
                 return Ok(());
             }
             watch.clip(*prompt, 1);
-            batch.clip(*prompt, conditioning, &mut generator, &mut watch, terminal)?;
+            batch.clip(
+                *prompt,
+                conditioning,
+                &mut generator,
+                part.as_ref(),
+                &mut watch,
+                terminal,
+            )?;
         }
-        self.end(watch.sent()).map(drop)
+        self.end(&watch).map(drop)
     }
 }

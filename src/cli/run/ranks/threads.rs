@@ -2,7 +2,7 @@
 
 use super::identity;
 use super::parts::Parts;
-use super::team::{Team, session_options};
+use super::team::{Team, carrier, session_options};
 use super::wanted::Wanted;
 use crate::cli::Failure;
 use crate::cli::run::{Batch, Report, RunOptions, lead};
@@ -77,20 +77,24 @@ pub fn run(options: &RunOptions, wanted: Wanted, terminal: &Terminal) -> Result<
         wanted.file(rank)?;
     }
     let batch = Arc::new(Batch::read(options, wanted.file(0)?, terminal)?);
-    let parts = Arc::new(Parts::of(wanted, &batch.source.model, options, terminal)?);
+    let parts = Arc::new(Parts::of(wanted, &batch, terminal)?);
     let world = World::new(mesh, options.ranks.patience());
     let (orders, taken): (Vec<Sender<Order>>, Vec<Receiver<Order>>) = (1..ranks).map(|_| channel()).unzip();
     let taken = Mutex::new(taken.into_iter().map(Some).collect::<Vec<_>>());
     let (opens, opened) = channel();
     let hushed = terminal.hushed();
     let shared = (batch.clone(), parts.clone());
-    let team = move |rank: Arc<Rank>, parts: &Arc<Parts>, batch: &Batch, crew| Team {
-        session: session_options(&batch.options.session, rank.rank(), ranks),
-        communicator: rank,
-        parts: parts.clone(),
-        crew,
-        #[cfg(feature = "mpi")]
-        processes: None,
+    let team = move |rank: Arc<Rank>, parts: &Arc<Parts>, batch: &Batch, crew| -> Result<Team, Failure> {
+        let session = session_options(&batch.options.session, rank.rank(), ranks);
+        Ok(Team {
+            carrier: carrier(&batch.options.ranks, &session, rank.clone())?,
+            session,
+            communicator: rank,
+            parts: parts.clone(),
+            crew,
+            #[cfg(feature = "mpi")]
+            processes: None,
+        })
     };
     let (first, followers) = Followers::start(&world, move |rank: Arc<Rank>| {
         let (batch, parts) = &shared;
@@ -106,14 +110,13 @@ pub fn run(options: &RunOptions, wanted: Wanted, terminal: &Terminal) -> Result<
             let _ = opens.send(());
         };
         let begin = || matches!(orders.recv(), Ok(Order::Begin));
-        let team = team(rank, parts, batch, None);
+        let team = team(rank, parts, batch, None)?;
         team.follow(batch, &job.prompts, &job.conditionings, opened, begin, &hushed)
     })?;
-    let team = team(first.clone(), &parts, &batch, Some(Crew { orders, opened }));
-    let led = identity(&batch, &parts, 0)
-        .and_then(|identity| Ok(handshake(&*first, &identity)?))
-        .and_then(|()| lead(&batch, Some(&team), terminal));
-    drop(team);
+    let led = team(first.clone(), &parts, &batch, Some(Crew { orders, opened })).and_then(|team| {
+        handshake(&*first, &identity(&batch, &parts, 0)?)?;
+        lead(&batch, Some(&team), terminal)
+    });
     followers
         .join(first, led)
         .map_err(|error| cause(world.failure(), error, terminal))

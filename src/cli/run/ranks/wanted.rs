@@ -73,6 +73,12 @@ impl Wanted {
         if ranks > 1 {
             return Ok(Some(wanted));
         }
+        if of_ranks.keep_latents {
+            return Err(Failure::Usage(
+                "--keep-latents leaves each of several ranks its part of the latents; give --ranks N, or leave it out"
+                    .to_owned(),
+            ));
+        }
         if wanted.rules.is_some() {
             return Err(Failure::Usage(
                 "--rules patches a model while it is split over ranks; give --ranks N, or patch it first with `pab-patch MODEL \
