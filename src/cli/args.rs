@@ -371,6 +371,9 @@ pub struct CompareOptions {
     /// Number of clips
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub clips: usize,
+    /// Rounds in which the work that the rules remove is timed, six of them each time the static graphs are opened
+    #[arg(long, default_value_t = 18, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub rounds: u16,
     /// Seed of the first clip's noise; the following clips have the following seeds
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

@@ -125,7 +125,15 @@ pub fn run(options: &CompareOptions, terminal: &Terminal) -> Result<(), Failure>
     let mut candidates = Vec::with_capacity(written.len());
     for (written, folder) in written.into_iter().zip(folders) {
         let schedule = written.plan.schedule(&timesteps);
-        let work = RemovedWork::measure(&options.model, &written, &schedule, &options.session, &values, terminal)?;
+        let work = RemovedWork::measure(
+            &options.model,
+            &written,
+            &schedule,
+            &options.session,
+            &values,
+            options.rounds.into(),
+            terminal,
+        )?;
         let generator = match options.form {
             FormChoice::Switch => generator(&written.model, &options.session, &given, terminal)?,
             FormChoice::Variants => {

@@ -9,9 +9,8 @@ use crate::report::median_of_ratios;
 use crate::schedule::Schedule;
 use std::path::Path;
 
-/// How often the static graphs are opened: what memory an open model happens to get makes it some percent faster or slower.
-const OPENINGS: usize = 3;
-/// Rounds of an opening, in which each is timed once.
+/// Rounds of an opening, in which each is timed once. The static graphs are opened several times, since what memory an open model
+/// happens to get makes it some percent faster or slower.
 const ROUNDS: usize = 6;
 /// Static graphs that are open at once: each may hold the weights.
 const OPEN_AT_ONCE: usize = 4;
@@ -26,13 +25,15 @@ pub struct RemovedWork {
 }
 
 impl RemovedWork {
-    /// Times the static graphs of each rule alone and of each set of rules that steps of `schedule` broadcast together.
+    /// Times the static graphs of each rule alone and of each set of rules that steps of `schedule` broadcast together, in this
+    /// many rounds.
     pub fn measure(
         original: &Path,
         written: &Written,
         schedule: &Schedule,
         options: &SessionOptions,
         values: &Values,
+        rounds: usize,
         terminal: &Terminal,
     ) -> Result<RemovedWork, Failure> {
         let rules = written.plan.rules.len();
@@ -54,10 +55,10 @@ impl RemovedWork {
         let mut left = Vec::with_capacity(sets.len());
         for sets in sets.chunks(OPEN_AT_ONCE) {
             let mut times = Times::default();
-            for opening in 0..OPENINGS {
+            for (opening, begun) in (0..rounds).step_by(ROUNDS).enumerate() {
                 let backwards = opening % 2 == 1;
                 let mut variants = Variants::open(original, written, options, sets, values, backwards, terminal)?;
-                times.extend(variants.time_removed(ROUNDS, "timing the removed work", terminal)?);
+                times.extend(variants.time_removed(ROUNDS.min(rounds - begun), "timing the removed work", terminal)?);
             }
             // Ratios within a round, where the machine was in one state, and their median: robust against what else it does.
             let ratio = |removed: &Vec<f64>| median_of_ratios(removed, &times.original);

@@ -416,6 +416,8 @@ fn the_commands_run_forecasts() {
         file.as_os_str(),
         "--cache-dtype".as_ref(),
         "f16".as_ref(),
+        "--rounds".as_ref(),
+        "1".as_ref(),
         "--clips".as_ref(),
         "1".as_ref(),
         "--steps".as_ref(),

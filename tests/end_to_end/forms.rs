@@ -390,6 +390,8 @@ fn compare_and_bench_take_drives_and_forms() {
         "latte".as_ref(),
         "--steps".as_ref(),
         "6".as_ref(),
+        "--rounds".as_ref(),
+        "1".as_ref(),
         "--clips".as_ref(),
         "1".as_ref(),
         "--drive".as_ref(),

@@ -395,6 +395,8 @@ fn spans_and_guidance_run_through_the_commands() {
             "models/latte-shapes/model.onnx",
             "--clips",
             "1",
+            "--rounds",
+            "1",
             "--steps",
             "4",
             "--json",
