@@ -8,15 +8,6 @@ use serde::{Deserialize, Serialize};
 
 pub const STEPS: usize = 50;
 
-/// The ranges that most models are published with.
-const RULES: &str = "
-version: 1
-rules:
-  - { name: spatial, match: { kind: spatial }, broadcast: { range: 2 } }
-  - { name: temporal, match: { kind: temporal }, broadcast: { range: 4 } }
-  - { name: cross, match: { kind: cross }, broadcast: { range: 6 } }
-";
-
 /// A model over ranks; bytes that the rank with most to send sends, for each step.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
@@ -37,7 +28,8 @@ pub fn run(folders: &[String]) {
         if !is_one {
             continue;
         }
-        let export = Export::find(&path, RULES).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let export =
+            Export::find(&path, super::RANGES_2_4_6).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for ranks in [2, 4, 8] {
             for factor in [Factor::Frames, Factor::Space] {
                 rows.extend(row(&export, &name, ranks, factor));

@@ -15,6 +15,15 @@ mod page;
 mod ranks;
 mod speed;
 
+/// The ranges that most models are published with.
+const RANGES_2_4_6: &str = "
+version: 1
+rules:
+  - { name: spatial, match: { kind: spatial }, broadcast: { range: 2 } }
+  - { name: temporal, match: { kind: temporal }, broadcast: { range: 4 } }
+  - { name: cross, match: { kind: cross }, broadcast: { range: 6 } }
+";
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};

@@ -14,13 +14,6 @@ use std::time::{Duration, Instant};
 const STEPS: usize = 12;
 const ROUNDS: usize = 9;
 const RANGES: [usize; 3] = [2, 4, 6];
-const RULES: &str = "
-version: 1
-rules:
-  - { name: spatial, match: { kind: spatial }, broadcast: { range: 2 } }
-  - { name: temporal, match: { kind: temporal }, broadcast: { range: 4 } }
-  - { name: cross, match: { kind: cross }, broadcast: { range: 6 } }
-";
 
 /// Seconds of runs in alternating order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +61,7 @@ fn run_steps(opened: &mut Opened, inputs: &Named, steps: &[Vec<bool>]) -> f64 {
 
 pub fn run() {
     let path = super::root().join("models/latte-shapes/model.onnx");
-    let export = Arc::new(Export::find(&path, RULES).unwrap_or_else(|error| panic!("{error}")));
+    let export = Arc::new(Export::find(&path, super::RANGES_2_4_6).unwrap_or_else(|error| panic!("{error}")));
     let given = inputs(&export);
     let all = options(Optimization::default());
     let mut rows = Vec::new();

@@ -12,6 +12,9 @@ import threading
 import numpy
 import onnxruntime
 
+# The first session of a process makes the operators' domain known, which ONNX Runtime does not let two do at once.
+OPENING = threading.Lock()
+
 
 def options(library, entries):
     options = onnxruntime.SessionOptions()
@@ -40,7 +43,8 @@ def inputs(session):
 
 
 def run(library, model, entries):
-    session = onnxruntime.InferenceSession(model, options(library, entries), providers=["CPUExecutionProvider"])
+    with OPENING:
+        session = onnxruntime.InferenceSession(model, options(library, entries), providers=["CPUExecutionProvider"])
     return [session.run(None, inputs(session))[0] for _ in range(2)][-1]
 
 

@@ -62,6 +62,23 @@ impl Message {
     fn is_done(&self) -> bool {
         self.done == self.bytes.len()
     }
+
+    /// Has `step` move what it can of the rest; whether anything was moved, or none where the other side is gone.
+    fn advance(&mut self, mut step: impl FnMut(&mut [u8]) -> std::io::Result<usize>) -> Option<bool> {
+        let mut moved = false;
+        while !self.is_done() {
+            match step(&mut self.bytes[self.done..]) {
+                Ok(count) if count > 0 => {
+                    self.done += count;
+                    moved = true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                _ => return None,
+            }
+        }
+        Some(moved)
+    }
 }
 
 impl Link {
@@ -82,36 +99,11 @@ impl Link {
 
     /// Moves what can be moved; whether anything was.
     fn advance(&mut self) -> bool {
-        let mut moved = false;
-        while !self.sent.is_done() {
-            match self.data.write(&self.sent.bytes[self.sent.done..]) {
-                Ok(count) if count > 0 => {
-                    self.sent.done += count;
-                    moved = true;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                _ => {
-                    self.gone = true;
-                    break;
-                }
-            }
-        }
-        while !self.received.is_done() {
-            match self.data.read(&mut self.received.bytes[self.received.done..]) {
-                Ok(count) if count > 0 => {
-                    self.received.done += count;
-                    moved = true;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                _ => {
-                    self.gone = true;
-                    break;
-                }
-            }
-        }
-        moved
+        let (data, sent, received) = (&mut self.data, &mut self.sent, &mut self.received);
+        let pushed = sent.advance(|rest| data.write(rest));
+        let pulled = received.advance(|rest| data.read(rest));
+        self.gone |= pushed.is_none() || pulled.is_none();
+        pushed == Some(true) || pulled == Some(true)
     }
 
     /// The failure that the other rank told, once all of it is there.

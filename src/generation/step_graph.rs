@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use crate::onnx::messages::{
-    AttributeProto, AttributeType, DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
+    AttributeProto, AttributeType, DataType, Dimension, GraphProto, ModelProto, NodeProto, TensorProto,
+    TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
 };
 use crate::sampler::{LinearRun, LinearStep, Weights};
 
@@ -231,22 +231,17 @@ impl StepGraph {
             inputs.push(float(&kept(place)));
             outputs.push(float(&next_kept(place)));
         }
-        ModelProto {
-            ir_version: Some(8),
-            opset_import: vec![OperatorSetIdProto {
-                domain: Some(String::new()),
-                version: Some(17),
-            }],
-            graph: Some(GraphProto {
+        ModelProto::of_standard_operators(
+            GraphProto {
                 name: Some("step".to_owned()),
                 input: inputs,
                 output: outputs,
                 node: builder.nodes,
                 initializer: builder.initializers,
                 ..GraphProto::default()
-            }),
-            ..ModelProto::default()
-        }
+            },
+            17,
+        )
     }
 
     fn size(&self, axis: usize) -> usize {

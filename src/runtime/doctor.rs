@@ -13,7 +13,7 @@ use super::{
     usable::{self, Usability},
     wheels,
 };
-use crate::onnx::messages::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
+use crate::onnx::messages::{GraphProto, ModelProto, NodeProto};
 
 /// The facts. Everything that needs the library is empty where there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -136,22 +136,17 @@ fn cache_facts(places: &Places) -> CacheFacts {
 /// an opset that does not exist, and names the newest one in its refusal.
 fn supported_opset() -> Option<i64> {
     let environment = load::environment().ok()?;
-    let model = ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto {
-            domain: Some(String::new()),
-            version: Some(1_000_000),
-        }],
-        graph: Some(GraphProto {
+    let model = ModelProto::of_standard_operators(
+        GraphProto {
             name: Some("opset".to_owned()),
             node: vec![NodeProto {
                 op_type: Some("Identity".to_owned()),
                 ..NodeProto::default()
             }],
             ..GraphProto::default()
-        }),
-        ..ModelProto::default()
-    };
+        },
+        1_000_000,
+    );
     let builder = ort::session::Session::builder(environment);
     let refusal = builder
         .ok()?

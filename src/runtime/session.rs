@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use memmap2::Mmap;
@@ -169,6 +172,20 @@ const ADVICE: &[(&str, &str)] = &[
     ),
 ];
 const ADVICE_ELSE: &str = "run `pab-patch doctor`, or use --device cpu";
+
+/// Whether a session with the collective operators was opened. The first adds their domain to a table of the whole process, and
+/// ONNX Runtime 1.31 refuses a second that finds the domain missing at the same time.
+static DOMAIN_IS_KNOWN: AtomicBool = AtomicBool::new(false);
+static FIRST: Mutex<()> = Mutex::new(());
+
+/// Waits for others that open the first session with collective operators; something to hold on to where this may be the first.
+fn first_with_operators() -> Option<MutexGuard<'static, ()>> {
+    if DOMAIN_IS_KNOWN.load(Ordering::Acquire) {
+        return None;
+    }
+    let guard = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    (!DOMAIN_IS_KNOWN.load(Ordering::Acquire)).then_some(guard)
+}
 
 impl Session {
     /// Opens a model; its external data is looked for beside it. [`super::load()`] comes first.
@@ -401,7 +418,13 @@ impl Session {
                 }
             }
         };
-        Ok(commit().map_err(|error| error.to_string()))
+        let alone = operators.and_then(|_| first_with_operators());
+        let committed = commit();
+        if operators.is_some() && committed.is_ok() {
+            DOMAIN_IS_KNOWN.store(true, Ordering::Release);
+        }
+        drop(alone);
+        Ok(committed.map_err(|error| error.to_string()))
     }
 
     /// The model file.

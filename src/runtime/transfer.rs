@@ -17,8 +17,7 @@ use super::{
     tensor::Tensor,
 };
 use crate::onnx::messages::{
-    DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TensorType,
-    TypeProto, ValueInfoProto,
+    DataType, Dimension, GraphProto, ModelProto, NodeProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
 };
 
 const INPUT: &str = "from";
@@ -163,13 +162,8 @@ fn identity((element_type, rank): (ElementType, usize)) -> ModelProto {
         }),
         ..ValueInfoProto::default()
     };
-    ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto {
-            domain: Some(String::new()),
-            version: Some(17),
-        }],
-        graph: Some(GraphProto {
+    ModelProto::of_standard_operators(
+        GraphProto {
             name: Some("copy".to_owned()),
             input: vec![info(INPUT)],
             output: vec![info(OUTPUT)],
@@ -181,9 +175,9 @@ fn identity((element_type, rank): (ElementType, usize)) -> ModelProto {
                 ..NodeProto::default()
             }],
             ..GraphProto::default()
-        }),
-        ..ModelProto::default()
-    }
+        },
+        17,
+    )
 }
 
 #[cfg(test)]

@@ -255,6 +255,18 @@ fn latents_that_cannot_be_kept_are_gathered_or_refused() {
 
 /// The halves of guidance, and a mesh of both; and what cannot be.
 #[test]
+fn nccl_needs_ranks_and_gpus() {
+    let clips = Clips::new();
+    let refused = |options: &[&str]| fail(2, clips.arguments(&shipped_model(), "refused", options));
+    let alone = refused(&["--steps", "1", "--communicator", "nccl"]);
+    assert!(alone.contains("give --ranks N"), "{alone}");
+    let options = ["--steps", "1", "--ranks", "2", "--communicator", "nccl"];
+    let without_gpus = refused(&options);
+    assert!(without_gpus.contains("give --device cuda"), "{without_gpus}");
+    assert_nothing_is_left(&clips.path("refused"));
+}
+
+#[test]
 fn guidance_and_tokens_are_divided_together() {
     let clips = Clips::new();
     let model = shipped_model();

@@ -5,8 +5,8 @@ use crate::cli::args::SessionOptions;
 use crate::cli::session::{library, open};
 use crate::cli::terminal::Terminal;
 use crate::onnx::messages::{
-    DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TensorType, TypeProto, ValueInfoProto,
+    DataType, Dimension, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TensorType, TypeProto,
+    ValueInfoProto,
 };
 use crate::onnx::{Model, SaveOptions};
 use crate::predict::{Device, Rates};
@@ -91,15 +91,7 @@ fn seconds_of(
     options: &SessionOptions,
     terminal: &Terminal,
 ) -> Result<f64, Failure> {
-    let proto = ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto {
-            domain: None,
-            version: Some(17),
-        }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    };
+    let proto = ModelProto::of_standard_operators(graph, 17);
     Model::from_proto(proto).save(path, &SaveOptions::default())?;
     let mut denoiser = Denoiser::plain(open(path, options, terminal)?);
     let count = shape.iter().product();

@@ -113,6 +113,22 @@ pub struct ModelProto {
     pub configuration: Vec<DeviceConfigurationProto>,
 }
 
+impl ModelProto {
+    /// A small model of standard operators of this opset, as it is made for a purpose of our own.
+    #[must_use]
+    pub fn of_standard_operators(graph: GraphProto, opset: i64) -> Self {
+        Self {
+            ir_version: Some(8),
+            opset_import: vec![OperatorSetIdProto {
+                domain: Some(String::new()),
+                version: Some(opset),
+            }],
+            graph: Some(graph),
+            ..Self::default()
+        }
+    }
+}
+
 /// A key and its value.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StringStringEntryProto {

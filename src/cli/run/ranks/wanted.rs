@@ -1,6 +1,7 @@
 //! Whether a run is one of several ranks, and of which.
 
 use super::folder::SplitFolder;
+use super::options::Carrier;
 use crate::cli::Failure;
 use crate::cli::run::RunOptions;
 use crate::collective::{Mesh, launched};
@@ -77,6 +78,11 @@ impl Wanted {
             return Err(Failure::Usage(
                 "--keep-latents leaves each of several ranks its part of the latents; give --ranks N, or leave it out"
                     .to_owned(),
+            ));
+        }
+        if of_ranks.communicator != Carrier::Host {
+            return Err(Failure::Usage(
+                "--communicator carries tensors between several ranks; give --ranks N, or leave it out".to_owned(),
             ));
         }
         if wanted.rules.is_some() {
