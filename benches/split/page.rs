@@ -194,13 +194,16 @@ fn speeds(folder: &std::path::Path) -> String {
             true,
         ));
         let each = |seconds: &[f64]| median(seconds).unwrap_or(f64::NAN) * 1e3 / row.steps as f64;
-        let (one, two) = (each(&row.one), each(&row.two));
+        let (one, two, apart) = (each(&row.one), each(&row.two), each(&row.apart));
+        let cores: Vec<f64> = row.apart.iter().zip(&row.two).map(|(apart, two)| apart / two).collect();
         vec![
             row.what.clone(),
             format!("{one:.1} ms"),
             format!("{two:.1} ms"),
             format!("{:.2} ×", one / two),
             format!("{:.2} ×", median(&ratios).unwrap_or(f64::NAN)),
+            format!("{:.2} ×", 2.0 * one / apart),
+            format!("{:.2}", median(&cores).unwrap_or(f64::NAN)),
         ]
     });
     let lines: Vec<Vec<String>> = lines.collect();
@@ -209,10 +212,21 @@ fn speeds(folder: &std::path::Path) -> String {
         .map_or((0, 0, 0), |row| (row.tokens, row.one.len(), row.steps));
     let mut text = format!(
         "## Time of a step\n\nThe shipped model, {tokens} tokens a clip and two clips, on two cores: one rank with one thread, and two ranks with one \
-         thread each that keep their latents, in turn, {rounds} runs of {steps} steps each. Medians.\n\n"
+         thread each that keep their latents, in turn, {rounds} runs of {steps} steps each. Medians. Beside them two \
+         runs of the whole model at once that have nothing to do with each other: what two cores of this machine give when \
+         nothing is exchanged. Last, the time that these take for two, over that of two ranks for one: 2 is a split that \
+         costs nothing.\n\n"
     );
     text.push_str(&table(
-        &["", "one rank", "two ranks", "ratio of medians", "median of pairs"],
+        &[
+            "",
+            "one rank",
+            "two ranks",
+            "ratio of medians",
+            "median of pairs",
+            "two cores give",
+            "two apart / two ranks",
+        ],
         lines,
     ));
     let chart = LineChart {

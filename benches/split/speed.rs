@@ -1,18 +1,20 @@
 //! Two ranks with one thread each against one with one thread, on the shipped model: 2,048 tokens a clip.
 
 use super::ranks::{Export, Form, Named, Opened, opened, options, part_of, plainly};
-use pab_patch::collective::{Communicator, Mesh as Ranks, Rank, World};
+use pab_patch::attention::Sites;
+use pab_patch::collective::{Mesh as Ranks, Rank, World};
+use pab_patch::graph::ModelGraph;
 use pab_patch::runtime::{Optimization, Session, Tensor};
 use pab_patch::sampler::noise;
 use pab_patch::shard::Mesh;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// A multiple of all ranges.
 const STEPS: usize = 12;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 25;
 const RANGES: [usize; 3] = [2, 4, 6];
 
 /// Seconds of runs in alternating order.
@@ -23,6 +25,8 @@ pub struct Row {
     pub steps: usize,
     pub one: Vec<f64>,
     pub two: Vec<f64>,
+    /// Two runs of the whole model at once, which have nothing to do with each other: what two cores can give.
+    pub apart: Vec<f64>,
 }
 
 fn flags(broadcast: bool) -> Vec<Vec<bool>> {
@@ -59,11 +63,44 @@ fn run_steps(opened: &mut Opened, inputs: &Named, steps: &[Vec<bool>]) -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
+/// Threads that run the steps when told, and say how long it took.
+struct Workers {
+    told: Vec<Sender<()>>,
+    times: Receiver<f64>,
+}
+
+impl Workers {
+    fn new<F>(count: usize, steps: &[Vec<bool>], open: F) -> Workers
+    where
+        F: Fn(usize) -> (Opened, Named) + Send + Sync + 'static,
+    {
+        let (open, (said, times)) = (Arc::new(open), channel());
+        let mut told = Vec::new();
+        for number in 0..count {
+            let (sender, receiver) = channel::<()>();
+            told.push(sender);
+            let (open, said, steps) = (open.clone(), said.clone(), steps.to_vec());
+            std::thread::spawn(move || {
+                let (mut opened, given) = open(number);
+                while receiver.recv().is_ok() {
+                    said.send(run_steps(&mut opened, &given, &steps)).unwrap();
+                }
+            });
+        }
+        Workers { told, times }
+    }
+
+    /// Seconds until the last of them is done.
+    fn run(&self) -> f64 {
+        self.told.iter().for_each(|worker| worker.send(()).unwrap());
+        self.told.iter().map(|_| self.times.recv().unwrap()).fold(0.0, f64::max)
+    }
+}
+
 pub fn run() {
     let path = super::root().join("models/latte-shapes/model.onnx");
     let export = Arc::new(Export::find(&path, super::RANGES_2_4_6).unwrap_or_else(|error| panic!("{error}")));
     let given = inputs(&export);
-    let all = options(Optimization::default());
     let mut rows = Vec::new();
     for (what, broadcast) in [
         ("original", None),
@@ -74,77 +111,77 @@ pub fn run() {
             None => vec![Vec::new(); STEPS],
             Some(broadcast) => flags(broadcast),
         };
-        let mut one = match broadcast {
-            None => plainly(&path, export.model.clone(), &all, None),
-            Some(_) => {
-                let patched = export.patched(export.model.clone(), &export.sites).unwrap();
-                opened(&path, patched, Form::Switch, &steps, &all, None)
-            }
-        }
-        .unwrap_or_else(|error| panic!("{error}"));
-        let (ranks, times) = pair(&export, &given, &steps, broadcast.is_some());
+        let patched = broadcast.is_some();
+        let ranks = ranks(&export, &given, &steps, patched);
+        let (export, given, flags) = (export.clone(), given.clone(), steps.clone());
+        let wholes = Workers::new(2, &steps, move |_| {
+            let whole = open(&export, export.model.clone(), &export.sites, patched, &flags, None);
+            (whole, given.clone())
+        });
+        let alone = |wholes: &Workers| {
+            wholes.told[0].send(()).unwrap();
+            wholes.times.recv().unwrap()
+        };
         let mut row = Row {
             what: what.to_owned(),
             tokens: 8 * 16 * 16,
             steps: STEPS,
             one: Vec::new(),
             two: Vec::new(),
+            apart: Vec::new(),
         };
         for round in 0..=ROUNDS {
-            let alone = run_steps(&mut one, &given, &steps);
-            ranks.iter().for_each(|rank| rank.send(()).unwrap());
-            let together = ranks.iter().map(|_| times.recv().unwrap()).fold(0.0, f64::max);
+            let (one, two, apart) = (alone(&wholes), ranks.run(), wholes.run());
             // The first round warms up.
             if round > 0 {
-                row.one.push(alone);
-                row.two.push(together);
+                row.one.push(one);
+                row.two.push(two);
+                row.apart.push(apart);
             }
         }
-        println!("{what}: one {:?}, two {:?}", row.one, row.two);
+        println!("{what}: {row:?}");
         rows.push(row);
         super::keep("speed", &rows);
     }
 }
 
-/// Two ranks that wait to be told to run, and where they say how long it took.
-fn pair(
-    export: &Arc<Export>,
-    given: &Named,
-    steps: &[Vec<bool>],
+/// The model, or what one rank has of it, opened as it is or with switches.
+fn open(
+    export: &Export,
+    model: ModelGraph,
+    sites: &Sites,
     patched: bool,
-) -> (Vec<Sender<()>>, std::sync::mpsc::Receiver<f64>) {
+    steps: &[Vec<bool>],
+    rank: Option<&Arc<Rank>>,
+) -> Opened {
+    let all = options(Optimization::default());
+    let opened = match patched {
+        false => plainly(&export.path, model, &all, rank),
+        true => {
+            let patched = export.patched(model, sites).unwrap();
+            opened(&export.path, patched, Form::Switch, steps, &all, rank)
+        }
+    };
+    opened.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Two ranks that keep their latents.
+fn ranks(export: &Arc<Export>, given: &Named, steps: &[Vec<bool>], patched: bool) -> Workers {
     let mesh = Mesh::sequence(2);
-    let split = Arc::new(export.split(&mesh, true).unwrap_or_else(|error| panic!("{error}")));
+    let split = export.split(&mesh, true).unwrap_or_else(|error| panic!("{error}"));
     assert!(split.latents.is_some(), "{:?}", split.gathered);
     let world = World::new(Ranks::try_from(mesh).unwrap(), Duration::from_secs(60));
-    let (said, times) = channel();
-    let mut told = Vec::new();
-    for number in 0..2 {
-        let (sender, receiver) = channel::<()>();
-        told.push(sender);
-        let (export, split, world, said) = (export.clone(), split.clone(), world.clone(), said.clone());
-        let (mut given, steps) = (given.clone(), steps.to_vec());
-        std::thread::spawn(move || {
-            let rank: Arc<Rank> = world.join(number).unwrap();
-            let all = options(Optimization::default());
-            let graph = split.at_rank(number).unwrap();
-            let opened = match patched {
-                false => plainly(&export.path, graph.model, &all, Some(&rank)),
-                true => {
-                    let patched = export.patched(graph.model, &graph.sites).unwrap();
-                    opened(&export.path, patched, Form::Switch, &steps, &all, Some(&rank))
-                }
-            };
-            let mut opened = opened.unwrap_or_else(|error| panic!("{error}"));
-            if let Some(latents) = &split.latents {
-                let found = given.iter_mut().find(|(name, _)| *name == latents.input);
-                let (_, tensor) = found.unwrap();
-                *tensor = part_of(tensor, latents, &split.mesh, rank.rank());
-            }
-            while receiver.recv().is_ok() {
-                said.send(run_steps(&mut opened, &given, &steps)).unwrap();
-            }
-        });
-    }
-    (told, times)
+    let (export, given, flags) = (export.clone(), given.clone(), steps.to_vec());
+    Workers::new(2, steps, move |number| {
+        let rank: Arc<Rank> = world.join(number).unwrap();
+        let graph = split.at_rank(number).unwrap();
+        let opened = open(&export, graph.model, &graph.sites, patched, &flags, Some(&rank));
+        let mut given = given.clone();
+        if let Some(latents) = &split.latents {
+            let found = given.iter_mut().find(|(name, _)| *name == latents.input);
+            let (_, tensor) = found.unwrap();
+            *tensor = part_of(tensor, latents, &split.mesh, number);
+        }
+        (opened, given)
+    })
 }
