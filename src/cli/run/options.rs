@@ -2,6 +2,7 @@
 
 use super::ranks::RankOptions;
 use crate::cli::args::{FormChoice, SamplingOptions, SessionOptions};
+use crate::cli::values::finite;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -56,6 +57,17 @@ pub struct RunOptions {
     /// The transformer, such as transformer/patched/model.onnx [default: transformer/model.onnx of the pipeline]
     #[arg(long, value_name = "FILE")]
     pub transformer: Option<PathBuf>,
+    /// The transformer for the steps with little noise, of pipelines that have two (Wan 2.2) [default: transformer_2/model.onnx
+    /// of the pipeline]
+    #[arg(long, value_name = "FILE")]
+    pub transformer_2: Option<PathBuf>,
+    /// Scale of guidance in the steps of that transformer [default: that of --guidance]
+    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
+    pub guidance_2: Option<f32>,
+    /// Keep both transformers open from prompt to prompt, which takes the memory of both [default: each is opened when its steps
+    /// begin, and the other closed before]
+    #[arg(long)]
+    pub keep_transformers: bool,
     #[command(flatten)]
     pub session: SessionOptions,
     #[command(flatten)]
