@@ -39,7 +39,10 @@ impl Course {
         let run = run_settings(model, options.scheduler.as_deref(), steps, &options.clip);
         let read = || -> Result<(Vec<f64>, u32), SamplerError> {
             let config = SchedulerConfig::load(&path)?;
-            Ok((config.scheduler_for(&run)?.timesteps().to_vec(), config.train_timesteps()))
+            Ok((
+                config.scheduler_for(&run)?.timesteps().to_vec(),
+                config.train_timesteps(),
+            ))
         };
         match read() {
             Ok((timesteps, trained)) => match OneOfTwo::of_file(model) {

@@ -406,7 +406,10 @@ impl Generator {
     ) -> Result<Clip, GenerationError> {
         let all = scheduler.timesteps();
         let first = steps.own.start.min(all.len());
-        let timesteps = all.get(first..steps.own.end.min(all.len())).unwrap_or_default().to_vec();
+        let timesteps = all
+            .get(first..steps.own.end.min(all.len()))
+            .unwrap_or_default()
+            .to_vec();
         let is_whole = timesteps.len() == all.len();
         self.check_run(&timesteps)?;
         self.check_timesteps(&timesteps)?;

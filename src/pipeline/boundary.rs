@@ -33,10 +33,7 @@ impl Boundary {
         let Some(ratio) = folder.index_value(KEY) else {
             return Ok(None);
         };
-        if !folder
-            .family()
-            .is_ok_and(|family| CLASSES.iter().any(|class| *class == family.class))
-        {
+        if !folder.family().is_ok_and(|family| CLASSES.contains(&family.class)) {
             return Ok(None);
         }
         let refuse = |reason: String| PipelineError::File {

@@ -30,4 +30,4 @@ pub use latent::{Factors, LatentShape, PixelSize};
 pub use text::{Encoded, Lengths, encode, pair};
 pub use tokenizer::{PromptTokenizer, Tokens};
 pub use told::{Telling, Told};
-pub use vae::{Decoder, Vae};
+pub use vae::{Decoder, LastStep, Vae};

@@ -147,6 +147,18 @@ fn compare_with_diffusers(name: &str, runs: usize) -> Pipeline {
         for (option, size) in ["--frames", "--height", "--width"].iter().zip(&shown) {
             options.extend(size.iter().flat_map(|size| [*option, size.as_str()]));
         }
+        let decode = ["decode_timestep", "decode_noise_scale"].map(|key| facts["decode"][key].as_f64());
+        let decode = decode.map(|value| value.map(|value| value.to_string()));
+        for (option, value) in ["--decode-timestep", "--decode-noise-scale"].iter().zip(&decode) {
+            options.extend(value.iter().flat_map(|value| [*option, value.as_str()]));
+        }
+        let decode_noise = pipeline.folder.path().join("decode_noise.npy");
+        if facts["decode"].is_object() {
+            array::<f32>(&oracle, "decode_noise")
+                .write_npy(File::create(&decode_noise).unwrap())
+                .unwrap();
+            options.extend(["--decode-noise", decode_noise.to_str().unwrap()]);
+        }
         let patched = patched.as_ref().filter(|_| facts["pab"] == true);
         options.extend(patched.iter().flat_map(|options| options.iter().map(String::as_str)));
         for form in if patched.is_some() {
@@ -219,6 +231,87 @@ fn frames_of_ltx_equal_those_of_diffusers() {
     options.truncate(2);
     let error = fail(2, pipeline.arguments(&[&options[..], &["--latents-only"]].concat()));
     assert!(error.contains("--frames N"), "{error}");
+}
+
+/// A decoder that is a last step of denoising, with the default, one number for timestep and noise, and two.
+#[test]
+fn frames_of_ltx_with_a_timed_decoder_equal_those_of_diffusers() {
+    let pipeline = compare_with_diffusers("ltx_timed", 3);
+    // The tolerance tells a decoder with noise and timestep from one without.
+    let oracle = pipeline.file("oracle.npz");
+    let difference = array::<f32>(&oracle, "same.frames") - array::<f32>(&oracle, "plain.frames");
+    assert!(difference.iter().any(|value| value.abs() > 50.0 * TOLERANCE));
+    let prompts = pipeline.folder.path().join("prompts.txt");
+    std::fs::write(&prompts, "a ship\na ship\n").unwrap();
+    let clip = ["--frames", "5", "--height", "32", "--width", "64", "--decoded"];
+    let of_file = [&clip[..], &["--prompts", prompts.to_str().unwrap(), "--seed", "3"]].concat();
+    let noisy = [&of_file[..], &["--decode-timestep", "0.2"]].concat();
+    json(pipeline.arguments(&noisy));
+    let decoded = |clip: &str| array::<f32>(&pipeline.output().join(clip).join("clip.npz"), "decoded");
+    let second = decoded("clip_001");
+    // What is decoded again has the noise of its clip.
+    let record = pipeline.output().join("run.json");
+    let mut facts: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    facts["clips"]["1"].as_object_mut().unwrap().remove("pictures").unwrap();
+    std::fs::write(&record, facts.to_string()).unwrap();
+    json(pipeline.arguments(&[&noisy[..], &["--resume"]].concat()));
+    assert_eq!(decoded("clip_001"), second);
+    let error = fail(2, pipeline.arguments(&[&of_file[..], &["--resume"]].concat()));
+    assert!(
+        error.contains("--decode-timestep was 0.2") && error.contains("is 0.0"),
+        "{error}"
+    );
+    let one = [&clip[..], &["--prompt", "a ship", "--seed", "4"]].concat();
+    json(pipeline.arguments(&[&one[..], &["--decode-timestep", "0.2"]].concat()));
+    assert_eq!(decoded(""), second);
+    json(pipeline.arguments(&[&one[..], &["--decode-timestep", "0.2", "--decode-noise-scale", "0"]].concat()));
+    assert_ne!(decoded(""), second);
+}
+
+#[test]
+fn decoders_and_their_options_that_do_not_go_together_are_refused() {
+    let pipeline = Pipeline::of("ltx_timed");
+    let clip = ["--prompt", "a ship", "--frames", "5", "--height", "32", "--width", "64"];
+    let refused = |pipeline: &Pipeline, code: i32, options: &[&str], parts: &[&str]| {
+        let error = fail(code, pipeline.arguments(&[&clip[..], options].concat()));
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    refused(
+        &pipeline,
+        2,
+        &["--decode-timestep", "1.5"],
+        &["--decode-timestep 1.5", "from 0 to 1"],
+    );
+    let noise = pipeline.folder.path().join("noise.npy");
+    ArrayD::<f32>::zeros(vec![1, 2, 3])
+        .write_npy(File::create(&noise).unwrap())
+        .unwrap();
+    let of_file = ["--decode-noise", noise.to_str().unwrap()];
+    refused(
+        &pipeline,
+        2,
+        &of_file,
+        &["--decode-noise", "[1, 4, 2, 2, 4]", "[1, 2, 3]"],
+    );
+    let plain = Pipeline::of("ltx");
+    refused(
+        &plain,
+        2,
+        &["--decode-timestep", "0.1"],
+        &["--decode-timestep", "`timestep_conditioning`"],
+    );
+    // A decoder without the input that its configuration speaks of, and one with an input that it does not speak of.
+    let decoder = "vae_decoder/model.onnx";
+    let own = std::fs::read(pipeline.file(decoder)).unwrap();
+    std::fs::copy(plain.file(decoder), pipeline.file(decoder)).unwrap();
+    refused(
+        &pipeline,
+        3,
+        &[],
+        &[decoder, "no input `timestep`", "export the decoder"],
+    );
+    std::fs::write(plain.file(decoder), own).unwrap();
+    refused(&plain, 3, &[], &[decoder, "`timestep`", "config.json"]);
 }
 
 /// UniPC on a flow, zeros in the place of padding, a VAE over frames with statistics of its channels.
@@ -303,7 +396,10 @@ fn two_transformers_are_driven_by_their_own_steps() {
         output.status.success() && said.contains("transformer_2/model.onnx is not patched"),
         "{said}"
     );
-    let said = succeed(["inspect".into(), pipeline.file("transformer_2/model.onnx").into_os_string()]);
+    let said = succeed([
+        "inspect".into(),
+        pipeline.file("transformer_2/model.onnx").into_os_string(),
+    ]);
     assert!(
         said.contains("transformer_2 of WanPipeline") && said.contains("0.875"),
         "{said}"

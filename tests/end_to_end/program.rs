@@ -106,10 +106,16 @@ pub fn lay_out_pipeline(name: &str, place: &Path) {
     let owner = match name {
         "pixart" => Some("latte"),
         "wan22" | "wan_ti2v" => Some("wan"),
+        "ltx_timed" => Some("ltx"),
         _ => None,
     };
     if let Some(owner) = owner {
-        for component in ["text_encoder", "tokenizer", "vae_decoder"] {
+        let rest = if name == "ltx_timed" {
+            "transformer"
+        } else {
+            "vae_decoder"
+        };
+        for component in ["text_encoder", "tokenizer", rest] {
             add(data.join(owner).join(component), component);
         }
     }

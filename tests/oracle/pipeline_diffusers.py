@@ -372,6 +372,10 @@ def compute(kind, folder):
             for name_of_part in ("transformer", "transformer_2"):
                 if run["pab"] and getattr(pipe, name_of_part, None) is not None:
                     getattr(pipe, name_of_part)._reset_stateful_cache()
+            if "decode" in run:
+                # Latents are given, so that what is drawn first is the noise before the decoder.
+                common |= dict(run["decode"], generator=torch.Generator().manual_seed(2))
+                arrays["decode_noise"] = torch.randn(kind.shape, generator=torch.Generator().manual_seed(2)).numpy()
             frames = frames_of(pipe(**common, latents=latents.clone(), output_type="np"))
         inside = ((frames > 0.01) & (frames < 0.99)).mean()
         print(f"{name}: latents up to {sample.abs().max():.1f}, frames {frames.shape}: {inside:.0%} of the values inside, "

@@ -7,6 +7,8 @@ A folder each, with seeded random weights:
 
   ltx   `LTXPipeline`: a latent of one value a token, dynamic shift with a terminal, text with a mask, a VAE whose means and
         deviations stand in its weights (`vae/diffusion_pytorch_model.safetensors`) and not in its configuration.
+  ltx_timed  `LTXPipeline` whose VAE is a last step of denoising: its decoder is given a timestep, and noise in its latents. The
+             rest of the folder is that of `ltx`.
   wan   `WanPipeline`: UniPC on a flow, zeros in the place of padding, a VAE over frames with means and deviations.
   wan22     `WanPipeline` of two transformers that a boundary of noise parts, as Wan 2.2 has them; plain, with a scale of guidance
             for each, and with Pyramid Attention Broadcast. The rest of the folder is that of `wan`.
@@ -51,12 +53,20 @@ def write_transformer(model, folder, inputs, component="transformer", shapes=Non
     agrees(path, fed, model(**fed, **told, return_dict=False)[0])
 
 
+class TimedDecoder(Decoder):
+    def forward(self, latent_sample, timestep):
+        return self.vae.decode(latent_sample, timestep, return_dict=False)[0]
+
+
 def write_newer_vae(vae, folder, latents):
     """By torch's newer exporter: the older one does not export Wan's decoder, and ONNX Runtime refuses what it makes of LTX'."""
     path = folder / "vae_decoder" / "model.onnx"
-    exported(Decoder(vae), (latents,), path, ["latent_sample"], ["sample"], None)
-    latents = torch.randn_like(latents)
-    agrees(path, dict(latent_sample=latents), vae.decode(latents).sample)
+    inputs, decoder = dict(latent_sample=latents), Decoder(vae)
+    if vae.config.get("timestep_conditioning"):
+        inputs, decoder = dict(inputs, timestep=torch.tensor([0.3])), TimedDecoder(vae)
+    exported(decoder, tuple(inputs.values()), path, list(inputs), ["sample"], None)
+    inputs["latent_sample"] = torch.randn_like(latents)
+    agrees(path, inputs, decoder(**inputs))
     vae.save_config(folder / "vae_decoder")
 
 
@@ -71,6 +81,8 @@ class Ltx:
     def packed(self, latents):
         return diffusers.LTXPipeline._pack_latents(latents, 1, 1)
 
+    vae_options, brightness = dict(), 1.0
+
     def build(self):
         transformer = seeded(lambda: diffusers.LTXVideoTransformer3DModel(
             in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, cross_attention_dim=24, num_layers=2,
@@ -80,7 +92,9 @@ class Ltx:
             decoder_block_out_channels=(8, 8), layers_per_block=(1, 1, 1), decoder_layers_per_block=(1, 1, 1),
             spatio_temporal_scaling=(True, True), decoder_spatio_temporal_scaling=(True, True),
             decoder_inject_noise=(False,) * 3, downsample_type=("conv",) * 2, upsample_residual=(False,) * 2,
-            upsample_factor=(1, 1), patch_size=4, scaling_factor=0.8))
+            upsample_factor=(1, 1), patch_size=4, scaling_factor=0.8, **self.vae_options))
+        for parameter in vae.decoder.conv_out.parameters():
+            parameter.mul_(self.brightness)
         vae.latents_mean.copy_(torch.linspace(-0.3, 0.4, 4))
         vae.latents_std.copy_(torch.linspace(0.6, 1.4, 4))
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
@@ -94,12 +108,7 @@ class Ltx:
                     transformer=["diffusers", "LTXVideoTransformer3DModel"], vae=["diffusers", "AutoencoderKLLTXVideo"])
         pipe.tokenizer.save_pretrained(folder / "tokenizer")
         write_t5(pipe.text_encoder, folder / "text_encoder")
-        write_newer_vae(pipe.vae, folder, torch.randn(1, 4, 2, 2, 4))
-        # Of the weights that diffusers saves, those that our program reads.
-        (folder / "vae").mkdir()
-        (folder / "vae_decoder" / "config.json").rename(folder / "vae" / "config.json")
-        buffers = dict(latents_mean=pipe.vae.latents_mean, latents_std=pipe.vae.latents_std)
-        safetensors.torch.save_file(buffers, folder / "vae" / "diffusion_pytorch_model.safetensors")
+        self.write_vae(pipe, folder)
         mask = torch.ones(2, 128, dtype=torch.int64)
         mask[0, 3:] = 0
         write_transformer(
@@ -107,6 +116,28 @@ class Ltx:
             dict(hidden_states=torch.randn(2, 16, 4), encoder_hidden_states=torch.randn(2, 128, 24),
                  timestep=torch.tensor([500.5, 500.5]), encoder_attention_mask=mask),
             num_frames=2, height=2, width=4, rope_interpolation_scale=(4 / 25, 16, 16))
+
+    def write_vae(self, pipe, folder):
+        write_newer_vae(pipe.vae, folder, torch.randn(1, 4, 2, 2, 4))
+        # Of the weights that diffusers saves, those that our program reads.
+        (folder / "vae").mkdir()
+        (folder / "vae_decoder" / "config.json").rename(folder / "vae" / "config.json")
+        buffers = dict(latents_mean=pipe.vae.latents_mean, latents_std=pipe.vae.latents_std)
+        safetensors.torch.save_file(buffers, folder / "vae" / "diffusion_pytorch_model.safetensors")
+
+
+class LtxTimed(Ltx):
+    runs = {
+        "plain": dict(PLAIN, prompt="A red ship moving left", size=LTX_SIZE, decode=dict()),
+        "same": dict(PLAIN, prompt="A red ship moving left", size=LTX_SIZE, decode=dict(decode_timestep=0.1)),
+        "both": dict(PLAIN, prompt="Blue square", size=LTX_SIZE, decode=dict(decode_timestep=0.05, decode_noise_scale=0.4)),
+    }
+    vae_options, brightness = dict(timestep_conditioning=True), 0.3
+
+    def write(self, pipe, folder):
+        write_index(pipe, folder, text_encoder=T5, tokenizer=["transformers", "T5Tokenizer"],
+                    transformer=["diffusers", "LTXVideoTransformer3DModel"], vae=["diffusers", "AutoencoderKLLTXVideo"])
+        self.write_vae(pipe, folder)
 
 
 class Wan:
@@ -273,5 +304,5 @@ class Flux:
 
 
 if __name__ == "__main__":
-    shared.KINDS = dict(ltx=Ltx, wan=Wan, wan22=Wan22, wan_ti2v=WanTi2v, flux=Flux)
+    shared.KINDS = dict(ltx=Ltx, ltx_timed=LtxTimed, wan=Wan, wan22=Wan22, wan_ti2v=WanTi2v, flux=Flux)
     shared.main()

@@ -1,6 +1,7 @@
 //! `pab-patch run`: clips by one model or pipeline.
 
 mod checkpoint;
+mod last_step;
 mod noise;
 mod options;
 mod pictures;

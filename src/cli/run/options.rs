@@ -144,6 +144,15 @@ pub struct RunOptions {
     /// Write the decoded clip as numbers too (`decoded` in the arrays)
     #[arg(long)]
     pub decoded: bool,
+    /// The timestep of the decoder, 0 to 1, of VAEs that are a last step of denoising (LTX-Video from 0.9.1 on) [default: 0]
+    #[arg(long, value_name = "T", value_parser = finite, conflicts_with = "latents_only")]
+    pub decode_timestep: Option<f32>,
+    /// The share of noise that is mixed into the latents before that decoder, 0 to 1 [default: that of --decode-timestep]
+    #[arg(long, value_name = "SHARE", value_parser = finite, conflicts_with = "latents_only")]
+    pub decode_noise_scale: Option<f32>,
+    /// That noise, [batch, channels, frames, height, width]: what another program drew [default: drawn from the seed]
+    #[arg(long, value_name = "FILE", conflicts_with = "latents_only")]
+    pub decode_noise: Option<PathBuf>,
     /// Write a trace of the steps and of which rules broadcast, for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

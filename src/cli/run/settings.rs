@@ -89,6 +89,13 @@ pub fn of(batch: &Batch) -> Result<Settings, Failure> {
             ("boundary_ratio".to_owned(), json!(second.boundary.ratio())),
         ]);
     }
+    if let Some(decoding) = &batch.source.decoding {
+        settings.extend([
+            ("--decode-timestep".to_owned(), json!(decoding.timestep)),
+            ("--decode-noise-scale".to_owned(), json!(decoding.noise_scale)),
+            ("--decode-noise".to_owned(), file(options.decode_noise.as_deref())?),
+        ]);
+    }
     if let Some(named) = &options.ranks.rules {
         let rules = serde_json::to_string(&Rules::find(named)?).unwrap_or_default();
         settings.insert("--rules".to_owned(), json!(sha256(rules.as_bytes())));

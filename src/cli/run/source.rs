@@ -1,6 +1,7 @@
 //! What is run: a single model, or a pipeline of which every part is opened when it is its turn.
 
 use super::RunOptions;
+use super::last_step::Decoding;
 use crate::cli::Failure;
 use crate::cli::division::rank_latents;
 use crate::cli::session::{conditioning, inputs, prompts, runtime_options};
@@ -8,8 +9,8 @@ use crate::cli::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Role, Roles, Text, known_sizes};
 use crate::onnx::Model;
 use crate::pipeline::{
-    Boundary, Factors, Family, Folder, Guidance, LatentShape, Layout, Lengths, PixelSize, Telling, Vae, declared_inputs, encode,
-    PipelineError, pair,
+    Boundary, Factors, Family, Folder, Guidance, LatentShape, Layout, Lengths, PipelineError, PixelSize, Telling, Vae,
+    declared_inputs, encode, pair,
 };
 use crate::rewrite::split::RankLatents;
 use crate::runtime::{Port, Tensor};
@@ -54,6 +55,8 @@ pub struct Source {
     pub latent: LatentShape,
     /// The latent's own noise, where a file of inputs has it.
     pub noise: Option<ArrayD<f32>>,
+    /// What the decoder is given beside latents, where it takes a timestep.
+    pub decoding: Option<Decoding>,
     /// Further inputs.
     pub inputs: BTreeMap<String, Tensor>,
     /// The scale of classifier-free guidance.
@@ -164,8 +167,9 @@ impl Source {
         if let Some(second) = &second {
             second.check_alike(&model, &ports)?;
         }
-        Ok(Source {
+        let mut source = Source {
             second,
+            decoding: None,
             latent,
             noise,
             inputs,
@@ -181,7 +185,9 @@ impl Source {
             text: roles.text.map(|text| text.name),
             model,
             pipeline,
-        })
+        };
+        source.decoding = Decoding::of(options, &source)?;
+        Ok(source)
     }
 
     /// Whether some steps are made for the negative prompt, too.
@@ -385,10 +391,11 @@ impl Second {
         if let Some(name) = missing(&own, ports) {
             return refuse(format!("it has an input `{name}`"));
         }
-        for (port, other) in ports
-            .iter()
-            .flat_map(|port| own.iter().filter(|own| own.name == port.name).map(move |own| (port, own)))
-        {
+        for (port, other) in ports.iter().flat_map(|port| {
+            own.iter()
+                .filter(|own| own.name == port.name)
+                .map(move |own| (port, own))
+        }) {
             let differ = |(one, other): (&Option<i64>, &Option<i64>)| matches!((one, other), (Some(one), Some(other)) if one != other);
             let sizes = port.shape.iter().zip(&other.shape);
             if port.shape.len() != other.shape.len() || sizes.into_iter().any(differ) {
@@ -418,6 +425,7 @@ impl Pipeline {
         if let Some(vae) = &vae {
             // Our own reader says better than ONNX Runtime what is wrong with a file.
             Model::load(vae.path())?;
+            vae.check_timestep().map_err(refuse)?;
         }
         for encoder in family.encoders {
             if options.sampling.prompt_embeds.is_none() && !folder.is_without(encoder.model) {
