@@ -386,7 +386,19 @@ fn two_transformers_are_driven_by_their_own_steps() {
     let mut other = vec!["--prompt", "a ship", "--steps", "6"];
     other.extend(by_step.iter().map(String::as_str));
     let error = fail(2, pipeline.arguments(&other));
-    assert!(error.contains("made for 4 steps"), "{error}");
+    assert!(error.contains("made for 8 steps"), "{error}");
+    // What the second cannot run is said before the first has.
+    let mut all = vec!["--prompt", "a ship", "--steps", "6"];
+    all.extend(by_step[2..].iter().map(String::as_str));
+    let error = fail(2, pipeline.arguments(&all));
+    assert!(
+        error.contains("transformer_2/patched") && error.contains("made for 8 steps"),
+        "{error}"
+    );
+    let mut all = vec!["--prompt", "a ship", "--steps", "12", "--form", "variants"];
+    all.extend(by_step[..2].iter().map(String::as_str));
+    let error = fail(2, pipeline.arguments(&all));
+    assert!(error.contains("transformer_2/model.onnx is none"), "{error}");
     // One of them alone.
     let mut all = vec!["--prompt", "a ship", "--steps", "12", "--latents-only"];
     all.extend(by_step[..2].iter().map(String::as_str));

@@ -314,7 +314,9 @@ impl Batch {
         let provider = generator.session().provider();
         let mut plans = vec![generator.plan().cloned()];
         for stage in self.stages.iter().skip(1) {
-            plans.push(plan_of(&stage.model)?);
+            let plan = plan_of(&stage.model)?;
+            stage.check(plan.as_ref(), options.form, scheduler.timesteps())?;
+            plans.push(plan);
         }
         self.note_unpatched(&plans, terminal);
         let mut head = Head {

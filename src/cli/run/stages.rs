@@ -5,11 +5,12 @@ use super::report::{Broadcast, TransformerReport};
 use super::source::Source;
 use super::watch::Watch;
 use crate::cli::Failure;
+use crate::cli::args::FormChoice;
 use crate::cli::terminal::Terminal;
-use crate::generation::{Conditioning, Generator};
+use crate::generation::{Conditioning, Generator, check_steps};
 use crate::onnx::Model;
 use crate::pipeline::TRANSFORMERS;
-use crate::rewrite::{PLAN_KEY, Plan};
+use crate::rewrite::{Drive, PLAN_KEY, Plan};
 use crate::sampler::{Scheduler, SchedulerConfig};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,19 @@ impl Stage {
     /// Its own of the timesteps of the run.
     pub fn own<'a>(&self, timesteps: &'a [f64]) -> &'a [f64] {
         timesteps.get(self.steps.clone()).unwrap_or_default()
+    }
+
+    /// Refuses a model that could not make these steps, before those of the others are made.
+    pub fn check(&self, plan: Option<&Plan>, form: FormChoice, timesteps: &[f64]) -> Result<(), Failure> {
+        match plan {
+            None if form == FormChoice::Variants => Err(Failure::Usage(format!(
+                "--form variants needs patched models, and {0} is none; patch it with `pab-patch {0}` first",
+                self.model.display()
+            ))),
+            Some(plan) if plan.drive == Drive::Step => check_steps(plan.schedule.as_ref(), self.own(timesteps))
+                .map_err(Failure::of(&self.model, Failure::generation)),
+            _ => Ok(()),
+        }
     }
 
     /// What is told of it, where there are several.
