@@ -4,8 +4,9 @@ use super::Failure;
 use super::args::CourseOptions;
 use super::session::{run_settings, scheduler_beside};
 use super::terminal::Terminal;
+use crate::pipeline::OneOfTwo;
 use crate::rewrite::{Plan, RewriteError, SchedulePlan};
-use crate::sampler::SchedulerConfig;
+use crate::sampler::{SamplerError, SchedulerConfig};
 use std::path::Path;
 
 /// The steps of a run where nobody says how many.
@@ -36,9 +37,22 @@ impl Course {
         };
         let steps = options.steps.unwrap_or(STEPS);
         let run = run_settings(model, options.scheduler.as_deref(), steps, &options.clip);
-        let scheduler = SchedulerConfig::load(&path).and_then(|config| config.scheduler_for(&run));
-        match scheduler {
-            Ok(scheduler) => Ok(Course::Timesteps(scheduler.timesteps().to_vec())),
+        let read = || -> Result<(Vec<f64>, u32), SamplerError> {
+            let config = SchedulerConfig::load(&path)?;
+            Ok((
+                config.scheduler_for(&run)?.timesteps().to_vec(),
+                config.train_timesteps(),
+            ))
+        };
+        match read() {
+            Ok((timesteps, trained)) => match OneOfTwo::of_file(model) {
+                None => Ok(Course::Timesteps(timesteps)),
+                Some(one) => {
+                    let own = one.own(&timesteps, trained);
+                    let own = own.map_err(|error| Failure::pipeline(model, error))?;
+                    Ok(Course::part(own, &one, timesteps.len(), terminal))
+                }
+            },
             Err(error) if options.scheduler.is_some() => Err(error.into()),
             // Nobody asked for this file, and a plan does without.
             Err(error) => {
@@ -46,6 +60,24 @@ impl Course {
                 Ok(unknown)
             }
         }
+    }
+
+    /// The course of a transformer that makes some steps of a run, with `own` as its timesteps.
+    fn part(own: Vec<f64>, one: &OneOfTwo, steps: usize, terminal: &Terminal) -> Course {
+        if own.is_empty() {
+            terminal.warning(format!(
+                "the plan does not say which steps broadcast: of the {steps} steps of a run none are this transformer's (boundary_ratio \
+                 {})",
+                one.boundary.ratio()
+            ));
+            return Course::Unknown;
+        }
+        terminal.note(format!(
+            "{} of the {steps} steps of a run are this transformer's, and its rules count these alone (boundary_ratio {})",
+            own.len(),
+            one.boundary.ratio()
+        ));
+        Course::Timesteps(own)
     }
 
     /// The timesteps of real runs, where they are known.

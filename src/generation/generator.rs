@@ -3,7 +3,7 @@
 use super::conditioning::{Conditioning, Part, part_embeddings, part_mask, part_pooled, stacked};
 use super::form::Form;
 use super::resident::{LatentPlace, Resident};
-use super::roles::{known_sizes, sizes_of};
+use super::roles::{known_sizes, sizes_of, tokens_of};
 use super::{GenerationError, Roles};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, STEP_INPUT, SchedulePlan};
 use crate::rules::Strategy;
@@ -13,11 +13,12 @@ use crate::schedule::Schedule;
 use crate::stop::Stop;
 use ndarray::{ArrayD, ArrayViewD};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Instant;
 
 mod on_device;
 
-use on_device::Steps;
+use on_device::Course;
 
 /// A step that was done, as it is told to who watches.
 #[derive(Clone, Debug)]
@@ -50,6 +51,23 @@ impl Clip {
     pub fn milliseconds(&self) -> f64 {
         self.step_milliseconds.iter().sum()
     }
+}
+
+/// Which steps of a run the model makes.
+#[derive(Clone, Debug)]
+struct Steps {
+    /// Those that are its own; the others are another model's.
+    own: Range<usize>,
+    /// How many of them are made at most.
+    limit: usize,
+}
+
+impl Steps {
+    /// All of them.
+    const WHOLE: Steps = Steps {
+        own: 0..usize::MAX,
+        limit: usize::MAX,
+    };
 }
 
 /// Is told of each step, from 0, and what every cache would hold behind it.
@@ -299,7 +317,30 @@ impl Generator {
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(&StepDone<'_>),
     ) -> Result<Clip, GenerationError> {
-        self.denoise(scheduler, noise, step_noise, conditioning, watch, usize::MAX, None)
+        let steps = Steps::WHOLE;
+        self.denoise(scheduler, noise, step_noise, conditioning, watch, steps, None)
+    }
+
+    /// Makes the steps `part` of a run whose other steps another model makes: the scheduler is the same for both, and so is
+    /// `sample`: the noise before the first step, else what the step before left. What the model broadcasts goes by its own steps
+    /// alone: the first of them computes everything, and rules count from there.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn generate_part(
+        &mut self,
+        scheduler: &mut dyn Scheduler,
+        part: Range<usize>,
+        sample: ArrayD<f32>,
+        step_noise: &mut dyn NoiseSource,
+        conditioning: &Conditioning,
+        watch: &mut dyn FnMut(&StepDone<'_>),
+    ) -> Result<Clip, GenerationError> {
+        let steps = Steps {
+            own: part,
+            ..Steps::WHOLE
+        };
+        self.denoise(scheduler, sample, step_noise, conditioning, watch, steps, None)
     }
 
     /// Makes a clip with nothing broadcast, and tells `see` what every cache would hold behind each step: the index of the
@@ -315,14 +356,14 @@ impl Generator {
         conditioning: &Conditioning,
         see: &mut See<'_>,
     ) -> Result<Clip, GenerationError> {
-        let limit = usize::MAX;
+        let steps = Steps::WHOLE;
         self.denoise(
             scheduler,
             noise,
             step_noise,
             conditioning,
             &mut |_| {},
-            limit,
+            steps,
             Some(see),
         )
     }
@@ -342,13 +383,16 @@ impl Generator {
             Form::Switch(_) => Vec::new(),
             Form::Variants(_) => self.schedule(scheduler.timesteps()).distinct_sets(),
         };
-        let steps = sets.iter().map(|set| set.first + 1).max().unwrap_or(0).max(2);
+        let steps = Steps {
+            limit: sets.iter().map(|set| set.first + 1).max().unwrap_or(0).max(2),
+            ..Steps::WHOLE
+        };
         let step_noise = &mut SeededNoise::new(0);
         self.denoise(scheduler, noise, step_noise, conditioning, &mut |_| {}, steps, None)
             .map(drop)
     }
 
-    /// The first `limit` steps of a clip; with `see`, nothing is broadcast and it is told of the caches.
+    /// Steps of a clip; with `see`, nothing is broadcast and it is told of the caches.
     #[allow(clippy::too_many_arguments)]
     fn denoise(
         &mut self,
@@ -357,10 +401,16 @@ impl Generator {
         step_noise: &mut dyn NoiseSource,
         conditioning: &Conditioning,
         watch: &mut dyn FnMut(&StepDone<'_>),
-        limit: usize,
+        steps: Steps,
         mut see: Option<&mut See<'_>>,
     ) -> Result<Clip, GenerationError> {
-        let timesteps = scheduler.timesteps().to_vec();
+        let all = scheduler.timesteps();
+        let first = steps.own.start.min(all.len());
+        let timesteps = all
+            .get(first..steps.own.end.min(all.len()))
+            .unwrap_or_default()
+            .to_vec();
+        let is_whole = timesteps.len() == all.len();
         self.check_run(&timesteps)?;
         self.check_timesteps(&timesteps)?;
         let mut schedule = self.schedule(&timesteps);
@@ -377,7 +427,10 @@ impl Generator {
         }
         let batch = noise.shape().first().copied().unwrap_or(1);
         let fixed = self.fixed_inputs(conditioning, batch)?;
-        let mut sample = noise * scheduler.initial_noise_sigma();
+        let mut sample = match first {
+            0 => noise * scheduler.initial_noise_sigma(),
+            _ => noise,
+        };
         match see {
             // Without a schedule every cache is held.
             Some(_) => self.form.forget()?,
@@ -385,15 +438,20 @@ impl Generator {
         }
         self.latents = None;
         if see.is_none() {
-            match self.resident_run(scheduler, sample.shape(), conditioning) {
+            let resident = match is_whole || !self.session().provider().has_own_memory() {
+                true => self.resident_run(scheduler, sample.shape(), conditioning),
+                // The scheduler's memory goes from one model's device to the other's by the host.
+                false => Err(LatentPlace::host("two transformers take turns")),
+            };
+            match resident {
                 Ok((resident, run)) => {
                     self.latents = Some(LatentPlace::ON_DEVICE);
-                    let clip = Steps {
+                    let clip = Course {
                         timesteps: &timesteps,
                         schedule: &schedule,
                         guidance: conditioning.guidance,
                         fixed: &fixed,
-                        limit,
+                        limit: steps.limit,
                     };
                     return self.denoise_resident(resident, &run, &clip, sample, step_noise, watch);
                 }
@@ -401,12 +459,13 @@ impl Generator {
             }
         }
         let mut step_milliseconds = Vec::with_capacity(timesteps.len());
-        for (index, timestep) in timesteps.iter().enumerate().take(limit) {
+        for (place, timestep) in timesteps.iter().enumerate().take(steps.limit) {
             self.stop.check()?;
             let begun = Instant::now();
+            let index = first + place;
             let scaled = scheduler.scale_model_input(index, sample.clone())?;
-            let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(index))?;
-            let flags = self.broadcast(schedule.flags(index));
+            let output = self.step(scaled, *timestep, conditioning, &fixed, schedule.flags(place))?;
+            let flags = self.broadcast(schedule.flags(place));
             sample = scheduler.step(index, output.view(), sample.view(), step_noise)?;
             let count = sample.iter().filter(|value| !value.is_finite()).count();
             if count > 0 {
@@ -433,12 +492,14 @@ impl Generator {
         })
     }
 
-    /// The timestep as the model takes it, for a batch of `batch`.
-    fn timestep(&self, timestep: f64, batch: usize) -> Tensor {
-        // One a clip of the batch, unless the model fixes another number.
-        let count = self.roles.timestep.shape.iter().map(|size| match size {
+    /// The timestep as the model takes it beside a latent of this shape.
+    fn timestep(&self, timestep: f64, latent: &[usize]) -> Tensor {
+        // One a clip of the batch, or of its tokens, unless the model fixes another number.
+        let open = [latent.first().copied(), tokens_of(latent)];
+        let sizes = self.roles.timestep.shape.iter().zip(open);
+        let count = sizes.map(|(size, open)| match size {
             Some(size) => usize::try_from(*size).unwrap_or(0),
-            None => batch,
+            None => open.unwrap_or(1),
         });
         let timestep = ArrayD::from_elem(count.collect::<Vec<usize>>(), timestep / self.timestep_unit);
         Tensor::from_array(timestep).cast(type_of(&self.roles.timestep))
@@ -482,8 +543,8 @@ impl Generator {
         } else {
             repeat_batch(sample.view(), copies)?
         };
+        let timestep = self.timestep(timestep, latent.shape());
         let latent = Tensor::from_array(latent).cast(type_of(&self.roles.latent));
-        let timestep = self.timestep(timestep, copies * shape.first().copied().unwrap_or(1));
         if has_own_memory {
             self.copied += bytes_of(&latent);
         }

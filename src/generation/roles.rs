@@ -10,7 +10,7 @@ pub enum Role {
     /// The noisy clip, `[batch, channels, frames, height, width]`, or `[batch, channels, height, width]` of an image;
     /// where the model takes patches, `[batch, tokens, channels]`.
     Latent,
-    /// The timestep, `[batch]`.
+    /// The timestep, `[batch]`; where each token has its own, `[batch, tokens]`.
     Timestep,
     /// Prompt embeddings, `[batch, tokens, width]`.
     Text,
@@ -23,7 +23,7 @@ pub enum Role {
 /// Names that exporters commonly give, and the ranks that a role can have. The first row that fits an input counts;
 /// a row without names fits by rank alone, so that renamed models work too.
 const ROLES: &[(Role, &[usize], &[&str])] = &[
-    (Role::Timestep, &[0, 1], &["timestep", "timesteps", "t"]),
+    (Role::Timestep, &[0, 1, 2], &["timestep", "timesteps", "t"]),
     (
         Role::TextMask,
         &[2],
@@ -76,7 +76,8 @@ pub fn sizes_of_run(inputs: &[Port], latent: &[usize], conditioning: &Conditioni
                 .map(|(axis, size)| Some(if axis == 0 { batch } else { *size }))
                 .collect(),
             Some(Role::Text | Role::TextMask) => vec![Some(batch), rows],
-            Some(Role::Timestep | Role::Pooled) => vec![Some(batch)],
+            Some(Role::Timestep) => vec![Some(batch), tokens_of(latent)],
+            Some(Role::Pooled) => vec![Some(batch)],
             None => Vec::new(),
         };
         for (symbol, size) in port.symbols.iter().zip(known) {
@@ -86,6 +87,15 @@ pub fn sizes_of_run(inputs: &[Port], latent: &[usize], conditioning: &Conditioni
         }
     }
     sizes
+}
+
+/// The tokens of a latent `[batch, channels, frames, height, width]` whose patches are two values a side in each frame, as of
+/// transformers that take a timestep for each token.
+pub(super) fn tokens_of(latent: &[usize]) -> Option<usize> {
+    match latent {
+        [_, _, frames, height, width] => Some(frames * height.div_ceil(2) * width.div_ceil(2)),
+        _ => None,
+    }
 }
 
 /// The inputs of a model by role.

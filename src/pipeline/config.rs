@@ -37,6 +37,14 @@ impl Config {
         }
     }
 
+    /// Yes or no; `null` and nothing are no.
+    pub fn flag(&self, key: &str) -> Result<bool, PipelineError> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(false),
+            Some(value) => value.as_bool().ok_or_else(|| self.refuse(key, "true or false")),
+        }
+    }
+
     /// A number; `null` is none.
     pub fn number(&self, key: &str) -> Result<Option<f32>, PipelineError> {
         match self.map.get(key) {

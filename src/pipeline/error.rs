@@ -143,6 +143,36 @@ pub enum PipelineError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A run that passes the boundary between two transformers more than once.
+    #[error(
+        "{}: steps from timestep {boundary} on are the first transformer's, those below the second's, and step {step} (timestep \
+         {timestep}) would lead back to the first; take a scheduler whose timesteps only fall (--scheduler FILE)",
+        index.display()
+    )]
+    Boundary {
+        /// The index with the boundary.
+        index: PathBuf,
+        /// The boundary's timestep.
+        boundary: f64,
+        /// The step that leads back, from 0.
+        step: usize,
+        /// Its timestep.
+        timestep: f64,
+    },
+    /// Two transformers that do not take the same inputs.
+    #[error(
+        "{}: {reason}, unlike {}; both transformers take the same latents and texts in turn: export them alike",
+        model.display(),
+        first.display()
+    )]
+    Unlike {
+        /// The second transformer.
+        model: PathBuf,
+        /// The first.
+        first: PathBuf,
+        /// In what they differ.
+        reason: String,
+    },
     /// The format of a model file.
     #[error(transparent)]
     Onnx(#[from] OnnxError),

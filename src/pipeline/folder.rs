@@ -74,6 +74,16 @@ impl Folder {
         entry.is_some_and(|entry| entry.iter().all(Value::is_null))
     }
 
+    /// The index itself.
+    pub(super) fn index_path(&self) -> PathBuf {
+        self.root.join(INDEX)
+    }
+
+    /// What the index says under a name; `null` is nothing.
+    pub(super) fn index_value(&self, key: &str) -> Option<&Value> {
+        self.index.get(key).filter(|value| !value.is_null())
+    }
+
     /// The folder of a component.
     pub fn component(&self, component: &str) -> PathBuf {
         self.root.join(component)
@@ -90,6 +100,10 @@ impl Folder {
         }
         let advice = match component {
             "transformer" => "export it with torch.onnx.export, or name another file with --transformer FILE.onnx",
+            "transformer_2" => {
+                "the index has a boundary_ratio, below which that transformer makes the steps: export it with torch.onnx.export, or \
+                 name another file with --transformer-2 FILE.onnx"
+            }
             "vae_decoder" => {
                 "export the VAE's decoder with torch.onnx.export or Optimum and copy vae/config.json beside it, or write \
                  latents alone with --latents-only"

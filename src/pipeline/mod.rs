@@ -6,6 +6,7 @@
 //! [`Text`](crate::generation::Text)s and closes the text encoders, the transformer makes latents in the shape that
 //! [`LatentShape`] gives, and a [`Vae`] makes pictures of them.
 
+mod boundary;
 mod config;
 mod declared;
 mod error;
@@ -19,6 +20,7 @@ mod told;
 mod vae;
 mod vae_weights;
 
+pub use boundary::{Boundary, OneOfTwo, TRANSFORMERS};
 pub use config::Config;
 pub use declared::declared_inputs;
 pub use error::PipelineError;
@@ -28,4 +30,4 @@ pub use latent::{Factors, LatentShape, PixelSize};
 pub use text::{Encoded, Lengths, encode, pair};
 pub use tokenizer::{PromptTokenizer, Tokens};
 pub use told::{Telling, Told};
-pub use vae::{Decoder, Vae};
+pub use vae::{Decoder, LastStep, Vae};

@@ -2,7 +2,7 @@
 
 use super::latent::Factors;
 use super::vae_weights::latent_statistics;
-use super::{Folder, PipelineError};
+use super::{Folder, PipelineError, declared_inputs};
 use crate::runtime::{Denoiser, ElementType, Options, Port, Session, Tensor};
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, concatenate};
 use serde_json::Value;
@@ -30,6 +30,27 @@ pub struct Vae {
     /// For each channel deviation and mean.
     channels: Option<(Vec<f32>, Vec<f32>)>,
     factors: Factors,
+    /// Whether it is a last step of denoising, and takes a timestep.
+    is_timed: bool,
+}
+
+/// What a decoder that is a last step of denoising is given beside the latent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastStep {
+    /// Its timestep, 0 to 1.
+    pub timestep: f32,
+    /// The share of noise that is mixed into the latent, in the scale that the decoder was trained on.
+    pub noise_scale: f32,
+    /// That noise, of the latent's shape; not needed where the share is 0.
+    pub noise: Option<ArrayD<f32>>,
+}
+
+/// Names of the input that takes the timestep.
+const TIMESTEP: &[&str] = &["timestep", "temb", "decode_timestep"];
+
+/// Whether an input takes the timestep.
+fn is_timestep(port: &Port) -> bool {
+    port.shape.len() <= 1 && TIMESTEP.contains(&port.name.as_str())
 }
 
 impl Vae {
@@ -45,6 +66,33 @@ impl Vae {
             vae.channels = Some(latent_statistics(folder)?);
         }
         Ok(vae)
+    }
+
+    /// Refuses a decoder whose file declares a timestep where its configuration speaks of none, or the other way round.
+    ///
+    /// # Errors
+    /// [`PipelineError::Ports`], and [`PipelineError::Onnx`] where the file is damaged.
+    pub fn check_timestep(&self) -> Result<(), PipelineError> {
+        let refuse = |reason: String| {
+            Err(PipelineError::Ports {
+                model: self.path.clone(),
+                reason,
+            })
+        };
+        let declared = declared_inputs(&self.path)?;
+        match (self.is_timed, declared.iter().find(|port| is_timestep(port))) {
+            (true, Some(_)) | (false, None) => Ok(()),
+            (true, None) => refuse(
+                "its config.json says `timestep_conditioning`, and it has no input `timestep` [batch]; export the decoder with it as \
+                 the second argument of vae.decode"
+                    .to_owned(),
+            ),
+            (false, Some(port)) => refuse(format!(
+                "its input `{}` ({}) is a timestep, and its config.json has no `timestep_conditioning`: true; copy diffusers' \
+                 config.json of the VAE",
+                port.name, port.description
+            )),
+        }
     }
 
     /// How many pixels and frames a latent becomes, also where only the configuration is there.
@@ -110,6 +158,7 @@ impl Vae {
             path,
             scale,
             shift: fields.number("shift_factor")?.unwrap_or(0.0),
+            is_timed: fields.flag("timestep_conditioning")?,
             channels,
             factors: Factors {
                 pixels: pixels.unwrap_or(1).max(1),
@@ -131,6 +180,12 @@ impl Vae {
         self.channels.as_ref()
     }
 
+    /// Whether the decoder is a last step of denoising, and takes a [`LastStep`].
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.is_timed
+    }
+
     /// How many pixels and frames a latent becomes.
     #[must_use]
     pub fn factors(&self) -> Factors {
@@ -140,18 +195,19 @@ impl Vae {
     /// Opens the decoder; ONNX Runtime must be loaded.
     ///
     /// # Errors
-    /// [`PipelineError::Ports`] where its inputs are not one latent.
+    /// [`PipelineError::Ports`] where its inputs are not one latent, beside a timestep where its configuration says so.
     pub fn open(&self, options: &Options) -> Result<Decoder, PipelineError> {
         let session = Denoiser::plain(Session::open(&self.path, options)?);
         let refuse = |reason: String| PipelineError::Ports {
             model: self.path.clone(),
             reason,
         };
-        let (mut latent, mut frames) = (None, None);
+        let (mut latent, mut frames, mut timestep) = (None, None, None);
         for port in session.session().inputs() {
             match (port.shape.len(), port.name.as_str()) {
                 (4 | 5, _) if latent.is_none() => latent = Some(port.clone()),
                 (0 | 1, "num_frames") => frames = Some(port.clone()),
+                _ if self.is_timed && is_timestep(port) => timestep = Some(port.clone()),
                 _ => {
                     return Err(refuse(format!(
                         "its input `{}` ({}) is neither a latent nor num_frames; export the decoder with those alone",
@@ -166,6 +222,7 @@ impl Vae {
             session,
             latent,
             frames,
+            timestep,
         })
     }
 
@@ -205,15 +262,16 @@ pub struct Decoder {
     session: Denoiser,
     latent: Port,
     frames: Option<Port>,
+    timestep: Option<Port>,
 }
 
 impl Decoder {
     /// Pictures `[1, 3, frames, height, width]`, about -1 to 1, of a clip's latent `[1, channels, frames, height, width]`;
-    /// of an image `[1, channels, height, width]` a clip of one frame.
+    /// of an image `[1, channels, height, width]` a clip of one frame. `last` counts where [`Vae::is_timed`].
     ///
     /// # Errors
-    /// [`PipelineError::Latents`] for latents that the decoder does not take, or pictures that are none.
-    pub fn decode(&mut self, latent: ArrayD<f32>) -> Result<ArrayD<f32>, PipelineError> {
+    /// [`PipelineError::Latents`] for latents that the decoder does not take, noise of another shape, or pictures that are none.
+    pub fn decode(&mut self, latent: ArrayD<f32>, last: Option<&LastStep>) -> Result<ArrayD<f32>, PipelineError> {
         let latent = match latent.ndim() {
             4 => latent.insert_axis(Axis(2)),
             _ => latent,
@@ -223,16 +281,20 @@ impl Decoder {
                 .vae
                 .latents(format!("a latent of shape {:?} is no clip", latent.shape())));
         }
-        let latent = self.vae.scaled(latent)?;
+        let mut latent = self.vae.scaled(latent)?;
+        if let Some(last) = last.filter(|last| last.noise_scale != 0.0) {
+            latent = self.noisy(latent, last)?;
+        }
+        let timestep = last.map_or(0.0, |last| last.timestep);
         let pictures = match self.latent.shape.len() {
-            5 => self.run(latent.view())?,
+            5 => self.run(latent.view(), timestep)?,
             _ => {
                 // The frames are the batch: [1, channels, frames, ...] to [frames, channels, ...].
                 let frames = latent.index_axis_move(Axis(0), 0).permuted_axes(IxDyn(&[1, 0, 2, 3]));
                 let at_a_time = if self.frames.is_some() { FRAMES_AT_A_TIME } else { 1 };
                 let mut parts = Vec::new();
                 for chunk in frames.axis_chunks_iter(Axis(0), at_a_time) {
-                    parts.push(self.run(chunk)?);
+                    parts.push(self.run(chunk, timestep)?);
                 }
                 let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
                 let pictures = concatenate(Axis(0), &views).map_err(|error| self.vae.latents(error.to_string()))?;
@@ -250,7 +312,21 @@ impl Decoder {
         }
     }
 
-    fn run(&mut self, latent: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>, PipelineError> {
+    /// The latent with noise mixed into it, as diffusers' `LTXPipeline` does.
+    fn noisy(&self, latent: ArrayD<f32>, last: &LastStep) -> Result<ArrayD<f32>, PipelineError> {
+        match &last.noise {
+            Some(noise) if noise.shape() == latent.shape() => {
+                Ok(latent * (1.0 - last.noise_scale) + noise * last.noise_scale)
+            }
+            noise => Err(self.vae.latents(format!(
+                "noise of shape {:?} was to be mixed into a latent of shape {:?}",
+                noise.as_ref().map_or(&[][..], |noise| noise.shape()),
+                latent.shape()
+            ))),
+        }
+    }
+
+    fn run(&mut self, latent: ArrayViewD<'_, f32>, timestep: f32) -> Result<ArrayD<f32>, PipelineError> {
         let fits = self.latent.shape.iter().zip(latent.shape());
         if fits
             .clone()
@@ -271,7 +347,14 @@ impl Decoder {
                 port,
             )
         });
+        let timestep = self.timestep.as_ref().map(|port| {
+            let sizes: Vec<usize> = port.shape.iter().map(|_| latent.len_of(Axis(0))).collect();
+            cast(Tensor::from_array(ArrayD::from_elem(IxDyn(&sizes), timestep)), port)
+        });
         let mut inputs = vec![(self.latent.name.as_str(), &tensor)];
+        if let (Some(port), Some(timestep)) = (&self.timestep, &timestep) {
+            inputs.push((port.name.as_str(), timestep));
+        }
         if let (Some(port), Some(count)) = (&self.frames, &count) {
             inputs.push((port.name.as_str(), count));
         }
@@ -366,6 +449,7 @@ mod tests {
             ("", "how latents are scaled"),
             (r#"{"scaling_factor": 0}"#, "`scaling_factor`"),
             (r#"{"scaling_factor": "x"}"#, "`scaling_factor`"),
+            (r#"{"timestep_conditioning": 1}"#, "`timestep_conditioning`"),
             (r#"{"latents_mean": [1], "latents_std": null}"#, "`latents_std`"),
             (r#"{"latents_mean": [1], "latents_std": ["x"]}"#, "`latents_std`"),
             (r#"{"spatial_compression_ratio": 0.5}"#, "`spatial_compression_ratio`"),

@@ -61,6 +61,7 @@ pub struct SchedulerConfig {
     class: &'static str,
     options: Options,
     ignored: Vec<String>,
+    train_timesteps: u32,
 }
 
 impl SchedulerConfig {
@@ -110,6 +111,7 @@ impl SchedulerConfig {
             class: class.name,
             options,
             ignored: fields.never_read(),
+            train_timesteps: train_timesteps(object),
         })
     }
 
@@ -145,11 +147,22 @@ impl SchedulerConfig {
         self.class
     }
 
+    /// The number of timesteps that models are trained with: `num_train_timesteps`.
+    pub fn train_timesteps(&self) -> u32 {
+        self.train_timesteps
+    }
+
     /// Keys of the file that this class does not have, and that were ignored as diffusers ignores them (configurations
     /// converted from another scheduler carry such keys). Worth a warning: one may be a misspelt option.
     pub fn ignored(&self) -> &[String] {
         &self.ignored
     }
+}
+
+/// As diffusers' classes have it where nothing is said; the class has checked the number.
+fn train_timesteps(object: &serde_json::Map<String, Value>) -> u32 {
+    let given = object.get("num_train_timesteps").and_then(Value::as_u64);
+    given.and_then(|given| u32::try_from(given).ok()).unwrap_or(1000)
 }
 
 /// JSON as Python writes it: infinities and NaN, which JSON has no words for, are read as the strings of their names.

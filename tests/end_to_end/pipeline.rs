@@ -67,6 +67,33 @@ impl Pipeline {
     }
 }
 
+/// The rules of `tests/oracle/pipeline_flows.py` for two transformers.
+const TWO_RULES: &str = "version: 1
+rules:
+  - name: self
+    match: { kind: [full, spatial] }
+    broadcast: { range: 2, window: { timesteps: [300, 990] } }
+  - name: cross
+    match: { kind: cross }
+    broadcast: { range: 3, window: { timesteps: [300, 990] } }
+";
+
+impl Pipeline {
+    /// Patches both transformers; the options that run them.
+    fn patch_both(&self, options: &[&str]) -> Vec<String> {
+        let rules = self.folder.path().join("rules.yaml");
+        std::fs::write(&rules, TWO_RULES).unwrap();
+        let one = |component: &str| {
+            let model = self.file(&format!("{component}/model.onnx"));
+            let mut arguments = vec![model.into_os_string(), "--rules".into(), rules.clone().into()];
+            arguments.extend(options.iter().map(OsString::from));
+            let option = format!("--{}", component.replace('_', "-"));
+            [option, succeed(arguments).trim().to_owned()]
+        };
+        ["transformer", "transformer_2"].into_iter().flat_map(one).collect()
+    }
+}
+
 fn array<T: ReadableElement>(file: &Path, name: &str) -> ArrayD<T> {
     let mut archive = NpzReader::new(File::open(file).unwrap()).unwrap();
     archive
@@ -99,12 +126,20 @@ fn compare_with_diffusers(name: &str, runs: usize) -> Pipeline {
         .unwrap();
     let facts = facts["runs"].as_object().unwrap();
     assert_eq!(facts.len(), runs);
-    let patched = facts.values().any(|run| run["pab"] == true).then(|| pipeline.patch());
+    let patched = facts
+        .values()
+        .any(|run| run["pab"] == true)
+        .then(|| match name == "wan22" {
+            true => pipeline.patch_both(&[]),
+            false => vec!["--transformer".to_owned(), pipeline.patch()],
+        });
     for (run, facts) in facts {
         let text = |key: &str| facts[key].as_str().unwrap();
         let guidance = facts["guidance"].to_string();
         let mut options = vec!["--steps", &steps, "--guidance", &guidance, "--prompt", text("prompt")];
         options.extend(["--decoded", "--noise", noise.to_str().unwrap()]);
+        let guidance_2 = facts["guidance_2"].as_f64().map(|scale| scale.to_string());
+        options.extend(guidance_2.iter().flat_map(|scale| ["--guidance-2", scale.as_str()]));
         if let Some(negative) = facts["negative_prompt"].as_str() {
             options.extend(["--negative-prompt", negative]);
         }
@@ -112,8 +147,20 @@ fn compare_with_diffusers(name: &str, runs: usize) -> Pipeline {
         for (option, size) in ["--frames", "--height", "--width"].iter().zip(&shown) {
             options.extend(size.iter().flat_map(|size| [*option, size.as_str()]));
         }
+        let decode = ["decode_timestep", "decode_noise_scale"].map(|key| facts["decode"][key].as_f64());
+        let decode = decode.map(|value| value.map(|value| value.to_string()));
+        for (option, value) in ["--decode-timestep", "--decode-noise-scale"].iter().zip(&decode) {
+            options.extend(value.iter().flat_map(|value| [*option, value.as_str()]));
+        }
+        let decode_noise = pipeline.folder.path().join("decode_noise.npy");
+        if facts["decode"].is_object() {
+            array::<f32>(&oracle, "decode_noise")
+                .write_npy(File::create(&decode_noise).unwrap())
+                .unwrap();
+            options.extend(["--decode-noise", decode_noise.to_str().unwrap()]);
+        }
         let patched = patched.as_ref().filter(|_| facts["pab"] == true);
-        options.extend(patched.iter().flat_map(|patched| ["--transformer", patched]));
+        options.extend(patched.iter().flat_map(|options| options.iter().map(String::as_str)));
         for form in if patched.is_some() {
             &["switch", "variants"][..]
         } else {
@@ -186,10 +233,266 @@ fn frames_of_ltx_equal_those_of_diffusers() {
     assert!(error.contains("--frames N"), "{error}");
 }
 
+/// A decoder that is a last step of denoising, with the default, one number for timestep and noise, and two.
+#[test]
+fn frames_of_ltx_with_a_timed_decoder_equal_those_of_diffusers() {
+    let pipeline = compare_with_diffusers("ltx_timed", 3);
+    // The tolerance tells a decoder with noise and timestep from one without.
+    let oracle = pipeline.file("oracle.npz");
+    let difference = array::<f32>(&oracle, "same.frames") - array::<f32>(&oracle, "plain.frames");
+    assert!(difference.iter().any(|value| value.abs() > 50.0 * TOLERANCE));
+    let prompts = pipeline.folder.path().join("prompts.txt");
+    std::fs::write(&prompts, "a ship\na ship\n").unwrap();
+    let clip = ["--frames", "5", "--height", "32", "--width", "64", "--decoded"];
+    let of_file = [&clip[..], &["--prompts", prompts.to_str().unwrap(), "--seed", "3"]].concat();
+    let noisy = [&of_file[..], &["--decode-timestep", "0.2"]].concat();
+    json(pipeline.arguments(&noisy));
+    let decoded = |clip: &str| array::<f32>(&pipeline.output().join(clip).join("clip.npz"), "decoded");
+    let second = decoded("clip_001");
+    // What is decoded again has the noise of its clip.
+    let record = pipeline.output().join("run.json");
+    let mut facts: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    facts["clips"]["1"].as_object_mut().unwrap().remove("pictures").unwrap();
+    std::fs::write(&record, facts.to_string()).unwrap();
+    json(pipeline.arguments(&[&noisy[..], &["--resume"]].concat()));
+    assert_eq!(decoded("clip_001"), second);
+    let error = fail(2, pipeline.arguments(&[&of_file[..], &["--resume"]].concat()));
+    assert!(
+        error.contains("--decode-timestep was 0.2") && error.contains("is 0.0"),
+        "{error}"
+    );
+    let one = [&clip[..], &["--prompt", "a ship", "--seed", "4"]].concat();
+    json(pipeline.arguments(&[&one[..], &["--decode-timestep", "0.2"]].concat()));
+    assert_eq!(decoded(""), second);
+    json(pipeline.arguments(&[&one[..], &["--decode-timestep", "0.2", "--decode-noise-scale", "0"]].concat()));
+    assert_ne!(decoded(""), second);
+}
+
+#[test]
+fn decoders_and_their_options_that_do_not_go_together_are_refused() {
+    let pipeline = Pipeline::of("ltx_timed");
+    let clip = ["--prompt", "a ship", "--frames", "5", "--height", "32", "--width", "64"];
+    let refused = |pipeline: &Pipeline, code: i32, options: &[&str], parts: &[&str]| {
+        let error = fail(code, pipeline.arguments(&[&clip[..], options].concat()));
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    refused(
+        &pipeline,
+        2,
+        &["--decode-timestep", "1.5"],
+        &["--decode-timestep 1.5", "from 0 to 1"],
+    );
+    let noise = pipeline.folder.path().join("noise.npy");
+    ArrayD::<f32>::zeros(vec![1, 2, 3])
+        .write_npy(File::create(&noise).unwrap())
+        .unwrap();
+    let of_file = ["--decode-noise", noise.to_str().unwrap()];
+    refused(
+        &pipeline,
+        2,
+        &of_file,
+        &["--decode-noise", "[1, 4, 2, 2, 4]", "[1, 2, 3]"],
+    );
+    let plain = Pipeline::of("ltx");
+    refused(
+        &plain,
+        2,
+        &["--decode-timestep", "0.1"],
+        &["--decode-timestep", "`timestep_conditioning`"],
+    );
+    // A decoder without the input that its configuration speaks of, and one with an input that it does not speak of.
+    let decoder = "vae_decoder/model.onnx";
+    let own = std::fs::read(pipeline.file(decoder)).unwrap();
+    std::fs::copy(plain.file(decoder), pipeline.file(decoder)).unwrap();
+    refused(
+        &pipeline,
+        3,
+        &[],
+        &[decoder, "no input `timestep`", "export the decoder"],
+    );
+    std::fs::write(plain.file(decoder), own).unwrap();
+    refused(&plain, 3, &[], &[decoder, "`timestep`", "config.json"]);
+}
+
 /// UniPC on a flow, zeros in the place of padding, a VAE over frames with statistics of its channels.
 #[test]
 fn frames_of_wan_equal_those_of_diffusers() {
     compare_with_diffusers("wan", 2);
+}
+
+/// Two transformers in turn, with a scale of guidance for each, and broadcasts that each counts for itself.
+#[test]
+fn frames_of_wan_2_2_equal_those_of_diffusers_with_and_without_broadcasts() {
+    let pipeline = compare_with_diffusers("wan22", 4);
+    let oracle = pipeline.file("oracle.npz");
+    let difference = array::<f32>(&oracle, "pab.frames") - array::<f32>(&oracle, "plain.frames");
+    assert!(difference.iter().any(|value| value.abs() > 50.0 * TOLERANCE));
+    // The tolerance tells one transformer from two.
+    let noise = pipeline.folder.path().join("latents.npy");
+    let first = pipeline.file("transformer/model.onnx");
+    let options = [
+        "--steps",
+        "12",
+        "--guidance",
+        "3",
+        "--prompt",
+        "A red ship, moving left",
+        "--noise",
+        noise.to_str().unwrap(),
+        "--latents-only",
+        "--transformer-2",
+        first.to_str().unwrap(),
+    ];
+    let printed = json(pipeline.arguments(&options));
+    let steps = |place: usize| printed["transformers"][place]["steps"].as_u64().unwrap();
+    assert_eq!(printed["transformers"].as_array().unwrap().len(), 2);
+    assert_eq!((steps(0), steps(1)), (4, 8));
+    let difference =
+        array::<f32>(&pipeline.output().join("clip.npz"), "sample") - array::<f32>(&oracle, "plain.sample");
+    assert!(difference.iter().any(|value| value.abs() > 50.0 * TOLERANCE));
+}
+
+/// A schedule in the model is that of its own steps, and so is the plan's.
+#[test]
+fn two_transformers_are_driven_by_their_own_steps() {
+    let pipeline = Pipeline::of("wan22");
+    let sample = |options: &[String]| {
+        let mut all = vec!["--prompt", "a ship", "--steps", "12", "--latents-only"];
+        all.extend(options.iter().map(String::as_str));
+        let printed = json(pipeline.arguments(&all));
+        (array::<f32>(&pipeline.output().join("clip.npz"), "sample"), printed)
+    };
+    let (by_flags, printed) = sample(&pipeline.patch_both(&["--steps", "12"]));
+    let plan = pipeline.file("transformer_2/patched/model.pab.json");
+    let plan: Value = serde_json::from_slice(&std::fs::read(plan).unwrap()).unwrap();
+    assert_eq!(plan["schedule"]["timesteps"].as_array().unwrap().len(), 8);
+    let plans = ["transformer", "transformer_2"].map(|component| {
+        let plan = pipeline.file(&format!("{component}/patched/model.pab.json"));
+        serde_json::from_slice::<Value>(&std::fs::read(plan).unwrap()).unwrap()
+    });
+    for (rule, share) in printed["broadcast"].as_array().unwrap().iter().enumerate() {
+        let of_plan = |plan: &Value| {
+            let steps = plan["schedule"]["broadcast"][rule].as_array().unwrap();
+            assert_eq!(steps[0], false, "the first step of a transformer computes");
+            steps.iter().filter(|step| **step == true).count()
+        };
+        let counts = plans.each_ref().map(of_plan);
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        let expected = counts.iter().sum::<usize>() as f64 / 12.0;
+        assert!((share["share"].as_f64().unwrap() - expected).abs() < 1e-9);
+    }
+    let by_step = pipeline.patch_both(&["--steps", "12", "--drive", "step"]);
+    assert_eq!(sample(&by_step).0, by_flags);
+    let mut other = vec!["--prompt", "a ship", "--steps", "6"];
+    other.extend(by_step.iter().map(String::as_str));
+    let error = fail(2, pipeline.arguments(&other));
+    assert!(error.contains("made for 8 steps"), "{error}");
+    // What the second cannot run is said before the first has.
+    let mut all = vec!["--prompt", "a ship", "--steps", "6"];
+    all.extend(by_step[2..].iter().map(String::as_str));
+    let error = fail(2, pipeline.arguments(&all));
+    assert!(
+        error.contains("transformer_2/patched") && error.contains("made for 8 steps"),
+        "{error}"
+    );
+    let mut all = vec!["--prompt", "a ship", "--steps", "12", "--form", "variants"];
+    all.extend(by_step[..2].iter().map(String::as_str));
+    let error = fail(2, pipeline.arguments(&all));
+    assert!(error.contains("transformer_2/model.onnx is none"), "{error}");
+    // One of them alone.
+    let mut all = vec!["--prompt", "a ship", "--steps", "12", "--latents-only"];
+    all.extend(by_step[..2].iter().map(String::as_str));
+    let output = run(pipeline.arguments(&all));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("transformer_2/model.onnx is not patched"),
+        "{said}"
+    );
+    let said = succeed([
+        "inspect".into(),
+        pipeline.file("transformer_2/model.onnx").into_os_string(),
+    ]);
+    assert!(
+        said.contains("transformer_2 of WanPipeline") && said.contains("0.875"),
+        "{said}"
+    );
+}
+
+/// Each prompt's clips are whole before the next begins; what is opened is in the trace.
+#[test]
+fn batches_of_two_transformers_are_resumed() {
+    let pipeline = Pipeline::of("wan22");
+    let prompts = pipeline.folder.path().join("prompts.txt");
+    std::fs::write(&prompts, "a red circle\nblue square\n").unwrap();
+    let trace = pipeline.folder.path().join("trace.json");
+    let options = [
+        "--prompts",
+        prompts.to_str().unwrap(),
+        "--latents-only",
+        "--trace",
+        trace.to_str().unwrap(),
+    ];
+    let made = |more: &[&str]| {
+        let printed = json(pipeline.arguments(&[&options[..], more].concat()));
+        assert_eq!(printed["clips"].as_array().unwrap().len(), 2);
+        let text = std::fs::read_to_string(&trace).unwrap();
+        let samples = [0, 1].map(|clip| {
+            let file = pipeline.output().join(format!("clip_{clip:03}/clip.npz"));
+            array::<f32>(&file, "sample")
+        });
+        (samples, text.matches("opening the model").count())
+    };
+    let (clips, opened) = made(&[]);
+    assert_eq!(opened, 4);
+    assert_eq!(made(&["--keep-transformers"]), (clips.clone(), 2));
+    std::fs::remove_file(pipeline.output().join("clip_001/clip.npz")).unwrap();
+    assert_eq!(made(&["--resume"]), (clips, 2));
+    let resumed = [&options[..], &["--resume"]].concat();
+    let error = fail(2, pipeline.arguments(&[&resumed[..], &["--guidance-2", "2"]].concat()));
+    assert!(error.contains("--guidance-2 was 5.0 and is 2.0"), "{error}");
+    let first = pipeline.file("transformer/model.onnx");
+    let other = ["--transformer-2", first.to_str().unwrap()];
+    let error = fail(2, pipeline.arguments(&[&resumed[..], &other].concat()));
+    assert!(error.contains("the second model is another"), "{error}");
+}
+
+#[test]
+fn two_transformers_that_do_not_go_together_are_refused() {
+    let pipeline = Pipeline::of("wan22");
+    let prompt = ["--prompt", "a ship"];
+    let of_ltx = root().join("tests/data/pipeline/ltx/transformer/model.onnx");
+    for (options, code, parts) in [
+        (&["--ranks", "2"][..], 2, &["boundary_ratio", "ranks"][..]),
+        (
+            &["--transformer-2", of_ltx.to_str().unwrap()],
+            3,
+            &["input `", "unlike", "export them alike"],
+        ),
+        (&["--form", "variants"], 2, &["needs a patched model"]),
+    ] {
+        let error = fail(code, pipeline.arguments(&[&prompt[..], options].concat()));
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+    std::fs::remove_file(pipeline.file("transformer_2/model.onnx")).unwrap();
+    let error = fail(3, pipeline.arguments(&prompt));
+    assert!(
+        error.contains("transformer_2/model.onnx") && error.contains("--transformer-2 FILE"),
+        "{error}"
+    );
+    let alone = Pipeline::of("wan");
+    for option in [&["--guidance-2", "2"][..], &["--keep-transformers"]] {
+        let error = fail(2, alone.arguments(&[&prompt[..], option].concat()));
+        assert!(
+            error.contains(option[0]) && error.contains("two transformers"),
+            "{error}"
+        );
+    }
+}
+
+/// A timestep for each token.
+#[test]
+fn frames_of_wan_with_expanded_timesteps_equal_those_of_diffusers() {
+    compare_with_diffusers("wan_ti2v", 1);
 }
 
 /// Patches with places, guidance as an input, a pooled encoder beside another.

@@ -103,12 +103,21 @@ pub fn lay_out_pipeline(name: &str, place: &Path) {
         }
     };
     add(data.join(name), "");
-    let shared = match name {
-        "pixart" => &["text_encoder", "tokenizer", "vae_decoder"][..],
-        _ => &[],
+    let owner = match name {
+        "pixart" => Some("latte"),
+        "wan22" | "wan_ti2v" => Some("wan"),
+        "ltx_timed" => Some("ltx"),
+        _ => None,
     };
-    for component in shared {
-        add(data.join("latte").join(component), component);
+    if let Some(owner) = owner {
+        let rest = if name == "ltx_timed" {
+            "transformer"
+        } else {
+            "vae_decoder"
+        };
+        for component in ["text_encoder", "tokenizer", rest] {
+            add(data.join(owner).join(component), component);
+        }
     }
     let transformer = match name {
         "latte" => Some("latte.ts17.dynamic.onnx"),

@@ -222,6 +222,9 @@ class Latte:
         "long": dict(prompt="green ship " * 150, negative_prompt="", guidance=3.0, pab=False),
     }
 
+    def broadcast(self, pipe):
+        pipe.transformer.enable_cache(pyramid(pipe))
+
     def build(self):
         return diffusers.LattePipeline(
             tokenizer=unigram(), text_encoder=t5(24), vae=image_vae(scaling_factor=0.4), scheduler=DDIMScheduler(**SCHEDULER),
@@ -357,15 +360,22 @@ def compute(kind, folder):
         pipe = kind.build()
         pipe.set_progress_bar_config(disable=True)
         if run["pab"]:
-            pipe.transformer.enable_cache(pyramid(pipe))
+            kind.broadcast(pipe)
         common = dict(prompt=run["prompt"], num_inference_steps=STEPS, guidance_scale=run["guidance"], **kind.call)
+        if "guidance_2" in run:
+            common["guidance_scale_2"] = run["guidance_2"]
         if run["negative_prompt"] is not None:
             common["negative_prompt"] = run["negative_prompt"]
         with torch.no_grad():
             sample = pipe(**common, latents=latents.clone(), output_type="latent")
             sample = sample.frames if hasattr(sample, "frames") else sample.images
-            if run["pab"]:
-                pipe.transformer._reset_stateful_cache()
+            for name_of_part in ("transformer", "transformer_2"):
+                if run["pab"] and getattr(pipe, name_of_part, None) is not None:
+                    getattr(pipe, name_of_part)._reset_stateful_cache()
+            if "decode" in run:
+                # Latents are given, so that what is drawn first is the noise before the decoder.
+                common |= dict(run["decode"], generator=torch.Generator().manual_seed(2))
+                arrays["decode_noise"] = torch.randn(kind.shape, generator=torch.Generator().manual_seed(2)).numpy()
             frames = frames_of(pipe(**common, latents=latents.clone(), output_type="np"))
         inside = ((frames > 0.01) & (frames < 0.99)).mean()
         print(f"{name}: latents up to {sample.abs().max():.1f}, frames {frames.shape}: {inside:.0%} of the values inside, "

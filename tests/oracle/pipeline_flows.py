@@ -7,7 +7,12 @@ A folder each, with seeded random weights:
 
   ltx   `LTXPipeline`: a latent of one value a token, dynamic shift with a terminal, text with a mask, a VAE whose means and
         deviations stand in its weights (`vae/diffusion_pytorch_model.safetensors`) and not in its configuration.
+  ltx_timed  `LTXPipeline` whose VAE is a last step of denoising: its decoder is given a timestep, and noise in its latents. The
+             rest of the folder is that of `ltx`.
   wan   `WanPipeline`: UniPC on a flow, zeros in the place of padding, a VAE over frames with means and deviations.
+  wan22     `WanPipeline` of two transformers that a boundary of noise parts, as Wan 2.2 has them; plain, with a scale of guidance
+            for each, and with Pyramid Attention Broadcast. The rest of the folder is that of `wan`.
+  wan_ti2v  `WanPipeline` whose transformer has a timestep for each token (`expand_timesteps`). The rest is that of `wan`.
   flux  `FluxPipeline`: patches of 2 x 2 values with their places as inputs, guidance as an input of the transformer, a pooled
         CLIP beside T5.
 """
@@ -15,6 +20,8 @@ A folder each, with seeded random weights:
 import diffusers
 import safetensors.torch
 import torch
+from diffusers.hooks import pyramid_attention_broadcast
+from diffusers.hooks.hooks import StateManager
 from transformers import CLIPTextConfig, CLIPTextModel, UMT5Config, UMT5EncoderModel
 
 import pipeline_diffusers as shared
@@ -38,20 +45,28 @@ class Model(torch.nn.Module):
         return self.model(**dict(zip(self.names, inputs)), **self.told, return_dict=False)[0]
 
 
-def write_transformer(model, folder, inputs, **told):
-    """By torch's newer exporter, since the older one does not export all of them; sizes are fixed."""
-    path, names = folder / "transformer" / "model.onnx", list(inputs)
-    exported(Model(model, names, **told), tuple(inputs.values()), path, names, ["sample"], None)
+def write_transformer(model, folder, inputs, component="transformer", shapes=None, **told):
+    """By torch's newer exporter, since the older one does not export all of them; sizes are fixed but for `shapes`."""
+    path, names = folder / component / "model.onnx", list(inputs)
+    exported(Model(model, names, **told), tuple(inputs.values()), path, names, ["sample"], shapes)
     fed = {name: torch.randn_like(value) if value.ndim > 2 else value for name, value in inputs.items()}
     agrees(path, fed, model(**fed, **told, return_dict=False)[0])
+
+
+class TimedDecoder(Decoder):
+    def forward(self, latent_sample, timestep):
+        return self.vae.decode(latent_sample, timestep, return_dict=False)[0]
 
 
 def write_newer_vae(vae, folder, latents):
     """By torch's newer exporter: the older one does not export Wan's decoder, and ONNX Runtime refuses what it makes of LTX'."""
     path = folder / "vae_decoder" / "model.onnx"
-    exported(Decoder(vae), (latents,), path, ["latent_sample"], ["sample"], None)
-    latents = torch.randn_like(latents)
-    agrees(path, dict(latent_sample=latents), vae.decode(latents).sample)
+    inputs, decoder = dict(latent_sample=latents), Decoder(vae)
+    if vae.config.get("timestep_conditioning"):
+        inputs, decoder = dict(inputs, timestep=torch.tensor([0.3])), TimedDecoder(vae)
+    exported(decoder, tuple(inputs.values()), path, list(inputs), ["sample"], None)
+    inputs["latent_sample"] = torch.randn_like(latents)
+    agrees(path, inputs, decoder(**inputs))
     vae.save_config(folder / "vae_decoder")
 
 
@@ -66,6 +81,8 @@ class Ltx:
     def packed(self, latents):
         return diffusers.LTXPipeline._pack_latents(latents, 1, 1)
 
+    vae_options, brightness = dict(), 1.0
+
     def build(self):
         transformer = seeded(lambda: diffusers.LTXVideoTransformer3DModel(
             in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12, cross_attention_dim=24, num_layers=2,
@@ -75,7 +92,9 @@ class Ltx:
             decoder_block_out_channels=(8, 8), layers_per_block=(1, 1, 1), decoder_layers_per_block=(1, 1, 1),
             spatio_temporal_scaling=(True, True), decoder_spatio_temporal_scaling=(True, True),
             decoder_inject_noise=(False,) * 3, downsample_type=("conv",) * 2, upsample_residual=(False,) * 2,
-            upsample_factor=(1, 1), patch_size=4, scaling_factor=0.8))
+            upsample_factor=(1, 1), patch_size=4, scaling_factor=0.8, **self.vae_options))
+        for parameter in vae.decoder.conv_out.parameters():
+            parameter.mul_(self.brightness)
         vae.latents_mean.copy_(torch.linspace(-0.3, 0.4, 4))
         vae.latents_std.copy_(torch.linspace(0.6, 1.4, 4))
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
@@ -89,12 +108,7 @@ class Ltx:
                     transformer=["diffusers", "LTXVideoTransformer3DModel"], vae=["diffusers", "AutoencoderKLLTXVideo"])
         pipe.tokenizer.save_pretrained(folder / "tokenizer")
         write_t5(pipe.text_encoder, folder / "text_encoder")
-        write_newer_vae(pipe.vae, folder, torch.randn(1, 4, 2, 2, 4))
-        # Of the weights that diffusers saves, those that our program reads.
-        (folder / "vae").mkdir()
-        (folder / "vae_decoder" / "config.json").rename(folder / "vae" / "config.json")
-        buffers = dict(latents_mean=pipe.vae.latents_mean, latents_std=pipe.vae.latents_std)
-        safetensors.torch.save_file(buffers, folder / "vae" / "diffusion_pytorch_model.safetensors")
+        self.write_vae(pipe, folder)
         mask = torch.ones(2, 128, dtype=torch.int64)
         mask[0, 3:] = 0
         write_transformer(
@@ -102,6 +116,28 @@ class Ltx:
             dict(hidden_states=torch.randn(2, 16, 4), encoder_hidden_states=torch.randn(2, 128, 24),
                  timestep=torch.tensor([500.5, 500.5]), encoder_attention_mask=mask),
             num_frames=2, height=2, width=4, rope_interpolation_scale=(4 / 25, 16, 16))
+
+    def write_vae(self, pipe, folder):
+        write_newer_vae(pipe.vae, folder, torch.randn(1, 4, 2, 2, 4))
+        # Of the weights that diffusers saves, those that our program reads.
+        (folder / "vae").mkdir()
+        (folder / "vae_decoder" / "config.json").rename(folder / "vae" / "config.json")
+        buffers = dict(latents_mean=pipe.vae.latents_mean, latents_std=pipe.vae.latents_std)
+        safetensors.torch.save_file(buffers, folder / "vae" / "diffusion_pytorch_model.safetensors")
+
+
+class LtxTimed(Ltx):
+    runs = {
+        "plain": dict(PLAIN, prompt="A red ship moving left", size=LTX_SIZE, decode=dict()),
+        "same": dict(PLAIN, prompt="A red ship moving left", size=LTX_SIZE, decode=dict(decode_timestep=0.1)),
+        "both": dict(PLAIN, prompt="Blue square", size=LTX_SIZE, decode=dict(decode_timestep=0.05, decode_noise_scale=0.4)),
+    }
+    vae_options, brightness = dict(timestep_conditioning=True), 0.3
+
+    def write(self, pipe, folder):
+        write_index(pipe, folder, text_encoder=T5, tokenizer=["transformers", "T5Tokenizer"],
+                    transformer=["diffusers", "LTXVideoTransformer3DModel"], vae=["diffusers", "AutoencoderKLLTXVideo"])
+        self.write_vae(pipe, folder)
 
 
 class Wan:
@@ -112,9 +148,7 @@ class Wan:
     }
 
     def build(self):
-        transformer = seeded(lambda: diffusers.WanTransformer3DModel(
-            patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=24,
-            freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=16))
+        transformer = seeded(lambda: diffusers.WanTransformer3DModel(**WAN))
         vae = seeded(lambda: diffusers.AutoencoderKLWan(
             base_dim=4, z_dim=4, dim_mult=[1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True],
             latents_mean=[-0.3, 0.1, 0.2, 0.5], latents_std=[0.7, 1.2, 0.9, 1.4], scale_factor_temporal=2,
@@ -135,6 +169,81 @@ class Wan:
         write_transformer(
             pipe.transformer, folder,
             dict(hidden_states=torch.randn(2, 4, 2, 4, 8), timestep=torch.tensor([500, 500]),
+                 encoder_hidden_states=torch.randn(2, 512, 24)))
+
+
+class EachContext(pyramid_attention_broadcast.PyramidAttentionBroadcastHook):
+    """diffusers' hook with a state for each context: Wan runs the transformer for the prompt and for the negative one in turn,
+    and the hook as it is would count both as steps and give one what the other computed."""
+
+    def initialize_hook(self, module):
+        self.states = StateManager(pyramid_attention_broadcast.PyramidAttentionBroadcastState)
+        return module
+
+    def new_forward(self, module, *args, **kwargs):
+        self.state = self.states.get_state()
+        return super().new_forward(module, *args, **kwargs)
+
+    def reset_state(self, module):
+        self.states.reset()
+        return module
+
+
+WAN = dict(patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=24,
+           freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=16)
+
+
+class Wan22(Wan):
+    # The scheduler's twelve timesteps are 999 to 200: four of them are above the boundary.
+    boundary = 0.875
+    runs = {
+        "plain": dict(PLAIN, prompt="A red ship, moving left"),
+        "two": dict(PLAIN, prompt="Blue square", negative_prompt="white circle over the sea", guidance=4.0, guidance_2=2.5),
+        "pab": dict(PLAIN, prompt="A red ship, moving left", pab=True),
+        "unguided": dict(PLAIN, prompt="Blue square", guidance=1.0, pab=True),
+    }
+
+    def build(self):
+        pipe = super().build()
+        second = seeded(lambda: diffusers.WanTransformer3DModel(**WAN), 0.13)
+        return diffusers.WanPipeline(**pipe.components | dict(transformer_2=second), boundary_ratio=self.boundary)
+
+    def broadcast(self, pipe):
+        """Both transformers: each counts its own steps. `tests/end_to_end/pipeline.rs` has the same rules."""
+        pyramid_attention_broadcast.PyramidAttentionBroadcastHook = EachContext
+        window = (300, 990)
+        for transformer in (pipe.transformer, pipe.transformer_2):
+            transformer.enable_cache(diffusers.PyramidAttentionBroadcastConfig(
+                spatial_attention_block_skip_range=2, cross_attention_block_skip_range=3,
+                spatial_attention_timestep_skip_range=window, cross_attention_timestep_skip_range=window,
+                current_timestep_callback=lambda: pipe.current_timestep))
+
+    def write(self, pipe, folder):
+        model = ["diffusers", "WanTransformer3DModel"]
+        write_index(pipe, folder, boundary_ratio=self.boundary, expand_timesteps=False,
+                    text_encoder=["transformers", "UMT5EncoderModel"], tokenizer=["transformers", "T5TokenizerFast"],
+                    transformer=model, transformer_2=model, vae=["diffusers", "AutoencoderKLWan"])
+        inputs = dict(hidden_states=torch.randn(2, 4, 2, 4, 8), timestep=torch.tensor([500, 500]),
+                      encoder_hidden_states=torch.randn(2, 512, 24))
+        for component in ("transformer", "transformer_2"):
+            write_transformer(getattr(pipe, component), folder, inputs, component,
+                              shapes=(tuple({0: torch.export.Dim("batch")} for _ in inputs),))
+
+
+class WanTi2v(Wan):
+    runs = {"plain": dict(PLAIN, prompt="A red ship, moving left")}
+
+    def build(self):
+        return diffusers.WanPipeline(**super().build().components, expand_timesteps=True)
+
+    def write(self, pipe, folder):
+        write_index(pipe, folder, boundary_ratio=None, expand_timesteps=True,
+                    text_encoder=["transformers", "UMT5EncoderModel"], tokenizer=["transformers", "T5TokenizerFast"],
+                    transformer=["diffusers", "WanTransformer3DModel"], transformer_2=[None, None],
+                    vae=["diffusers", "AutoencoderKLWan"])
+        write_transformer(
+            pipe.transformer, folder,
+            dict(hidden_states=torch.randn(2, 4, 2, 4, 8), timestep=torch.full((2, 16), 500.0),
                  encoder_hidden_states=torch.randn(2, 512, 24)))
 
 
@@ -195,5 +304,5 @@ class Flux:
 
 
 if __name__ == "__main__":
-    shared.KINDS = dict(ltx=Ltx, wan=Wan, flux=Flux)
+    shared.KINDS = dict(ltx=Ltx, ltx_timed=LtxTimed, wan=Wan, wan22=Wan22, wan_ti2v=WanTi2v, flux=Flux)
     shared.main()

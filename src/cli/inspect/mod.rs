@@ -10,6 +10,7 @@ use super::args::InspectOptions;
 use super::terminal::Terminal;
 use crate::attention::{Kind, Site, SiteCost};
 use crate::axes::Bindings;
+use crate::pipeline::{OneOfTwo, TRANSFORMERS};
 use crate::report::{FilePath, Pending, Stack};
 use crate::rewrite::{PlanSize, Wide, facts};
 use crate::rules::{Proposal, Rules};
@@ -23,6 +24,9 @@ const OPEN_SIZE: i64 = 16;
 #[derive(Serialize)]
 struct Report {
     model: FilePath,
+    /// What it is of a pipeline in which two transformers take turns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline: Option<PartOf>,
     /// Operations of one step.
     flops: f64,
     /// The value of open dimensions that no `--size` gave.
@@ -38,6 +42,41 @@ struct Report {
     notes: Vec<Remark>,
     /// Operators without an axis rule.
     opaque: Vec<Opaque>,
+}
+
+/// A transformer of two.
+#[derive(Serialize)]
+struct PartOf {
+    /// diffusers' class of the pipeline.
+    class: String,
+    /// The transformer's folder in it.
+    component: &'static str,
+    /// The boundary between the two as a share of the timesteps that the scheduler was trained with.
+    boundary_ratio: f64,
+}
+
+impl PartOf {
+    fn of(model: &Path) -> Option<PartOf> {
+        let one = OneOfTwo::of_file(model)?;
+        Some(PartOf {
+            class: one.class,
+            component: TRANSFORMERS.get(one.place)?,
+            boundary_ratio: one.boundary.ratio(),
+        })
+    }
+
+    /// In words.
+    fn text(&self) -> String {
+        let [first, _] = TRANSFORMERS;
+        let (steps, others) = match self.component == first {
+            true => ("noisier", "below"),
+            false => ("less noisy", "from there on"),
+        };
+        format!(
+            "{} of {}: it makes the {steps} steps, parted at {} of the trained timesteps; the transformer beside it makes those {others}",
+            self.component, self.class, self.boundary_ratio
+        )
+    }
 }
 
 #[derive(Serialize)]
@@ -229,6 +268,7 @@ fn report(
     let given = |symbol: &&str| !options.sizes.iter().any(|(name, _)| name == symbol);
     Ok(Report {
         model: options.model.clone().into(),
+        pipeline: PartOf::of(&options.model),
         flops: costs.flops,
         open_size: OPEN_SIZE,
         open_dimensions: axes.symbols().filter(given).map(str::to_owned).collect(),

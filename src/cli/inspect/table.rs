@@ -26,6 +26,10 @@ pub fn text(report: &Report) -> String {
             "{gated} of them can also be cut after their gate (cut: gated)\n"
         ));
     }
+    if let Some(part) = &report.pipeline {
+        text.push_str(&part.text());
+        text.push('\n');
+    }
     if let Some(preset) = &report.preset {
         text.push_str(&format!(
             "preset that fits: {} (--rules {})\n",

@@ -1,6 +1,7 @@
 //! `pab-patch run`: clips by one model or pipeline.
 
 mod checkpoint;
+mod last_step;
 mod noise;
 mod options;
 mod pictures;
@@ -8,6 +9,7 @@ mod ranks;
 mod report;
 mod settings;
 mod source;
+mod stages;
 mod watch;
 mod write;
 
@@ -23,16 +25,19 @@ use super::session::{
 use super::terminal::Terminal;
 use crate::collective::is_first_process;
 use crate::generation::{Conditioning, Generator};
+use crate::pipeline::{Boundary, Folder};
 use crate::report::{FramesPerSecond, ReportError, check_ffmpeg};
-use crate::sampler::{GivenLevels, RunSettings, Scheduler, SchedulerConfig};
+use crate::rewrite::Plan;
+use crate::sampler::{GivenLevels, RunSettings, SchedulerConfig};
 use checkpoint::Checkpoint;
 use ndarray::{ArrayD, Axis, concatenate};
 use noise::{given_noise, start, step_noise};
 use options::AnimationChoice;
 use pictures::{Made, decode, finish};
 use ranks::{Part, RanksReport, Team, Wanted};
-use report::{Broadcast, ClipPlace, ClipRecord, ClipReport, Head, Report};
+use report::{ClipPlace, ClipRecord, ClipReport, Head, Report};
 use source::{Source, prompts_of};
+use stages::{Stage, Transformers, plan_of, shares};
 use std::path::PathBuf;
 use std::time::Instant;
 use watch::Watch;
@@ -44,6 +49,7 @@ struct Batch {
     source: Source,
     config: SchedulerConfig,
     settings: RunSettings,
+    stages: Vec<Stage>,
     prompts: Vec<Option<String>>,
     noise: Option<ArrayD<f32>>,
 }
@@ -81,6 +87,16 @@ fn asked(options: &RunOptions) -> Result<Option<Wanted>, Failure> {
         return Err(Failure::Usage(
             "--form variants is not for several ranks: a rank runs one graph; leave it out".to_owned(),
         ));
+    }
+    let folder = Folder::open(&options.model).ok().filter(|_| wanted.is_some());
+    if let Some(folder) = folder
+        && let Some(boundary) = Boundary::of(&folder).map_err(|error| Failure::pipeline(&options.model, error))?
+    {
+        return Err(Failure::Usage(format!(
+            "several ranks run one transformer, and {} has two (boundary_ratio {}); leave the options of ranks out",
+            options.model.display(),
+            boundary.ratio()
+        )));
     }
     Ok(wanted)
 }
@@ -136,6 +152,7 @@ impl Batch {
             // Some are given the level after the last step too.
             settings.steps = made.sigmas().len().saturating_sub(1);
         }
+        let stages = Stage::all(&source, &config, made.as_ref())?;
         let prompts = match &options.prompts {
             Some(path) => prompts_of(path)?,
             None => vec![options.prompt.clone()],
@@ -146,6 +163,7 @@ impl Batch {
             source,
             config,
             settings,
+            stages,
             prompts,
             noise,
         })
@@ -194,6 +212,7 @@ impl Batch {
             steps: self.settings.steps,
             guidance: self.source.asked_guidance(),
             head,
+            transformers: self.stages.iter().filter_map(Stage::report).collect(),
             ranks,
             clip: None,
             clips: Vec::new(),
@@ -279,37 +298,49 @@ impl Batch {
         let conditionings = self.conditionings(prompts, watch, terminal)?;
         let scheduler = self.config.scheduler_for(&self.settings)?;
         let begun = Instant::now();
-        let first = conditionings.first().cloned().unwrap_or_default();
-        let (mut generator, part) = match team {
-            Some(team) => team.open(self, prompts, &conditionings, terminal)?,
-            None => (self.opened(scheduler.as_ref(), &first, terminal)?, None),
+        let (mut transformers, part) = match team {
+            Some(team) => {
+                let (mut generator, part) = team.open(self, prompts, &conditionings, terminal)?;
+                generator.show_samples(options.every_step);
+                watch.part("opening the model", begun);
+                (Transformers::only(generator), part)
+            }
+            None => (Transformers::of(self), None),
         };
-        generator.show_samples(options.every_step);
+        let first = conditionings.first().cloned().unwrap_or_default();
+        let generator = transformers.at(self, 0, &self.conditioned(0, &first), watch, terminal)?;
         watch.count(team.map(|team| team.carrier.clone()));
         let mut ranks = None;
-        watch.part("opening the model", begun);
+        let provider = generator.session().provider();
+        let mut plans = vec![generator.plan().cloned()];
+        for stage in self.stages.iter().skip(1) {
+            let plan = plan_of(&stage.model)?;
+            stage.check(plan.as_ref(), options.form, scheduler.timesteps())?;
+            plans.push(plan);
+        }
+        self.note_unpatched(&plans, terminal);
         let mut head = Head {
-            patched: generator.plan().is_some(),
-            provider: generator.session().provider(),
-            broadcast: shares(&generator, scheduler.as_ref()),
+            patched: plans.iter().any(Option::is_some),
+            provider,
+            broadcast: shares(&plans, &self.stages, scheduler.timesteps()),
             latents: None,
         };
         if let Some(checkpoint) = checkpoint {
             checkpoint.head = Some(head.clone());
         }
-        watch.begin(generator.plan(), prompts.len() * scheduler.timesteps().len(), terminal);
+        watch.begin(prompts.len() * scheduler.timesteps().len(), terminal);
         let decodes = source.pipeline.as_ref().is_some_and(|pipeline| pipeline.vae.is_some());
         for (prompt, conditioning) in prompts.iter().zip(&conditionings) {
             watch.clip(*prompt, self.prompts.len());
             team.inspect(|team| team.begin_clip());
-            let all = self.clip(*prompt, conditioning, &mut generator, part.as_ref(), watch, terminal)?;
+            let all = self.clip(*prompt, conditioning, &mut transformers, part.as_ref(), watch, terminal)?;
             if let Some(team) = team.filter(|_| prompts.last() == Some(prompt)) {
                 // No rank waits while this one writes and decodes.
                 ranks = Some(team.end(watch)?);
             }
-            if head.latents.is_none() {
+            if let (None, Some(generator)) = (&head.latents, transformers.latest()) {
                 head.latents = generator.latents().cloned();
-                report_latents(&generator, terminal);
+                report_latents(generator, terminal);
                 if let Some(checkpoint) = checkpoint {
                     checkpoint.head = Some(head.clone());
                 }
@@ -343,7 +374,7 @@ impl Batch {
             }
         }
         watch.end();
-        // The generator ends here: the decoder's memory is the transformer's.
+        // The transformers end here: the decoder's memory is theirs.
         Ok((head, ranks))
     }
 
@@ -371,14 +402,29 @@ impl Batch {
         Ok(conditionings)
     }
 
-    /// Opens the transformer in the form that is wanted.
-    fn opened(
-        &self,
-        scheduler: &dyn Scheduler,
-        conditioning: &Conditioning,
-        terminal: &Terminal,
-    ) -> Result<Generator, Failure> {
-        let (options, model) = (&self.options, &self.source.model);
+    /// What stage `place` makes clips from.
+    fn conditioned(&self, place: usize, conditioning: &Conditioning) -> Conditioning {
+        let stage = self.stages.get(place);
+        stage.map_or_else(|| conditioning.clone(), |stage| stage.conditioning(conditioning))
+    }
+
+    /// Says which transformers compute everything while others broadcast.
+    fn note_unpatched(&self, plans: &[Option<Plan>], terminal: &Terminal) {
+        if plans.iter().all(Option::is_none) {
+            return;
+        }
+        for (stage, _) in self.stages.iter().zip(plans).filter(|(_, plan)| plan.is_none()) {
+            terminal.note(format!(
+                "{} is not patched: its {} steps compute everything",
+                stage.model.display(),
+                stage.steps.len()
+            ));
+        }
+    }
+
+    /// Opens the transformer of a stage in the form that is wanted; `conditioning` is the stage's.
+    fn opened(&self, stage: &Stage, conditioning: &Conditioning, terminal: &Terminal) -> Result<Generator, Failure> {
+        let (options, model) = (&self.options, &stage.model);
         let given = self.source.given();
         let cuda_graph = match options.cuda_graph {
             true => {
@@ -396,7 +442,9 @@ impl Batch {
             FormChoice::Switch => generator(model, &options.session, &given, terminal)?,
             FormChoice::Variants => {
                 let session = &options.session;
-                variant_generator(model, session, cuda_graph, &given, scheduler.timesteps(), terminal)?
+                let scheduler = self.config.scheduler_for(&self.settings)?;
+                let own = stage.own(scheduler.timesteps());
+                variant_generator(model, session, cuda_graph, &given, own, terminal)?
             }
         };
         generator.count_timesteps_in(self.source.timestep_unit());
@@ -408,7 +456,7 @@ impl Batch {
         &self,
         prompt: usize,
         conditioning: &Conditioning,
-        generator: &mut Generator,
+        transformers: &mut Transformers,
         part: Option<&Part>,
         watch: &mut Watch,
         terminal: &Terminal,
@@ -425,24 +473,33 @@ impl Batch {
             noise = part.of(noise)?;
             step_noise = part.noise(step_noise);
         }
-        let mut clip = generator
-            .generate(
+        let (mut sample, mut step_milliseconds, mut is_patched) = (noise, Vec::new(), false);
+        for (place, stage) in self.stages.iter().enumerate() {
+            let conditioning = stage.conditioning(conditioning);
+            let generator = transformers.at(self, place, &conditioning, watch, terminal)?;
+            watch.model(generator.plan(), stage.component);
+            is_patched |= generator.plan().is_some();
+            let made = generator.generate_part(
                 scheduler.as_mut(),
-                noise,
+                stage.steps.clone(),
+                sample,
                 step_noise.as_mut(),
-                conditioning,
+                &conditioning,
                 &mut |step| {
                     watch.step(step);
                     if options.every_step {
                         samples.extend(step.sample.as_ref().map(|sample| sample.to_owned()));
                     }
                 },
-            )
-            .map_err(Failure::of(&source.model, Failure::generation))?;
+            );
+            let made = made.map_err(Failure::of(&stage.model, Failure::generation))?;
+            sample = made.sample;
+            step_milliseconds.extend(made.step_milliseconds);
+        }
         if let Some(part) = part {
-            samples.push(clip.sample);
+            samples.push(sample);
             samples = part.whole(&samples)?;
-            clip.sample = samples.pop().unwrap_or_default();
+            sample = samples.pop().unwrap_or_default();
             watch.gather();
         }
         let made = (0..batch).map(|place| {
@@ -453,14 +510,14 @@ impl Batch {
                 place: self.place(prompt * batch + place),
                 arrays: Arrays {
                     noise: one(&start),
-                    sample: one(&clip.sample),
+                    sample: one(&sample),
                     timesteps: scheduler.timesteps().to_vec(),
                     samples: concatenate(Axis(0), &views).ok(),
                     decoded: None,
                 },
                 record: ClipRecord {
-                    step_milliseconds: clip.step_milliseconds.clone(),
-                    speed_up: watch.speed_up().filter(|_| generator.plan().is_some()),
+                    step_milliseconds: step_milliseconds.clone(),
+                    speed_up: watch.speed_up().filter(|_| is_patched),
                     pictures: None,
                 },
             }
@@ -476,15 +533,4 @@ fn given_levels(options: &RunOptions) -> Option<GivenLevels> {
         ([], sigmas) => Some(GivenLevels::Sigmas(sigmas.to_vec())),
         (timesteps, _) => Some(GivenLevels::Timesteps(timesteps.to_vec())),
     }
-}
-
-/// For each rule the share of the steps at which it broadcasts.
-fn shares(generator: &Generator, scheduler: &dyn Scheduler) -> Vec<Broadcast> {
-    let schedule = generator.schedule(scheduler.timesteps());
-    let rules = generator.plan().map_or(&[][..], |plan| plan.rules.as_slice());
-    let share = |(index, rule): (usize, &crate::rewrite::RulePlan)| Broadcast {
-        rule: rule.name.clone(),
-        share: schedule.share(index),
-    };
-    rules.iter().enumerate().map(share).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::ranks::RankOptions;
 use crate::cli::args::{FormChoice, SamplingOptions, SessionOptions};
+use crate::cli::values::finite;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -56,6 +57,17 @@ pub struct RunOptions {
     /// The transformer, such as transformer/patched/model.onnx [default: transformer/model.onnx of the pipeline]
     #[arg(long, value_name = "FILE")]
     pub transformer: Option<PathBuf>,
+    /// The transformer for the steps with little noise, of pipelines that have two (Wan 2.2) [default: transformer_2/model.onnx
+    /// of the pipeline]
+    #[arg(long, value_name = "FILE")]
+    pub transformer_2: Option<PathBuf>,
+    /// Scale of guidance in the steps of that transformer [default: that of --guidance]
+    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
+    pub guidance_2: Option<f32>,
+    /// Keep both transformers open from prompt to prompt, which takes the memory of both [default: each is opened when its steps
+    /// begin, and the other closed before]
+    #[arg(long)]
+    pub keep_transformers: bool,
     #[command(flatten)]
     pub session: SessionOptions,
     #[command(flatten)]
@@ -132,6 +144,15 @@ pub struct RunOptions {
     /// Write the decoded clip as numbers too (`decoded` in the arrays)
     #[arg(long)]
     pub decoded: bool,
+    /// The timestep of the decoder, 0 to 1, of VAEs that are a last step of denoising (LTX-Video from 0.9.1 on) [default: 0]
+    #[arg(long, value_name = "T", value_parser = finite, conflicts_with = "latents_only")]
+    pub decode_timestep: Option<f32>,
+    /// The share of noise that is mixed into the latents before that decoder, 0 to 1 [default: that of --decode-timestep]
+    #[arg(long, value_name = "SHARE", value_parser = finite, conflicts_with = "latents_only")]
+    pub decode_noise_scale: Option<f32>,
+    /// That noise, [batch, channels, frames, height, width]: what another program drew [default: drawn from the seed]
+    #[arg(long, value_name = "FILE", conflicts_with = "latents_only")]
+    pub decode_noise: Option<PathBuf>,
     /// Write a trace of the steps and of which rules broadcast, for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

@@ -70,8 +70,12 @@ pub fn finish(
         Some(decoder) => {
             let begun = Instant::now();
             let latent = source.latent.to_decoder(arrays.sample.clone());
+            let last = source.decoding.as_ref();
+            let last = last
+                .map(|decoding| decoding.of_clip(&place, latent.shape()))
+                .transpose()?;
             let decoded = decoder
-                .decode(latent)
+                .decode(latent, last.as_ref())
                 .map_err(|error| Failure::pipeline(&source.model, error))?;
             watch.part("decoding", begun);
             if options.decoded {

@@ -15,6 +15,9 @@ pub struct Report {
     pub guidance: f32,
     #[serde(flatten)]
     pub head: Head,
+    /// The transformers, where two take turns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transformers: Vec<TransformerReport>,
     /// The ranks, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<RanksReport>,
@@ -36,6 +39,16 @@ pub struct Head {
     /// Where the latents lay between the steps, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latents: Option<LatentPlace>,
+}
+
+/// A transformer of several that take turns.
+#[derive(Clone, Debug, Serialize)]
+pub struct TransformerReport {
+    pub component: String,
+    pub model: FilePath,
+    /// The number of its steps.
+    pub steps: usize,
+    pub guidance: f32,
 }
 
 /// A rule of the run.
@@ -147,6 +160,12 @@ impl Report {
                 self.steps,
                 number::milliseconds(clip.clip_milliseconds)
             ));
+            for transformer in &self.transformers {
+                lines.push(format!(
+                    "{}: {} of the steps, guidance {}",
+                    transformer.component, transformer.steps, transformer.guidance
+                ));
+            }
             for broadcast in &self.head.broadcast {
                 lines.push(format!(
                     "rule {}: broadcast in {} of the steps",

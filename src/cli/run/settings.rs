@@ -3,6 +3,7 @@
 use super::Batch;
 use super::checkpoint::Settings;
 use super::source::Pipeline;
+use super::stages::plan_of;
 use crate::cli::Failure;
 use crate::cli::session::scheduler_beside;
 use crate::onnx::Model;
@@ -73,6 +74,28 @@ pub fn of(batch: &Batch) -> Result<Settings, Failure> {
         .map(|(name, value)| (name.to_owned(), value))
         .into_iter()
         .collect();
+    if let Some(second) = &batch.source.second {
+        let plan = plan_of(&second.model)?.map(|plan| plan.to_json()).transpose()?;
+        settings.extend([
+            (
+                "the second model".to_owned(),
+                json!(Model::load(&second.model)?.sampled_sha256()?),
+            ),
+            (
+                "the second plan".to_owned(),
+                json!(plan.map(|plan| sha256(plan.as_bytes()))),
+            ),
+            ("--guidance-2".to_owned(), json!(second.guidance)),
+            ("boundary_ratio".to_owned(), json!(second.boundary.ratio())),
+        ]);
+    }
+    if let Some(decoding) = &batch.source.decoding {
+        settings.extend([
+            ("--decode-timestep".to_owned(), json!(decoding.timestep)),
+            ("--decode-noise-scale".to_owned(), json!(decoding.noise_scale)),
+            ("--decode-noise".to_owned(), file(options.decode_noise.as_deref())?),
+        ]);
+    }
     if let Some(named) = &options.ranks.rules {
         let rules = serde_json::to_string(&Rules::find(named)?).unwrap_or_default();
         settings.insert("--rules".to_owned(), json!(sha256(rules.as_bytes())));

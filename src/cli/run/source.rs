@@ -1,6 +1,7 @@
 //! What is run: a single model, or a pipeline of which every part is opened when it is its turn.
 
 use super::RunOptions;
+use super::last_step::Decoding;
 use crate::cli::Failure;
 use crate::cli::division::rank_latents;
 use crate::cli::session::{conditioning, inputs, prompts, runtime_options};
@@ -8,8 +9,8 @@ use crate::cli::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Role, Roles, Text, known_sizes};
 use crate::onnx::Model;
 use crate::pipeline::{
-    Factors, Family, Folder, Guidance, LatentShape, Layout, Lengths, PixelSize, Telling, Vae, declared_inputs, encode,
-    pair,
+    Boundary, Factors, Family, Folder, Guidance, LatentShape, Layout, Lengths, PipelineError, PixelSize, Telling, Vae,
+    declared_inputs, encode, pair,
 };
 use crate::rewrite::split::RankLatents;
 use crate::runtime::{Port, Tensor};
@@ -30,17 +31,32 @@ pub struct Pipeline {
     factors: Factors,
 }
 
+/// The transformer for the steps with little noise.
+#[derive(Debug)]
+pub struct Second {
+    /// Its file.
+    pub model: PathBuf,
+    /// The scale of classifier-free guidance in its steps.
+    pub guidance: f32,
+    /// Where its steps begin.
+    pub boundary: Boundary,
+}
+
 /// What is run.
 #[derive(Debug)]
 pub struct Source {
     /// The transformer's file.
     pub model: PathBuf,
+    /// The second transformer of a pipeline of two.
+    pub second: Option<Second>,
     /// The rest of a pipeline.
     pub pipeline: Option<Pipeline>,
     /// Its latent.
     pub latent: LatentShape,
     /// The latent's own noise, where a file of inputs has it.
     pub noise: Option<ArrayD<f32>>,
+    /// What the decoder is given beside latents, where it takes a timestep.
+    pub decoding: Option<Decoding>,
     /// Further inputs.
     pub inputs: BTreeMap<String, Tensor>,
     /// The scale of classifier-free guidance.
@@ -147,7 +163,13 @@ impl Source {
                 }
             }
         };
-        Ok(Source {
+        let second = Second::read(options, pipeline.as_ref(), guidance)?;
+        if let Some(second) = &second {
+            second.check_alike(&model, &ports)?;
+        }
+        let mut source = Source {
+            second,
+            decoding: None,
             latent,
             noise,
             inputs,
@@ -163,7 +185,15 @@ impl Source {
             text: roles.text.map(|text| text.name),
             model,
             pipeline,
-        })
+        };
+        source.decoding = Decoding::of(options, &source)?;
+        Ok(source)
+    }
+
+    /// Whether some steps are made for the negative prompt, too.
+    fn is_guided(&self) -> bool {
+        let second = self.second.as_ref();
+        self.guidance != 1.0 || second.is_some_and(|second| second.guidance != 1.0)
     }
 
     /// The scale of guidance as it was asked for.
@@ -194,7 +224,7 @@ impl Source {
         terminal: &Terminal,
     ) -> Result<Vec<Conditioning>, Failure> {
         let negative = options.negative_prompt.as_deref();
-        if negative.is_some() && self.guidance == 1.0 {
+        if negative.is_some() && !self.is_guided() {
             terminal.warning(match self.embedded {
                 None => "--negative-prompt does nothing with --guidance 1, which runs the model for the prompt alone",
                 Some(_) => "--negative-prompt does nothing: this transformer has guidance as an input, and runs for the prompt \
@@ -264,7 +294,7 @@ impl Source {
             .iter()
             .map(|prompt| prompt.as_deref().ok_or_else(missing))
             .collect::<Result<_, _>>()?;
-        let guided = self.guidance != 1.0;
+        let guided = self.is_guided();
         if guided {
             all.push(options.negative_prompt.as_deref().unwrap_or_default());
         }
@@ -307,6 +337,78 @@ impl Source {
     }
 }
 
+impl Second {
+    /// The second transformer, where the pipeline has a boundary; `guidance` is the scale of the first.
+    fn read(options: &RunOptions, pipeline: Option<&Pipeline>, guidance: f32) -> Result<Option<Second>, Failure> {
+        let refuse = |error| Failure::pipeline(&options.model, error);
+        let boundary = pipeline.map(|pipeline| Boundary::of(&pipeline.folder)).transpose();
+        let found = boundary.map_err(refuse)?.flatten();
+        let Some((boundary, pipeline)) = found.zip(pipeline) else {
+            let given = [
+                ("--transformer-2", options.transformer_2.is_some()),
+                ("--guidance-2", options.guidance_2.is_some()),
+                ("--keep-transformers", options.keep_transformers),
+            ];
+            return match given.iter().find(|(_, is_given)| *is_given) {
+                None => Ok(None),
+                Some((option, _)) => Err(Failure::Usage(format!(
+                    "{option} is for pipelines of two transformers, and {} has no boundary_ratio in a model_index.json of \
+                     WanPipeline; leave it out",
+                    options.model.display()
+                ))),
+            };
+        };
+        let model = match &options.transformer_2 {
+            Some(model) => model.clone(),
+            None => pipeline.folder.model("transformer_2").map_err(refuse)?,
+        };
+        Ok(Some(Second {
+            model,
+            guidance: options.guidance_2.unwrap_or(guidance),
+            boundary,
+        }))
+    }
+
+    /// Refuses a second transformer that does not take what the first takes, whose own inputs are `ports`.
+    fn check_alike(&self, first: &Path, ports: &[Port]) -> Result<(), Failure> {
+        let mut own = declared_inputs(&self.model)?;
+        own.retain(|port| !port.name.starts_with(OF_PATCHING));
+        let refuse = |reason: String| {
+            let error = PipelineError::Unlike {
+                model: self.model.clone(),
+                first: first.to_owned(),
+                reason,
+            };
+            Err(Failure::pipeline(first, error))
+        };
+        let missing = |these: &[Port], those: &[Port]| {
+            let is_there = |port: &&Port| those.iter().any(|other| other.name == port.name);
+            these.iter().find(|port| !is_there(port)).map(|port| port.name.clone())
+        };
+        if let Some(name) = missing(ports, &own) {
+            return refuse(format!("it has no input `{name}`"));
+        }
+        if let Some(name) = missing(&own, ports) {
+            return refuse(format!("it has an input `{name}`"));
+        }
+        for (port, other) in ports.iter().flat_map(|port| {
+            own.iter()
+                .filter(|own| own.name == port.name)
+                .map(move |own| (port, own))
+        }) {
+            let differ = |(one, other): (&Option<i64>, &Option<i64>)| matches!((one, other), (Some(one), Some(other)) if one != other);
+            let sizes = port.shape.iter().zip(&other.shape);
+            if port.shape.len() != other.shape.len() || sizes.into_iter().any(differ) {
+                return refuse(format!(
+                    "its input `{}` is {} and not {}",
+                    port.name, other.description, port.description
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Pipeline {
     fn read(options: &RunOptions) -> Result<Pipeline, Failure> {
         let refuse = |error| Failure::pipeline(&options.model, error);
@@ -323,6 +425,7 @@ impl Pipeline {
         if let Some(vae) = &vae {
             // Our own reader says better than ONNX Runtime what is wrong with a file.
             Model::load(vae.path())?;
+            vae.check_timestep().map_err(refuse)?;
         }
         for encoder in family.encoders {
             if options.sampling.prompt_embeds.is_none() && !folder.is_without(encoder.model) {

@@ -25,6 +25,10 @@ pub struct Watch {
     trace: Option<Trace>,
     /// Of the clip at hand: milliseconds of each step, and whether it computed everything.
     steps: Vec<(f64, bool)>,
+    /// Of these the first of each model: memory is allocated in it.
+    firsts: Vec<usize>,
+    /// How the clip at hand is called.
+    clip: String,
     /// Of a rank: what it sends is counted there.
     communicator: Option<Arc<dyn Communicator>>,
     /// Of the clip at hand: bytes that this rank sent in each step.
@@ -41,6 +45,8 @@ impl Watch {
             rules: Vec::new(),
             trace: traced.then(Trace::begin),
             steps: Vec::new(),
+            firsts: vec![0],
+            clip: String::new(),
             communicator: None,
             sent: Vec::new(),
             gathered: None,
@@ -68,8 +74,13 @@ impl Watch {
         self.gathered = communicator.map(|communicator| communicator.traffic().end_step().total());
     }
 
-    /// Shows a bar for so many steps of a model with this plan.
-    pub fn begin(&mut self, plan: Option<&Plan>, steps: usize, terminal: &Terminal) {
+    /// Shows a bar for so many steps.
+    pub fn begin(&mut self, steps: usize, terminal: &Terminal) {
+        self.bar = terminal.denoising(steps);
+    }
+
+    /// The steps of a model with this plan begin; it is named where there are several.
+    pub fn model(&mut self, plan: Option<&Plan>, component: Option<&str>) {
         let rules = plan.iter().flat_map(|plan| {
             plan.rules.iter().enumerate().map(|(index, rule)| {
                 let kinds: BTreeSet<&'static str> = plan.sites_of(index).map(|site| site.kind.word()).collect();
@@ -80,22 +91,28 @@ impl Watch {
             })
         });
         self.rules = rules.collect();
-        self.bar = terminal.denoising(steps);
+        let is_again = self.firsts.contains(&self.steps.len());
+        self.firsts.extend((!is_again).then_some(self.steps.len()));
+        self.bar.set_prefix(match component {
+            Some(component) => format!("{}, {component}", self.clip),
+            None => self.clip.clone(),
+        });
     }
 
     /// A clip begins.
     pub fn clip(&mut self, which: usize, of: usize) {
         self.steps.clear();
+        self.firsts = vec![0];
         self.sent.clear();
         self.gathered = None;
         if let Some(communicator) = &self.communicator {
             // What was sent before the clip belongs to no step.
             communicator.traffic().end_step();
         }
-        self.bar.set_prefix(match of {
+        self.clip = match of {
             1 => "denoising".to_owned(),
             _ => format!("clip {} of {of}", which + 1),
-        });
+        };
     }
 
     /// A step was done.
@@ -145,21 +162,21 @@ impl Watch {
         }
     }
 
-    /// How much faster the clip's steps are so far than those that computed everything; of those the first does not count,
-    /// in which memory is allocated, where there are others.
+    /// How much faster the clip's steps are so far than those that computed everything; of those the first of a model does not
+    /// count, in which memory is allocated, where there are others.
     pub fn speed_up(&self) -> Option<f64> {
-        let all: Vec<f64> = self.steps.iter().map(|(milliseconds, _)| *milliseconds).collect();
-        let whole: Vec<f64> = self
-            .steps
-            .iter()
-            .filter(|(_, whole)| *whole)
-            .map(|(milliseconds, _)| *milliseconds)
-            .collect();
-        let (all, whole) = match (all.as_slice(), whole.as_slice()) {
-            ([_, rest @ ..], [_, others @ ..]) if !others.is_empty() => (rest, others),
-            (all, whole) => (all, whole),
+        let times = |wanted: &dyn Fn(usize, bool) -> bool| -> Vec<f64> {
+            let steps = self.steps.iter().enumerate();
+            let steps = steps.filter(|(step, (_, whole))| wanted(*step, *whole));
+            steps.map(|(_, (milliseconds, _))| *milliseconds).collect()
         };
-        Some(mean(whole)? / mean(all)?).filter(|ratio| ratio.is_finite())
+        let is_later = |step: usize| !self.firsts.contains(&step);
+        let later = times(&|step, whole| whole && is_later(step));
+        let (all, whole) = match later.is_empty() {
+            false => (times(&|step, _| is_later(step)), later),
+            true => (times(&|_, _| true), times(&|_, whole| whole)),
+        };
+        Some(mean(&whole)? / mean(&all)?).filter(|ratio| ratio.is_finite())
     }
 
     /// Something else was done, from `begun` until now.
@@ -203,5 +220,9 @@ mod tests {
         assert_eq!(watch.speed_up(), Some(1.0));
         watch.steps = vec![(90.0, true), (20.0, true), (10.0, false), (10.0, false), (20.0, true)];
         assert_eq!(watch.speed_up(), Some(20.0 / 15.0));
+        // So it is of a second model.
+        watch.firsts.push(3);
+        watch.steps[3] = (90.0, true);
+        assert_eq!(watch.speed_up(), Some(20.0 * 3.0 / 50.0));
     }
 }

@@ -11,7 +11,7 @@ use ndarray::ArrayD;
 use std::time::Instant;
 
 /// What the steps of a clip have in common.
-pub(super) struct Steps<'a> {
+pub(super) struct Course<'a> {
     pub timesteps: &'a [f64],
     pub schedule: &'a Schedule,
     /// The scale of guidance.
@@ -69,7 +69,7 @@ impl Generator {
         &mut self,
         mut resident: Resident,
         run: &LinearRun,
-        clip: &Steps<'_>,
+        clip: &Course<'_>,
         sample: ArrayD<f32>,
         step_noise: &mut dyn NoiseSource,
         watch: &mut dyn FnMut(&StepDone<'_>),
@@ -83,8 +83,8 @@ impl Generator {
             let begun = Instant::now();
             let allowed = clip.schedule.flags(index);
             let latent = resident.latent();
-            let count = latent.and_then(|latent| latent.shape().first().copied()).unwrap_or(1);
-            let given_timestep = self.timestep(*timestep, count);
+            let shape = latent.map(|latent| latent.shape().to_vec()).unwrap_or_default();
+            let given_timestep = self.timestep(*timestep, &shape);
             let mut inputs: Vec<(&str, Given<'_>)> = vec![(&self.roles.timestep.name, Given::Host(&given_timestep))];
             inputs.extend(latent.map(|latent| (self.roles.latent.name.as_str(), Given::Device(latent))));
             for (name, tensor) in clip.fixed {

@@ -8,6 +8,7 @@ use super::threads::Crew;
 use crate::cli::Failure;
 use crate::cli::args::SessionOptions;
 use crate::cli::run::Batch;
+use crate::cli::run::stages::Transformers;
 use crate::cli::run::watch::Watch;
 use crate::cli::session::runtime_options;
 use crate::cli::terminal::Terminal;
@@ -169,7 +170,8 @@ impl Team {
         begin: impl Fn() -> bool,
         terminal: &Terminal,
     ) -> Result<(), Failure> {
-        let (mut generator, part) = self.open(batch, prompts, conditionings, terminal)?;
+        let (generator, part) = self.open(batch, prompts, conditionings, terminal)?;
+        let mut transformers = Transformers::only(generator);
         opened();
         let mut watch = Watch::new(false);
         watch.count(Some(self.carrier.clone()));
@@ -181,7 +183,7 @@ impl Team {
             batch.clip(
                 *prompt,
                 conditioning,
-                &mut generator,
+                &mut transformers,
                 part.as_ref(),
                 &mut watch,
                 terminal,
