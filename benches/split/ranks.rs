@@ -84,7 +84,10 @@ impl Export {
             &self.axes,
             &self.sites,
             mesh,
-            &SplitOptions { sequence },
+            &SplitOptions {
+                sequence,
+                ..SplitOptions::default()
+            },
         )
     }
 

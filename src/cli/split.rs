@@ -1,7 +1,7 @@
 //! `pab-patch split`: the graphs that ranks run together, and what they send each other.
 
 use super::Failure;
-use super::analysis::{Analysis, Purpose, analyse, patched, rules};
+use super::analysis::{Analysis, Purpose, analyse, chosen, patched, rules};
 use super::args::{FactorChoice, MeshOptions, OutputOptions, SplitOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
@@ -15,7 +15,7 @@ use crate::report::{Alignment, FilePath, Table, number};
 use crate::rewrite::split::{self, KeptLatents, Split, Traffic};
 use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan};
 use crate::rules::{DEFAULT_PRESET, Rules};
-use crate::shard::{Alternative, Factor, Mesh, Preference};
+use crate::shard::{Alternative, Candidate, Factor, Group, Mesh, Preference, Shares};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,10 @@ struct Report {
     mesh: Mesh,
     /// What the residual streams are divided along, for each axis of the mesh that divides them.
     divided: BTreeMap<&'static str, Option<Factor>>,
+    /// What tokens could be divided along, the best first.
+    candidates: Vec<Along>,
+    /// How many steps by the rules were weighed for that; none without rules.
+    weighed_over: Option<usize>,
     /// How many collectives of each kind a rank takes part in where everything is computed.
     collectives: BTreeMap<&'static str, usize>,
     /// The latent of which each rank keeps a part from step to step.
@@ -36,6 +40,32 @@ struct Report {
     bytes: Option<Bytes>,
     /// What was written.
     files: Vec<FilePath>,
+}
+
+/// A factor that tokens can be divided along.
+#[derive(Serialize)]
+struct Along {
+    factor: Factor,
+    /// What a rank sends in the run, as a share of what it sends with the factor that was taken.
+    of_chosen: Option<f64>,
+    /// Whether the latent is gathered in every step that was to be kept.
+    gathers: bool,
+}
+
+impl Along {
+    fn of(split: &Split) -> Vec<Along> {
+        let axis = split.axes.iter().find(|axis| axis.group == Group::Sequence);
+        let Some((axis, chosen)) = axis.and_then(|axis| Some((axis, axis.chosen()?))) else {
+            return Vec::new();
+        };
+        let along = |candidate: &Candidate| Along {
+            factor: candidate.factor,
+            of_chosen: (chosen.bytes > 0.0).then(|| candidate.bytes / chosen.bytes),
+            gathers: candidate.gathers,
+        };
+        let others = axis.candidates.iter().filter(|other| other.factor != chosen.factor);
+        std::iter::once(chosen).chain(others).map(along).collect()
+    }
 }
 
 /// Bytes that a rank sends.
@@ -74,6 +104,7 @@ impl MeshOptions {
                 factor,
                 ..Preference::default()
             },
+            ..split::SplitOptions::default()
         }
     }
 }
@@ -96,8 +127,29 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     }
     let analysis = analyse(path, &options.rules, &rules, Purpose::Patch, terminal)?;
     let refuse = || Failure::of(path, Failure::shard);
+    let course = Course::of(path, &options.course, terminal)?;
+    let caches = CacheSettings {
+        options: &options.caches,
+        sizes: options.sizes.clone(),
+    };
+    let timesteps = course.likely_timesteps();
+    let shares = match options.plain {
+        true => Shares::default(),
+        false => {
+            let (_, choices) = chosen(
+                path,
+                (&analysis.model, &analysis.axes, &analysis.sites),
+                &rules,
+                &caches,
+            )?;
+            split::shares(&analysis.sites, &choices, &rules, &timesteps)
+        }
+    };
     let make = |preference: Preference| {
-        let options = split::SplitOptions { sequence: preference };
+        let options = split::SplitOptions {
+            sequence: preference,
+            shares: shares.clone(),
+        };
         split::split(analysis.model.clone(), &analysis.axes, &analysis.sites, &mesh, &options)
     };
     let preference = Preference {
@@ -109,7 +161,7 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         options,
         rules: &rules,
         split: &split,
-        course: Course::of(path, &options.course, terminal)?,
+        course,
         terminal,
     };
     let folder = options.output.as_deref().map(OutputFolder::make).transpose()?;
@@ -145,6 +197,8 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     }
     let report = Report {
         mesh,
+        candidates: Along::of(&split),
+        weighed_over: shares.say_something().then_some(timesteps.len()),
         divided: split.axes.iter().map(|axis| (axis.group.name(), axis.factor)).collect(),
         collectives,
         latents: split.latents.clone(),
@@ -318,12 +372,33 @@ impl Work<'_> {
     }
 }
 
+/// Why one factor was not taken, but another.
+fn why(chosen: &Along, other: &Along, report: &Report) -> String {
+    let steps = match report.weighed_over {
+        Some(steps) => format!("in {steps} steps by these rules"),
+        None => "in a step".to_owned(),
+    };
+    if other.gathers && !chosen.gathers {
+        return "latents would be gathered in every step".to_owned();
+    }
+    match other.of_chosen {
+        Some(share) if share > 1.001 => format!("would send {} of that {steps}", number::percent(share)),
+        Some(_) => format!("would send as much {steps}, and parts are no more even"),
+        None => format!("would send something {steps}"),
+    }
+}
+
 /// The report for people.
 fn text(report: &Report, terminal: &Terminal) -> String {
     let mut text = format!("ranks: {}\n", report.mesh);
     for (group, factor) in &report.divided {
         let what = factor.map_or("heads and hidden channels", Factor::word);
         text.push_str(&format!("{group}: divides {what}\n"));
+    }
+    if let [chosen, others @ ..] = report.candidates.as_slice() {
+        for other in others {
+            text.push_str(&format!("along {}: {}\n", other.factor, why(chosen, other, report)));
+        }
     }
     let collectives = report.collectives.iter();
     let collectives: Vec<String> = collectives.map(|(kind, count)| format!("{count} {kind}")).collect();

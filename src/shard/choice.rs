@@ -1,4 +1,4 @@
-//! Which factor is divided: every one that the residual streams have is tried, and what sends least is taken.
+//! Which factor is divided: every one that the residual streams have is tried, and what sends least in a run is taken.
 
 use super::error::ShardError;
 use super::facts::Facts;
@@ -7,6 +7,7 @@ use super::kept::Gathered;
 use super::labelled::{along, latent};
 use super::mesh::Group;
 use super::placement::Placement;
+use super::share::{Branches, Shares};
 use crate::attention::{Kind, Site, Sites};
 use crate::axes::{Dimension, Label, Labels, Size};
 use crate::graph::{Graph, NodeId, ValueId};
@@ -64,6 +65,20 @@ pub(super) struct Chosen {
     pub flow: Flow,
     /// Why the latent is gathered, where it was to be kept.
     pub gathered: Option<Gathered>,
+    /// What was compared: each factor that can be divided, with its best order.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A factor that can be divided, and what a rank then sends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The factor.
+    pub factor: Factor,
+    /// Bytes that a rank sends in the mean of ranks and of the run's steps. Where sizes are open they are worth comparing
+    /// with each other only.
+    pub bytes: f64,
+    /// Whether the latent is gathered in every step that was to be kept.
+    pub gathers: bool,
 }
 
 /// What is wanted of a division; what is left open is chosen.
@@ -86,6 +101,7 @@ pub(super) fn choose(
     group: Group,
     ranks: usize,
     preference: Preference,
+    shares: &Shares,
 ) -> Result<Chosen, ShardError> {
     const SEQUENCE: [Factor; 3] = [Factor::Frames, Factor::Space, Factor::Tokens];
     let factors: &[Factor] = match (&preference.factor, group) {
@@ -100,7 +116,9 @@ pub(super) fn choose(
         Some(Heads) => &[&[Heads, Queries]],
         Some(Queries) => &[&[Queries]],
     };
+    let branches = Branches::find(graph, sites, shares);
     let mut best: Option<(Score, Chosen)> = None;
+    let mut candidates: Vec<Candidate> = Vec::new();
     let mut refused: Option<ShardError> = None;
     for factor in factors {
         let pins = match pins(graph, facts, sites, *factor, ranks) {
@@ -128,6 +146,7 @@ pub(super) fn choose(
                 graph,
                 facts,
                 wanted: &wanted,
+                branches: &branches,
             };
             let mut flow = follower.follow()?;
             let gathered = preference.keep.then(|| follower.keep(&mut flow).err()).flatten();
@@ -141,6 +160,18 @@ pub(super) fn choose(
                 bytes: follower.total_cost(&flow),
                 unevenness: unevenness(&wanted),
             };
+            let candidate = Candidate {
+                factor: *factor,
+                bytes: score.bytes,
+                gathers: score.gathers,
+            };
+            match candidates.iter_mut().find(|other| other.factor == *factor) {
+                Some(other) if (other.gathers, other.bytes) > (candidate.gathers, candidate.bytes) => {
+                    *other = candidate
+                }
+                Some(_) => {}
+                None => candidates.push(candidate),
+            }
             if best.as_ref().is_none_or(|(other, _)| score.is_better_than(other)) {
                 let alternatives = order.to_vec();
                 let chosen = Chosen {
@@ -148,13 +179,14 @@ pub(super) fn choose(
                     alternatives,
                     flow,
                     gathered,
+                    candidates: Vec::new(),
                 };
                 best = Some((score, chosen));
             }
         }
     }
     match (best, refused) {
-        (Some((_, chosen)), _) => Ok(chosen),
+        (Some((_, chosen)), _) => Ok(Chosen { candidates, ..chosen }),
         (None, Some(error)) => Err(error),
         (None, None) => Err(ShardError::NoStreams),
     }
@@ -166,7 +198,9 @@ pub(super) fn divide_weights(
     facts: &Facts<'_>,
     sites: &Sites,
     ranks: usize,
+    shares: &Shares,
 ) -> Result<Chosen, ShardError> {
+    let branches = Branches::find(graph, sites, shares);
     let mut wanted = Wanted {
         ranks,
         pins: HashMap::new(),
@@ -190,6 +224,7 @@ pub(super) fn divide_weights(
                 graph,
                 facts,
                 wanted: &wanted,
+                branches: &branches,
             };
             match site.kind {
                 Kind::Mlp => core.iter().rev().find_map(|id| follower.hidden(*id)),
@@ -208,6 +243,7 @@ pub(super) fn divide_weights(
         graph,
         facts,
         wanted: &wanted,
+        branches: &branches,
     };
     let flow = follower.follow()?;
     Ok(Chosen {
@@ -215,6 +251,7 @@ pub(super) fn divide_weights(
         alternatives: Vec::new(),
         flow,
         gathered: None,
+        candidates: Vec::new(),
     })
 }
 
@@ -222,7 +259,7 @@ pub(super) fn divide_weights(
 struct Score {
     /// Whether latents are gathered in every step that were to be kept.
     gathers: bool,
-    /// Bytes that a rank sends.
+    /// Bytes that a rank sends in the mean of a run's steps.
     bytes: f64,
     /// How much more the rank with most has than the mean.
     unevenness: f64,

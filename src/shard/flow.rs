@@ -11,6 +11,7 @@ use super::kept::Kept;
 use super::labelled::{along, in_dimension, latent, without_batch};
 use super::link::{self, Spelling};
 use super::placement::{Placement, Shard};
+use super::share::Branches;
 use super::step::Step;
 use crate::axes::{Label, Labels};
 use crate::graph::{Graph, GraphError, NodeId, ValueId};
@@ -87,6 +88,8 @@ pub(super) struct Follower<'a> {
     pub graph: &'a Graph,
     pub facts: &'a Facts<'a>,
     pub wanted: &'a Wanted,
+    /// What runs only in some steps.
+    pub branches: &'a Branches,
 }
 
 impl Follower<'_> {

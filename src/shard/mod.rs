@@ -15,10 +15,11 @@ mod labelled;
 mod link;
 mod mesh;
 mod placement;
+mod share;
 mod step;
 pub mod volume;
 
-pub use choice::{Factor, Preference};
+pub use choice::{Candidate, Factor, Preference};
 pub use division::Division;
 pub use error::ShardError;
 pub use facts::Facts;
@@ -27,4 +28,5 @@ pub use flow::Alternative;
 pub use kept::{Gathered, Kept};
 pub use mesh::{Group, MOST_RANKS, Mesh, part};
 pub use placement::{Placement, Shard};
+pub use share::Shares;
 pub(crate) use step::Step;

@@ -38,7 +38,10 @@ impl Found {
     }
 
     fn split_by(&self, mesh: &Mesh, sequence: Preference) -> Result<Split, ShardError> {
-        let options = SplitOptions { sequence };
+        let options = SplitOptions {
+            sequence,
+            ..SplitOptions::default()
+        };
         split(self.model.clone(), &self.axes, &self.sites, mesh, &options)
     }
 }
@@ -570,6 +573,7 @@ fn heads_for_tokens_send_more_than_the_switch() {
                 attention,
                 ..Preference::default()
             },
+            ..SplitOptions::default()
         };
         let split = split(
             found.model.clone(),

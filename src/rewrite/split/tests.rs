@@ -31,6 +31,7 @@ fn along(name: &str, factor: Option<Factor>, ranks: usize) -> Result<Split, Shar
             factor,
             ..Preference::default()
         },
+        ..SplitOptions::default()
     };
     split(model, &axes, &sites, &Mesh::sequence(ranks), &options)
 }
@@ -143,7 +144,10 @@ fn the_switch_and_heads_for_tokens_send_what_is_published() {
             attention: Some(attention),
             ..Preference::default()
         };
-        let options = SplitOptions { sequence: preference };
+        let options = SplitOptions {
+            sequence: preference,
+            ..SplitOptions::default()
+        };
         let split = split(model.clone(), &axes, &sites, &Mesh::sequence(ranks), &options).unwrap();
         let published = mean_all_to_all(bytes, ranks) * (exchanges * mixing) as f64;
         let switched = split
@@ -169,7 +173,10 @@ fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
         keep: true,
         ..Preference::default()
     };
-    let options = SplitOptions { sequence: preference };
+    let options = SplitOptions {
+        sequence: preference,
+        ..SplitOptions::default()
+    };
     let split = split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap();
     let latents = split.latents.clone().unwrap();
     assert_eq!(
@@ -205,7 +212,10 @@ fn where_latents_cannot_be_kept_they_are_gathered_and_that_is_said() {
             keep: true,
             ..Preference::default()
         };
-        let options = SplitOptions { sequence: preference };
+        let options = SplitOptions {
+            sequence: preference,
+            ..SplitOptions::default()
+        };
         split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap()
     };
     // Rows and columns of patches are no range of rows of the latent.
