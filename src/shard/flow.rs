@@ -320,7 +320,7 @@ impl Follower<'_> {
     /// allowed. Where it costs more, what stands before them is moved along, as far as a few nodes: a mean of squares is
     /// small, and the squares are not, but what they are of may be exchanged anyway.
     fn move_all(&self, nodes: &[NodeId], allowed: f64, flow: &mut Flow) {
-        const ROUNDS: usize = 4;
+        const ROUNDS: usize = 10;
         let mut moved = Moved::default();
         let mut candidates = nodes.to_vec();
         for _ in 0..ROUNDS {
