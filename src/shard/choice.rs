@@ -40,6 +40,15 @@ impl Factor {
         }
     }
 
+    /// What parts count, in the order in which it is tried: where latents are to be kept, whole rows of patches come first, since
+    /// these alone are a range of the latent. Otherwise the more there is to divide, the evener the parts.
+    fn divided(self, keep: bool) -> Vec<Labels> {
+        match self {
+            Factor::Space if keep => vec![Labels::of([Label::Height]), self.labels()],
+            _ => vec![self.labels()],
+        }
+    }
+
     fn labels(self) -> Labels {
         match self {
             Factor::Frames => Labels::of([Label::Frames]),
@@ -121,67 +130,88 @@ pub(super) fn choose(
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut refused: Option<ShardError> = None;
     for factor in factors {
-        let pins = match pins(graph, facts, sites, *factor, ranks) {
-            Ok(pins) => pins,
-            Err(error) => {
-                // Of the factors that streams do not have the last one is told: tokens, which most have.
-                match (&refused, &error) {
-                    (Some(ShardError::Stuck { .. } | ShardError::TooFew { .. }), ShardError::NoFactor { .. }) => {}
-                    _ => refused = Some(error),
+        let divided = factor.divided(preference.keep);
+        // Why whole rows of patches do not do.
+        let mut coarse: Option<Gathered> = None;
+        for (place, labels) in divided.iter().enumerate() {
+            let is_coarse = place + 1 < divided.len();
+            let pins = match pins(graph, facts, sites, (*factor, *labels), ranks) {
+                Ok(pins) => pins,
+                Err(error) if is_coarse => {
+                    if let ShardError::TooFew { size: rows, .. } = error {
+                        coarse = Some(Gathered::FewRows { rows, ranks });
+                    }
+                    continue;
                 }
-                continue;
-            }
-        };
-        for order in orders {
-            let wanted = Wanted {
-                ranks,
-                pins: pins.clone(),
-                ambient: vec![factor.labels()],
-                cores: cores(sites),
-                alternatives: order.to_vec(),
-                demands: HashMap::new(),
-                may_add_up: false,
-            };
-            let follower = Follower {
-                graph,
-                facts,
-                wanted: &wanted,
-                branches: &branches,
-            };
-            let mut flow = follower.follow()?;
-            let gathered = preference.keep.then(|| follower.keep(&mut flow).err()).flatten();
-            if let Some(error) = in_the_way(graph, sites, &flow, *factor)? {
-                // What stands in the way of the factor that fits best is told.
-                refused = Some(error);
-                continue;
-            }
-            let score = Score {
-                gathers: gathered.is_some(),
-                bytes: follower.total_cost(&flow),
-                unevenness: unevenness(&wanted),
-            };
-            let candidate = Candidate {
-                factor: *factor,
-                bytes: score.bytes,
-                gathers: score.gathers,
-            };
-            match candidates.iter_mut().find(|other| other.factor == *factor) {
-                Some(other) if (other.gathers, other.bytes) > (candidate.gathers, candidate.bytes) => {
-                    *other = candidate
+                Err(error) => {
+                    // Of the factors that streams do not have the last one is told: tokens, which most have.
+                    match (&refused, &error) {
+                        (Some(ShardError::Stuck { .. } | ShardError::TooFew { .. }), ShardError::NoFactor { .. }) => {}
+                        _ => refused = Some(error),
+                    }
+                    continue;
                 }
-                Some(_) => {}
-                None => candidates.push(candidate),
-            }
-            if best.as_ref().is_none_or(|(other, _)| score.is_better_than(other)) {
-                let alternatives = order.to_vec();
-                let chosen = Chosen {
-                    factor: Some(*factor),
-                    alternatives,
-                    flow,
-                    gathered,
-                    candidates: Vec::new(),
+            };
+            for order in orders {
+                let wanted = Wanted {
+                    ranks,
+                    pins: pins.clone(),
+                    ambient: vec![*labels],
+                    cores: cores(sites),
+                    alternatives: order.to_vec(),
+                    demands: HashMap::new(),
+                    may_add_up: false,
                 };
-                best = Some((score, chosen));
+                let follower = Follower {
+                    graph,
+                    facts,
+                    wanted: &wanted,
+                    branches: &branches,
+                };
+                let mut flow = follower.follow()?;
+                let mut gathered = preference.keep.then(|| follower.keep(&mut flow).err()).flatten();
+                if is_coarse && gathered.is_some() {
+                    coarse = gathered;
+                    continue;
+                }
+                if let Some(error) = in_the_way(graph, sites, &flow, *factor)? {
+                    // What stands in the way of the factor that fits best is told.
+                    if !is_coarse {
+                        refused = Some(error);
+                    }
+                    continue;
+                }
+                if gathered == Some(Gathered::NoAxis) {
+                    gathered = coarse.clone().or(gathered);
+                }
+                let score = Score {
+                    gathers: gathered.is_some(),
+                    bytes: follower.total_cost(&flow),
+                    unevenness: unevenness(&wanted),
+                };
+                let candidate = Candidate {
+                    factor: *factor,
+                    bytes: score.bytes,
+                    gathers: score.gathers,
+                };
+                match candidates.iter_mut().find(|other| other.factor == *factor) {
+                    Some(other) if (other.gathers, other.bytes) > (candidate.gathers, candidate.bytes) => {
+                        *other = candidate;
+                    }
+                    Some(_) => {}
+                    None => candidates.push(candidate),
+                }
+                if best.as_ref().is_none_or(|(other, _)| score.is_better_than(other)) {
+                    let alternatives = order.to_vec();
+                    let chosen = Chosen {
+                        factor: Some(*factor),
+                        alternatives,
+                        flow,
+                        gathered,
+                        candidates: Vec::new(),
+                    };
+                    best = Some((score, chosen));
+                }
             }
         }
     }
@@ -300,7 +330,7 @@ fn pins(
     graph: &Graph,
     facts: &Facts<'_>,
     sites: &Sites,
-    factor: Factor,
+    (factor, divided): (Factor, Labels),
     ranks: usize,
 ) -> Result<HashMap<ValueId, Placement>, ShardError> {
     let mut pins = HashMap::new();
@@ -313,7 +343,7 @@ fn pins(
         |site: &&Site| factor == Factor::Batch || site.kind != Kind::Text && site.streams.iter().any(has_latent);
     for site in sites.sites.iter().filter(joins) {
         for value in pinned(site) {
-            let Some(shard) = along(facts, value, factor.labels()) else {
+            let Some(shard) = along(facts, value, divided) else {
                 return Err(ShardError::NoFactor {
                     site: site.name.clone(),
                     value: graph.value(value).name().to_owned(),
