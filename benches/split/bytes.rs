@@ -67,7 +67,7 @@ fn row(export: &Export, name: &str, ranks: usize, factor: Factor) -> Option<Row>
             &mesh,
             &SplitOptions {
                 sequence,
-                ..SplitOptions::default()
+                shares: export.shares(STEPS),
             },
         )
     };

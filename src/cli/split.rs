@@ -1,11 +1,12 @@
 //! `pab-patch split`: the graphs that ranks run together, and what they send each other.
 
 use super::Failure;
-use super::analysis::{Analysis, Purpose, analyse, chosen, patched, rules};
+use super::along::{self, Along};
+use super::analysis::{Analysis, Purpose, analyse, patched, rules};
 use super::args::{FactorChoice, MeshOptions, OutputOptions, SplitOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
-use super::division::{SPLIT_KEY, SplitRecord, of_rank, refuse_wide, split_id};
+use super::division::{SPLIT_KEY, SplitRecord, of_rank, refuse_wide, shares, split_id};
 use super::folder::OutputFolder;
 use super::patch::{Order, relative, write};
 use super::terminal::Terminal;
@@ -15,7 +16,7 @@ use crate::report::{Alignment, FilePath, Table, number};
 use crate::rewrite::split::{self, KeptLatents, Split, Traffic};
 use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan};
 use crate::rules::{DEFAULT_PRESET, Rules};
-use crate::shard::{Alternative, Candidate, Factor, Group, Mesh, Preference, Shares};
+use crate::shard::{Alternative, Factor, Mesh, Preference, Shares};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,32 +41,6 @@ struct Report {
     bytes: Option<Bytes>,
     /// What was written.
     files: Vec<FilePath>,
-}
-
-/// A factor that tokens can be divided along.
-#[derive(Serialize)]
-struct Along {
-    factor: Factor,
-    /// What a rank sends in the run, as a share of what it sends with the factor that was taken.
-    of_chosen: Option<f64>,
-    /// Whether the latent is gathered in every step that was to be kept.
-    gathers: bool,
-}
-
-impl Along {
-    fn of(split: &Split) -> Vec<Along> {
-        let axis = split.axes.iter().find(|axis| axis.group == Group::Sequence);
-        let Some((axis, chosen)) = axis.and_then(|axis| Some((axis, axis.chosen()?))) else {
-            return Vec::new();
-        };
-        let along = |candidate: &Candidate| Along {
-            factor: candidate.factor,
-            of_chosen: (chosen.bytes > 0.0).then(|| candidate.bytes / chosen.bytes),
-            gathers: candidate.gathers,
-        };
-        let others = axis.candidates.iter().filter(|other| other.factor != chosen.factor);
-        std::iter::once(chosen).chain(others).map(along).collect()
-    }
 }
 
 /// Bytes that a rank sends.
@@ -135,15 +110,7 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     let timesteps = course.likely_timesteps();
     let shares = match options.plain {
         true => Shares::default(),
-        false => {
-            let (_, choices) = chosen(
-                path,
-                (&analysis.model, &analysis.axes, &analysis.sites),
-                &rules,
-                &caches,
-            )?;
-            split::shares(&analysis.sites, &choices, &rules, &timesteps)
-        }
+        false => shares(path, &analysis, &rules, &caches, &timesteps)?,
     };
     let make = |preference: Preference| {
         let options = split::SplitOptions {
@@ -372,22 +339,6 @@ impl Work<'_> {
     }
 }
 
-/// Why one factor was not taken, but another.
-fn why(chosen: &Along, other: &Along, report: &Report) -> String {
-    let steps = match report.weighed_over {
-        Some(steps) => format!("in {steps} steps by these rules"),
-        None => "in a step".to_owned(),
-    };
-    if other.gathers && !chosen.gathers {
-        return "latents would be gathered in every step".to_owned();
-    }
-    match other.of_chosen {
-        Some(share) if share > 1.001 => format!("would send {} of that {steps}", number::percent(share)),
-        Some(_) => format!("would send as much {steps}, and parts are no more even"),
-        None => format!("would send something {steps}"),
-    }
-}
-
 /// The report for people.
 fn text(report: &Report, terminal: &Terminal) -> String {
     let mut text = format!("ranks: {}\n", report.mesh);
@@ -395,11 +346,7 @@ fn text(report: &Report, terminal: &Terminal) -> String {
         let what = factor.map_or("heads and hidden channels", Factor::word);
         text.push_str(&format!("{group}: divides {what}\n"));
     }
-    if let [chosen, others @ ..] = report.candidates.as_slice() {
-        for other in others {
-            text.push_str(&format!("along {}: {}\n", other.factor, why(chosen, other, report)));
-        }
-    }
+    text.push_str(&along::text(&report.candidates, report.weighed_over));
     let collectives = report.collectives.iter();
     let collectives: Vec<String> = collectives.map(|(kind, count)| format!("{count} {kind}")).collect();
     text.push_str(&format!(

@@ -7,6 +7,7 @@ use super::kept::Gathered;
 use super::labelled::{along, latent};
 use super::mesh::Group;
 use super::placement::Placement;
+use super::score::{Candidate, Score, unevenness};
 use super::share::{Branches, Shares};
 use crate::attention::{Kind, Site, Sites};
 use crate::axes::{Dimension, Label, Labels, Size};
@@ -76,18 +77,6 @@ pub(super) struct Chosen {
     pub gathered: Option<Gathered>,
     /// What was compared: each factor that can be divided, with its best order.
     pub candidates: Vec<Candidate>,
-}
-
-/// A factor that can be divided, and what a rank then sends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
-    /// The factor.
-    pub factor: Factor,
-    /// Bytes that a rank sends in the mean of ranks and of the run's steps. Where sizes are open they are worth comparing
-    /// with each other only.
-    pub bytes: f64,
-    /// Whether the latent is gathered in every step that was to be kept.
-    pub gathers: bool,
 }
 
 /// What is wanted of a division; what is left open is chosen.
@@ -194,13 +183,7 @@ pub(super) fn choose(
                     bytes: score.bytes,
                     gathers: score.gathers,
                 };
-                match candidates.iter_mut().find(|other| other.factor == *factor) {
-                    Some(other) if (other.gathers, other.bytes) > (candidate.gathers, candidate.bytes) => {
-                        *other = candidate;
-                    }
-                    Some(_) => {}
-                    None => candidates.push(candidate),
-                }
+                candidate.compete(&mut candidates);
                 if best.as_ref().is_none_or(|(other, _)| score.is_better_than(other)) {
                     let alternatives = order.to_vec();
                     let chosen = Chosen {
@@ -283,40 +266,6 @@ pub(super) fn divide_weights(
         gathered: None,
         candidates: Vec::new(),
     })
-}
-
-/// What a flow costs.
-struct Score {
-    /// Whether latents are gathered in every step that were to be kept.
-    gathers: bool,
-    /// Bytes that a rank sends in the mean of a run's steps.
-    bytes: f64,
-    /// How much more the rank with most has than the mean.
-    unevenness: f64,
-}
-
-impl Score {
-    fn is_better_than(&self, other: &Score) -> bool {
-        if self.gathers != other.gathers {
-            return other.gathers;
-        }
-        // Bytes that differ by less than a thousandth are the same: rounding, and small tables.
-        let close = (self.bytes - other.bytes).abs() <= 1e-3 * other.bytes.max(1.0);
-        match close {
-            true => self.unevenness + 1e-9 < other.unevenness,
-            false => self.bytes < other.bytes,
-        }
-    }
-}
-
-/// How much more the rank with most has than the mean, at the worst pin.
-fn unevenness(wanted: &Wanted) -> f64 {
-    let ranks = wanted.ranks as f64;
-    let worst = wanted.pins.values().flatten().filter_map(|shard| {
-        let total = shard.total().as_number()? as f64;
-        Some((total / ranks).ceil() * ranks / total)
-    });
-    worst.fold(1.0, f64::max)
 }
 
 /// The nodes of attention cores.

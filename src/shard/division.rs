@@ -1,12 +1,13 @@
 //! How a graph is divided along one axis of the mesh.
 
-use super::choice::{self, Candidate, Factor, Preference};
+use super::choice::{self, Factor, Preference};
 use super::error::ShardError;
 use super::facts::Facts;
 use super::flow::{Alternative, Flow, asks_for_sizes};
 use super::kept::{Gathered, Kept};
 use super::mesh::Group;
 use super::placement::Placement;
+use super::score::Candidate;
 use super::share::Shares;
 use super::step::Step;
 use crate::attention::Sites;

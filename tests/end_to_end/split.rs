@@ -303,17 +303,17 @@ fn kept_latents_equal_the_whole(path: &Path, mesh: Mesh, factor: Option<Factor>)
         let traffic = traffic.ok_or("a size has no value")?;
         let mut denoiser = opened(&owned, patched, Some(&rank));
         let mut given = start.to_vec();
-        let latent = latent_of(&mut given, &latents);
+        let latent = latent_of(&mut given, latents);
         *latent = part_of(latent, latents, &split.mesh, number);
         let mut sent = Vec::new();
         for flags in STEPS {
             rank.traffic().end_step();
             let outputs = step(&mut denoiser, &given, &flags);
-            let latent = latent_of(&mut given, &latents);
+            let latent = latent_of(&mut given, latents);
             *latent = sampled(latent, &outputs[0].1);
             sent.push((rank.traffic().end_step().total(), traffic.step(&flags)));
         }
-        Ok((latent_of(&mut given, &latents).clone(), sent))
+        Ok((latent_of(&mut given, latents).clone(), sent))
     })
     .unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut most = vec![0; STEPS.len()];

@@ -170,6 +170,7 @@ fn the_switch_and_heads_for_tokens_send_what_is_published() {
 fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
     let (model, axes, sites) = found(STATIC);
     let preference = Preference {
+        factor: Some(Factor::Frames),
         keep: true,
         ..Preference::default()
     };

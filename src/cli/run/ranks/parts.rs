@@ -3,10 +3,10 @@
 use super::folder::{SplitFolder, record};
 use super::wanted::Wanted;
 use crate::cli::Failure;
-use crate::cli::analysis::{Analysis, Purpose, analyse, chosen, patched};
+use crate::cli::analysis::{Analysis, Purpose, analyse, patched};
 use crate::cli::args::CacheOptions;
 use crate::cli::caches::CacheSettings;
-use crate::cli::division::{of_rank, refuse_wide, split_id};
+use crate::cli::division::{of_rank, refuse_wide, shares, split_id};
 use crate::cli::plan_beside;
 use crate::cli::run::Batch;
 use crate::cli::run::source::Source;
@@ -73,8 +73,7 @@ impl Patching {
                     options: &CacheOptions::default(),
                     sizes: sizes.to_vec(),
                 };
-                let (_, choices) = chosen(path, (&whole.model, &whole.axes, &whole.sites), rules, &caches)?;
-                Ok(split::shares(&whole.sites, &choices, rules, timesteps))
+                shares(path, whole, rules, &caches, timesteps)
             }
             Patching::Plan(plan) => {
                 let (choices, _) = select_planned(&whole.sites, plan).map_err(Failure::of(path, Failure::rewrite))?;
