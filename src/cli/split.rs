@@ -280,6 +280,8 @@ impl Work<'_> {
             format!("{:?} {}", options.mesh.along, options.keep_latents),
             format!("{:?} {:?} {:?}", caches.cache_dtype, caches.memory, options.sizes),
             serde_json::to_string(&rules).unwrap_or_default(),
+            // The steps of the run decide what is divided, too.
+            format!("{:?}", self.split.exchanges),
         ];
         let record = SplitRecord {
             mesh: self.split.mesh,

@@ -135,7 +135,8 @@ impl Parts {
                 options.ranks.mesh.along, how.sequence.keep, options.sampling.sizes
             ),
             serde_json::to_string(&rules).unwrap_or_default(),
-            format!("{:?}", split.axes.iter().map(|axis| axis.factor).collect::<Vec<_>>()),
+            // The steps of the run decide what is divided, too.
+            format!("{:?}", split.exchanges),
         ];
         Ok(Parts::Made(Box::new(Made {
             id: split_id(&original, &mesh, &asked)?,
