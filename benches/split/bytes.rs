@@ -65,7 +65,10 @@ fn row(export: &Export, name: &str, ranks: usize, factor: Factor) -> Option<Row>
             &export.axes,
             &export.sites,
             &mesh,
-            &SplitOptions { sequence },
+            &SplitOptions {
+                sequence,
+                shares: export.shares(STEPS),
+            },
         )
     };
     let switched = made(Alternative::Tokens).ok()?;

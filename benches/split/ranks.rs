@@ -6,14 +6,14 @@ use pab_patch::collective::{Communicator, Mesh as Ranks, Rank, World, run_ranks}
 use pab_patch::generation::sizes_of;
 use pab_patch::graph::{ModelGraph, flatten};
 use pab_patch::onnx::Model;
-use pab_patch::rewrite::split::{KeptLatents, Split, SplitOptions, split};
+use pab_patch::rewrite::split::{KeptLatents, Split, SplitOptions, shares, split};
 use pab_patch::rewrite::{Patched, Plan, SchedulePlan, SwitchOptions, select, switch, variants};
 use pab_patch::rules::Rules;
 use pab_patch::runtime::{
     Denoiser, ElementType, Feedback, Optimization, Options, Provider, RuntimeError, Session, Tensor, VariantDenoiser,
 };
 use pab_patch::sampler::noise;
-use pab_patch::shard::{Mesh, Preference, ShardError};
+use pab_patch::shard::{Mesh, Preference, ShardError, Shares};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,8 +84,20 @@ impl Export {
             &self.axes,
             &self.sites,
             mesh,
-            &SplitOptions { sequence },
+            &SplitOptions {
+                sequence,
+                ..SplitOptions::default()
+            },
         )
+    }
+
+    /// How often sites compute in a run of so many steps.
+    pub fn shares(&self, steps: usize) -> Shares {
+        let timesteps: Vec<f64> = (0..steps).map(|step| (steps - step) as f64).collect();
+        match select(&self.sites, &self.rules, None) {
+            Ok(choices) => shares(&self.sites, &choices, &self.rules, &timesteps),
+            Err(_) => Shares::default(),
+        }
     }
 
     pub fn patched(&self, model: ModelGraph, sites: &Sites) -> Result<Patched, String> {

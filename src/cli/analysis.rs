@@ -8,7 +8,7 @@ use crate::attention::Sites;
 use crate::axes::{Axes, Dimension, InputLabels, Label, Labels};
 use crate::graph::{Flattened, ModelGraph, flatten};
 use crate::onnx::Model;
-use crate::rewrite::{Patched, Wide, refuse_patched, select_beside, switch_wide, write_known_sizes};
+use crate::rewrite::{Choice, Patched, Wide, refuse_patched, select_beside, switch_wide, write_known_sizes};
 use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rule, Rules, propose};
 use crate::schedule::Schedule;
 use std::path::Path;
@@ -187,17 +187,7 @@ pub fn patched(
     timesteps: Option<&[f64]>,
     terminal: &Terminal,
 ) -> Result<(Patched, CacheReport), Failure> {
-    let refuse = Failure::of(path, Failure::rewrite);
-    let (model, sites, axes) = (&analysis.model, &analysis.sites, &analysis.axes);
-    let costs = rules.ask_costs().then(|| sites.costs(model, axes, &caches.bindings()));
-    let wide = match Wide::select(model, axes, sites, rules) {
-        Ok(wide) => wide,
-        Err(error) => return Err(refuse(error)),
-    };
-    let mut choices = match select_beside(sites, rules, costs.as_ref(), &wide) {
-        Ok(choices) => choices,
-        Err(error) => return Err(refuse(error)),
-    };
+    let (wide, mut choices) = chosen(path, (&analysis.model, &analysis.axes, &analysis.sites), rules, caches)?;
     let idle = match timesteps {
         Some(timesteps) if rules.is_preset() => idle(rules, timesteps),
         _ => Vec::new(),
@@ -227,6 +217,25 @@ pub fn patched(
     result.plan.original_sha256 = Some(graph_sha256);
     result.plan.dropped = report.dropped().to_vec();
     Ok((result, report))
+}
+
+/// What rules broadcast of a model: spans and guidance, and sites.
+pub fn chosen<'a>(
+    path: &Path,
+    (model, axes, sites): (&ModelGraph, &Axes, &'a Sites),
+    rules: &Rules,
+    caches: &CacheSettings<'_>,
+) -> Result<(Wide, Vec<Choice<'a>>), Failure> {
+    let refuse = Failure::of(path, Failure::rewrite);
+    let costs = rules.ask_costs().then(|| sites.costs(model, axes, &caches.bindings()));
+    let wide = match Wide::select(model, axes, sites, rules) {
+        Ok(wide) => wide,
+        Err(error) => return Err(refuse(error)),
+    };
+    match select_beside(sites, rules, costs.as_ref(), &wide) {
+        Ok(choices) => Ok((wide, choices)),
+        Err(error) => Err(refuse(error)),
+    }
 }
 
 /// The rules that never broadcast in a run through `timesteps`, as indices.

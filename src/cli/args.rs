@@ -520,7 +520,7 @@ pub struct MeshOptions {
     /// Ranks over weights [default: the same]
     #[arg(long, value_name = "N")]
     pub tensor: Option<usize>,
-    /// What tokens are divided along [default: what sends least]
+    /// What tokens are divided along [default: what sends least in a run by the rules]
     #[arg(long, value_enum, value_name = "FACTOR")]
     pub along: Option<FactorChoice>,
 }

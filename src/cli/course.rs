@@ -89,6 +89,20 @@ impl Course {
         }
     }
 
+    /// The timesteps of a run, as far as they are known; otherwise even ones from 1000 down, 50 unless the number is known. Good
+    /// enough to weigh rules against each other.
+    pub fn likely_timesteps(&self) -> Vec<f64> {
+        match self {
+            Course::Timesteps(timesteps) => timesteps.clone(),
+            Course::ComputeThenBroadcast(course) => course.likely_timesteps(),
+            Course::Unknown => Course::Steps(STEPS).likely_timesteps(),
+            Course::Steps(steps) => {
+                let left = |step: usize| (steps - step) as f64 / *steps as f64;
+                (0..*steps).map(|step| (1000.0 * left(step)).round()).collect()
+            }
+        }
+    }
+
     /// The schedule of a plan's rules, as far as it is known.
     pub fn schedule(&self, plan: &Plan) -> Option<SchedulePlan> {
         match self {

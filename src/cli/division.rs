@@ -1,11 +1,12 @@
 //! A model divided over ranks: what `split` writes and `run` runs.
 
 use super::Failure;
-use super::analysis::Analysis;
+use super::analysis::{Analysis, chosen};
+use super::caches::CacheSettings;
 use crate::onnx::Model;
-use crate::rewrite::split::{LATENTS_KEY, RankGraph, RankLatents};
+use crate::rewrite::split::{self, LATENTS_KEY, RankGraph, RankLatents};
 use crate::rules::{Rules, Strategy};
-use crate::shard::Mesh;
+use crate::shard::{Mesh, Shares};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -74,6 +75,18 @@ pub fn refuse_wide(rules: &Rules) -> Result<(), Failure> {
         ))),
         None => Ok(()),
     }
+}
+
+/// How often the sites of a model compute in a run through `timesteps` by `rules`, which what is sent is weighed by.
+pub fn shares(
+    path: &Path,
+    whole: &Analysis,
+    rules: &Rules,
+    caches: &CacheSettings<'_>,
+    timesteps: &[f64],
+) -> Result<Shares, Failure> {
+    let (_, choices) = chosen(path, (&whole.model, &whole.axes, &whole.sites), rules, caches)?;
+    Ok(split::shares(&whole.sites, &choices, rules, timesteps))
 }
 
 /// A rank's graph as if it had been analysed: what was found in the whole holds for it too.

@@ -3,6 +3,7 @@
 //! Data goes to standard output, everything for people to standard error where a command puts out data. Exit codes
 //! are those of [`ExitStatus`].
 
+mod along;
 mod analysis;
 mod args;
 mod bench;

@@ -1,11 +1,12 @@
 //! `pab-patch split`: the graphs that ranks run together, and what they send each other.
 
 use super::Failure;
+use super::along::{self, Along};
 use super::analysis::{Analysis, Purpose, analyse, patched, rules};
 use super::args::{FactorChoice, MeshOptions, OutputOptions, SplitOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
-use super::division::{SPLIT_KEY, SplitRecord, of_rank, refuse_wide, split_id};
+use super::division::{SPLIT_KEY, SplitRecord, of_rank, refuse_wide, shares, split_id};
 use super::folder::OutputFolder;
 use super::patch::{Order, relative, write};
 use super::terminal::Terminal;
@@ -15,7 +16,7 @@ use crate::report::{Alignment, FilePath, Table, number};
 use crate::rewrite::split::{self, KeptLatents, Split, Traffic};
 use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan};
 use crate::rules::{DEFAULT_PRESET, Rules};
-use crate::shard::{Alternative, Factor, Mesh, Preference};
+use crate::shard::{Alternative, Factor, Mesh, Preference, Shares};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ struct Report {
     mesh: Mesh,
     /// What the residual streams are divided along, for each axis of the mesh that divides them.
     divided: BTreeMap<&'static str, Option<Factor>>,
+    /// What tokens could be divided along, the best first.
+    candidates: Vec<Along>,
+    /// How many steps by the rules were weighed for that; none without rules.
+    weighed_over: Option<usize>,
     /// How many collectives of each kind a rank takes part in where everything is computed.
     collectives: BTreeMap<&'static str, usize>,
     /// The latent of which each rank keeps a part from step to step.
@@ -74,6 +79,7 @@ impl MeshOptions {
                 factor,
                 ..Preference::default()
             },
+            ..split::SplitOptions::default()
         }
     }
 }
@@ -96,8 +102,21 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     }
     let analysis = analyse(path, &options.rules, &rules, Purpose::Patch, terminal)?;
     let refuse = || Failure::of(path, Failure::shard);
+    let course = Course::of(path, &options.course, terminal)?;
+    let caches = CacheSettings {
+        options: &options.caches,
+        sizes: options.sizes.clone(),
+    };
+    let timesteps = course.likely_timesteps();
+    let shares = match options.plain {
+        true => Shares::default(),
+        false => shares(path, &analysis, &rules, &caches, &timesteps)?,
+    };
     let make = |preference: Preference| {
-        let options = split::SplitOptions { sequence: preference };
+        let options = split::SplitOptions {
+            sequence: preference,
+            shares: shares.clone(),
+        };
         split::split(analysis.model.clone(), &analysis.axes, &analysis.sites, &mesh, &options)
     };
     let preference = Preference {
@@ -109,7 +128,7 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         options,
         rules: &rules,
         split: &split,
-        course: Course::of(path, &options.course, terminal)?,
+        course,
         terminal,
     };
     let folder = options.output.as_deref().map(OutputFolder::make).transpose()?;
@@ -145,6 +164,8 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     }
     let report = Report {
         mesh,
+        candidates: Along::of(&split),
+        weighed_over: shares.say_something().then_some(timesteps.len()),
         divided: split.axes.iter().map(|axis| (axis.group.name(), axis.factor)).collect(),
         collectives,
         latents: split.latents.clone(),
@@ -259,6 +280,8 @@ impl Work<'_> {
             format!("{:?} {}", options.mesh.along, options.keep_latents),
             format!("{:?} {:?} {:?}", caches.cache_dtype, caches.memory, options.sizes),
             serde_json::to_string(&rules).unwrap_or_default(),
+            // The steps of the run decide what is divided, too.
+            format!("{:?}", self.split.exchanges),
         ];
         let record = SplitRecord {
             mesh: self.split.mesh,
@@ -325,6 +348,7 @@ fn text(report: &Report, terminal: &Terminal) -> String {
         let what = factor.map_or("heads and hidden channels", Factor::word);
         text.push_str(&format!("{group}: divides {what}\n"));
     }
+    text.push_str(&along::text(&report.candidates, report.weighed_over));
     let collectives = report.collectives.iter();
     let collectives: Vec<String> = collectives.map(|(kind, count)| format!("{count} {kind}")).collect();
     text.push_str(&format!(

@@ -1,4 +1,4 @@
-//! Which factor is divided: every one that the residual streams have is tried, and what sends least is taken.
+//! Which factor is divided: every one that the residual streams have is tried, and what sends least in a run is taken.
 
 use super::error::ShardError;
 use super::facts::Facts;
@@ -7,6 +7,8 @@ use super::kept::Gathered;
 use super::labelled::{along, latent};
 use super::mesh::Group;
 use super::placement::Placement;
+use super::score::{Candidate, Score, unevenness};
+use super::share::{Branches, Shares};
 use crate::attention::{Kind, Site, Sites};
 use crate::axes::{Dimension, Label, Labels, Size};
 use crate::graph::{Graph, NodeId, ValueId};
@@ -39,6 +41,15 @@ impl Factor {
         }
     }
 
+    /// What parts count, in the order in which it is tried: where latents are to be kept, whole rows of patches come first, since
+    /// these alone are a range of the latent. Otherwise the more there is to divide, the evener the parts.
+    fn divided(self, keep: bool) -> Vec<Labels> {
+        match self {
+            Factor::Space if keep => vec![Labels::of([Label::Height]), self.labels()],
+            _ => vec![self.labels()],
+        }
+    }
+
     fn labels(self) -> Labels {
         match self {
             Factor::Frames => Labels::of([Label::Frames]),
@@ -64,6 +75,8 @@ pub(super) struct Chosen {
     pub flow: Flow,
     /// Why the latent is gathered, where it was to be kept.
     pub gathered: Option<Gathered>,
+    /// What was compared: each factor that can be divided, with its best order.
+    pub candidates: Vec<Candidate>,
 }
 
 /// What is wanted of a division; what is left open is chosen.
@@ -86,6 +99,7 @@ pub(super) fn choose(
     group: Group,
     ranks: usize,
     preference: Preference,
+    shares: &Shares,
 ) -> Result<Chosen, ShardError> {
     const SEQUENCE: [Factor; 3] = [Factor::Frames, Factor::Space, Factor::Tokens];
     let factors: &[Factor] = match (&preference.factor, group) {
@@ -100,61 +114,92 @@ pub(super) fn choose(
         Some(Heads) => &[&[Heads, Queries]],
         Some(Queries) => &[&[Queries]],
     };
+    let branches = Branches::find(graph, sites, shares);
     let mut best: Option<(Score, Chosen)> = None;
+    let mut candidates: Vec<Candidate> = Vec::new();
     let mut refused: Option<ShardError> = None;
     for factor in factors {
-        let pins = match pins(graph, facts, sites, *factor, ranks) {
-            Ok(pins) => pins,
-            Err(error) => {
-                // Of the factors that streams do not have the last one is told: tokens, which most have.
-                match (&refused, &error) {
-                    (Some(ShardError::Stuck { .. } | ShardError::TooFew { .. }), ShardError::NoFactor { .. }) => {}
-                    _ => refused = Some(error),
+        let divided = factor.divided(preference.keep);
+        // Why whole rows of patches do not do.
+        let mut coarse: Option<Gathered> = None;
+        for (place, labels) in divided.iter().enumerate() {
+            let is_coarse = place + 1 < divided.len();
+            let pins = match pins(graph, facts, sites, (*factor, *labels), ranks) {
+                Ok(pins) => pins,
+                Err(error) if is_coarse => {
+                    if let ShardError::TooFew { size: rows, .. } = error {
+                        coarse = Some(Gathered::FewRows { rows, ranks });
+                    }
+                    continue;
                 }
-                continue;
-            }
-        };
-        for order in orders {
-            let wanted = Wanted {
-                ranks,
-                pins: pins.clone(),
-                ambient: vec![factor.labels()],
-                cores: cores(sites),
-                alternatives: order.to_vec(),
-                demands: HashMap::new(),
-                may_add_up: false,
+                Err(error) => {
+                    // Of the factors that streams do not have the last one is told: tokens, which most have.
+                    match (&refused, &error) {
+                        (Some(ShardError::Stuck { .. } | ShardError::TooFew { .. }), ShardError::NoFactor { .. }) => {}
+                        _ => refused = Some(error),
+                    }
+                    continue;
+                }
             };
-            let follower = Follower {
-                graph,
-                facts,
-                wanted: &wanted,
-            };
-            let mut flow = follower.follow()?;
-            let gathered = preference.keep.then(|| follower.keep(&mut flow).err()).flatten();
-            if let Some(error) = in_the_way(graph, sites, &flow, *factor)? {
-                // What stands in the way of the factor that fits best is told.
-                refused = Some(error);
-                continue;
-            }
-            let score = Score {
-                gathers: gathered.is_some(),
-                bytes: follower.total_cost(&flow),
-                unevenness: unevenness(&wanted),
-            };
-            if best.as_ref().is_none_or(|(other, _)| score.is_better_than(other)) {
-                let alternatives = order.to_vec();
-                let chosen = Chosen {
-                    factor: Some(*factor),
-                    alternatives,
-                    flow,
-                    gathered,
+            for order in orders {
+                let wanted = Wanted {
+                    ranks,
+                    pins: pins.clone(),
+                    ambient: vec![*labels],
+                    cores: cores(sites),
+                    alternatives: order.to_vec(),
+                    demands: HashMap::new(),
+                    may_add_up: false,
                 };
-                best = Some((score, chosen));
+                let follower = Follower {
+                    graph,
+                    facts,
+                    wanted: &wanted,
+                    branches: &branches,
+                };
+                let mut flow = follower.follow()?;
+                let mut gathered = preference.keep.then(|| follower.keep(&mut flow).err()).flatten();
+                if is_coarse && gathered.is_some() {
+                    coarse = gathered;
+                    continue;
+                }
+                if let Some(error) = in_the_way(graph, sites, &flow, *factor)? {
+                    // What stands in the way of the factor that fits best is told.
+                    if !is_coarse {
+                        refused = Some(error);
+                    }
+                    continue;
+                }
+                if gathered == Some(Gathered::NoAxis) {
+                    gathered = coarse.clone().or(gathered);
+                }
+                let score = Score {
+                    gathers: gathered.is_some(),
+                    bytes: follower.total_cost(&flow),
+                    unevenness: unevenness(&wanted),
+                };
+                let candidate = Candidate {
+                    factor: *factor,
+                    bytes: score.bytes,
+                    gathers: score.gathers,
+                };
+                candidate.compete(&mut candidates);
+                if best.as_ref().is_none_or(|(other, _)| score.is_better_than(other)) {
+                    let alternatives = order.to_vec();
+                    let chosen = Chosen {
+                        factor: Some(*factor),
+                        alternatives,
+                        flow,
+                        gathered,
+                        candidates: Vec::new(),
+                    };
+                    best = Some((score, chosen));
+                }
             }
         }
     }
     match (best, refused) {
-        (Some((_, chosen)), _) => Ok(chosen),
+        (Some((_, chosen)), _) => Ok(Chosen { candidates, ..chosen }),
         (None, Some(error)) => Err(error),
         (None, None) => Err(ShardError::NoStreams),
     }
@@ -166,7 +211,9 @@ pub(super) fn divide_weights(
     facts: &Facts<'_>,
     sites: &Sites,
     ranks: usize,
+    shares: &Shares,
 ) -> Result<Chosen, ShardError> {
+    let branches = Branches::find(graph, sites, shares);
     let mut wanted = Wanted {
         ranks,
         pins: HashMap::new(),
@@ -190,6 +237,7 @@ pub(super) fn divide_weights(
                 graph,
                 facts,
                 wanted: &wanted,
+                branches: &branches,
             };
             match site.kind {
                 Kind::Mlp => core.iter().rev().find_map(|id| follower.hidden(*id)),
@@ -208,6 +256,7 @@ pub(super) fn divide_weights(
         graph,
         facts,
         wanted: &wanted,
+        branches: &branches,
     };
     let flow = follower.follow()?;
     Ok(Chosen {
@@ -215,41 +264,8 @@ pub(super) fn divide_weights(
         alternatives: Vec::new(),
         flow,
         gathered: None,
+        candidates: Vec::new(),
     })
-}
-
-/// What a flow costs.
-struct Score {
-    /// Whether latents are gathered in every step that were to be kept.
-    gathers: bool,
-    /// Bytes that a rank sends.
-    bytes: f64,
-    /// How much more the rank with most has than the mean.
-    unevenness: f64,
-}
-
-impl Score {
-    fn is_better_than(&self, other: &Score) -> bool {
-        if self.gathers != other.gathers {
-            return other.gathers;
-        }
-        // Bytes that differ by less than a thousandth are the same: rounding, and small tables.
-        let close = (self.bytes - other.bytes).abs() <= 1e-3 * other.bytes.max(1.0);
-        match close {
-            true => self.unevenness + 1e-9 < other.unevenness,
-            false => self.bytes < other.bytes,
-        }
-    }
-}
-
-/// How much more the rank with most has than the mean, at the worst pin.
-fn unevenness(wanted: &Wanted) -> f64 {
-    let ranks = wanted.ranks as f64;
-    let worst = wanted.pins.values().flatten().filter_map(|shard| {
-        let total = shard.total().as_number()? as f64;
-        Some((total / ranks).ceil() * ranks / total)
-    });
-    worst.fold(1.0, f64::max)
 }
 
 /// The nodes of attention cores.
@@ -263,7 +279,7 @@ fn pins(
     graph: &Graph,
     facts: &Facts<'_>,
     sites: &Sites,
-    factor: Factor,
+    (factor, divided): (Factor, Labels),
     ranks: usize,
 ) -> Result<HashMap<ValueId, Placement>, ShardError> {
     let mut pins = HashMap::new();
@@ -276,7 +292,7 @@ fn pins(
         |site: &&Site| factor == Factor::Batch || site.kind != Kind::Text && site.streams.iter().any(has_latent);
     for site in sites.sites.iter().filter(joins) {
         for value in pinned(site) {
-            let Some(shard) = along(facts, value, factor.labels()) else {
+            let Some(shard) = along(facts, value, divided) else {
                 return Err(ShardError::NoFactor {
                     site: site.name.clone(),
                     value: graph.value(value).name().to_owned(),

@@ -1,4 +1,4 @@
-//! What a flow costs: bytes that a rank sends.
+//! What a flow costs: bytes that a rank sends in the mean of a run's steps.
 
 use super::flow::{Flow, Follower, asks_for_sizes};
 use super::placement::Placement;
@@ -13,12 +13,19 @@ struct Conversion {
     value: ValueId,
     from: Placement,
     to: Placement,
+    /// The share of steps in which it is.
+    share: f64,
 }
 
 impl Follower<'_> {
     /// What the readers of a value need, each once. Those that only ask for its shape need nothing.
     pub(super) fn needs(&self, value: ValueId, flow: &Flow) -> Vec<Placement> {
-        let mut needs = Vec::new();
+        self.readers(value, flow).into_iter().map(|(need, _)| need).collect()
+    }
+
+    /// The same, each with the nodes that need it.
+    fn readers(&self, value: ValueId, flow: &Flow) -> Vec<(Placement, Vec<NodeId>)> {
+        let mut needs: Vec<(Placement, Vec<NodeId>)> = Vec::new();
         for usage in self.graph.value(value).uses() {
             let node = self.graph.node(usage.node);
             if asks_for_sizes(node) {
@@ -30,8 +37,9 @@ impl Follower<'_> {
                     .and_then(|step| step.needs.get(slot).cloned().flatten()),
                 Slot::Capture(_) => None,
             };
-            if !needs.contains(&need) {
-                needs.push(need);
+            match needs.iter_mut().find(|(other, _)| *other == need) {
+                Some((_, nodes)) => nodes.push(usage.node),
+                None => needs.push((need, vec![usage.node])),
             }
         }
         needs
@@ -60,18 +68,27 @@ impl Follower<'_> {
                 value,
                 from: gives.clone(),
                 to: held.clone(),
+                share: self.branches.share(self.graph.producer(value).map(|(id, _)| id)),
             });
         }
-        let mut needs = self.needs(value, flow);
+        let needs = self.readers(value, flow).into_iter();
+        let mut needs: Vec<(Placement, f64)> = needs.map(|(need, nodes)| (need, self.branches.share(nodes))).collect();
         let is_kept = flow.kept.as_ref().is_some_and(|kept| kept.output == value);
-        if self.graph.value(value).is_output() && !is_kept && !needs.contains(&None) {
-            needs.push(None);
+        if self.graph.value(value).is_output() && !is_kept {
+            needs.retain(|(need, _)| need.is_some());
+            needs.push((None, 1.0));
         }
-        conversions.extend(needs.into_iter().filter(|need| need != held).map(|need| Conversion {
-            value,
-            from: held.clone(),
-            to: need,
-        }));
+        conversions.extend(
+            needs
+                .into_iter()
+                .filter(|(need, _)| need != held)
+                .map(|(need, share)| Conversion {
+                    value,
+                    from: held.clone(),
+                    to: need,
+                    share,
+                }),
+        );
         conversions
     }
 
@@ -81,7 +98,7 @@ impl Follower<'_> {
         values.flat_map(|(value, _)| self.conversions_of(value, flow)).collect()
     }
 
-    /// Bytes that a rank sends, where open sizes have a value that is usual for tests of cost.
+    /// Bytes that a rank sends in the mean of steps, where open sizes have a value that is usual for tests of cost.
     fn cost(&self, conversion: &Conversion) -> f64 {
         let bytes = self.bytes(conversion.value).unwrap_or_else(|| Size::number(1));
         let open = Bindings {
@@ -90,14 +107,15 @@ impl Follower<'_> {
         };
         let bytes = bytes.evaluate(&open).unwrap_or(1).max(1) as f64;
         let ranks = self.wanted.ranks;
-        match (&conversion.from, &conversion.to) {
+        let sent = match (&conversion.from, &conversion.to) {
             (None, _) => 0.0,
             (Some(_), None) => mean_all_gather(bytes, ranks),
             (Some(_), Some(_)) => mean_all_to_all(bytes, ranks),
-        }
+        };
+        sent * conversion.share
     }
 
-    /// Bytes that a rank sends in a step.
+    /// Bytes that a rank sends in the mean of a run's steps.
     pub(super) fn total_cost(&self, flow: &Flow) -> f64 {
         let conversions = self.conversions(flow);
         conversions.iter().map(|conversion| self.cost(conversion)).sum()

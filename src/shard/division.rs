@@ -7,6 +7,8 @@ use super::flow::{Alternative, Flow, asks_for_sizes};
 use super::kept::{Gathered, Kept};
 use super::mesh::Group;
 use super::placement::Placement;
+use super::score::Candidate;
+use super::share::Shares;
 use super::step::Step;
 use crate::attention::Sites;
 use crate::graph::{Graph, Node, NodeId, ValueId};
@@ -24,11 +26,14 @@ pub struct Division {
     pub alternatives: Vec<Alternative>,
     /// Why the latent is gathered in every step, where it was to be kept.
     pub gathered: Option<Gathered>,
+    /// The factors that were compared.
+    pub candidates: Vec<Candidate>,
     flow: Flow,
 }
 
 impl Division {
-    /// The division of `graph` over `ranks` ranks that sends least, as far as `preference` leaves it open.
+    /// The division of `graph` over `ranks` ranks that sends least in a run, as far as `preference` leaves it open. `shares`
+    /// say how often the sites compute in it.
     ///
     /// # Errors
     /// [`ShardError`] where there is none, with what stands in the way.
@@ -39,10 +44,11 @@ impl Division {
         group: Group,
         ranks: usize,
         preference: Preference,
+        shares: &Shares,
     ) -> Result<Division, ShardError> {
         let chosen = match group {
-            Group::Tensor => choice::divide_weights(graph, facts, sites, ranks)?,
-            Group::Guidance | Group::Sequence => choice::choose(graph, facts, sites, group, ranks, preference)?,
+            Group::Tensor => choice::divide_weights(graph, facts, sites, ranks, shares)?,
+            Group::Guidance | Group::Sequence => choice::choose(graph, facts, sites, group, ranks, preference, shares)?,
         };
         Ok(Division {
             group,
@@ -50,6 +56,7 @@ impl Division {
             factor: chosen.factor,
             alternatives: chosen.alternatives,
             gathered: chosen.gathered,
+            candidates: chosen.candidates,
             flow: chosen.flow,
         })
     }

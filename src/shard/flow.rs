@@ -11,6 +11,7 @@ use super::kept::Kept;
 use super::labelled::{along, in_dimension, latent, without_batch};
 use super::link::{self, Spelling};
 use super::placement::{Placement, Shard};
+use super::share::Branches;
 use super::step::Step;
 use crate::axes::{Label, Labels};
 use crate::graph::{Graph, GraphError, NodeId, ValueId};
@@ -87,6 +88,8 @@ pub(super) struct Follower<'a> {
     pub graph: &'a Graph,
     pub facts: &'a Facts<'a>,
     pub wanted: &'a Wanted,
+    /// What runs only in some steps.
+    pub branches: &'a Branches,
 }
 
 impl Follower<'_> {
@@ -317,7 +320,7 @@ impl Follower<'_> {
     /// allowed. Where it costs more, what stands before them is moved along, as far as a few nodes: a mean of squares is
     /// small, and the squares are not, but what they are of may be exchanged anyway.
     fn move_all(&self, nodes: &[NodeId], allowed: f64, flow: &mut Flow) {
-        const ROUNDS: usize = 4;
+        const ROUNDS: usize = 10;
         let mut moved = Moved::default();
         let mut candidates = nodes.to_vec();
         for _ in 0..ROUNDS {

@@ -26,6 +26,17 @@ pub enum Gathered {
         "what a rank has of the output is no range of one of its axes; divide frames where there are some (--along frames)"
     )]
     NoAxis,
+    /// There is less of what could be kept together than there are ranks.
+    #[error(
+        "there are {rows} rows of patches for {ranks} ranks, and only whole rows are a range of the latent; use fewer ranks, or \
+         divide frames where there are some (--along frames)"
+    )]
+    FewRows {
+        /// Rows of patches.
+        rows: i64,
+        /// Ranks.
+        ranks: usize,
+    },
     /// No input is divided as the output is.
     #[error("no input is divided along axis {axis} as output `{output}` is")]
     NoInput {

@@ -15,6 +15,8 @@ mod labelled;
 mod link;
 mod mesh;
 mod placement;
+mod score;
+mod share;
 mod step;
 pub mod volume;
 
@@ -27,4 +29,6 @@ pub use flow::Alternative;
 pub use kept::{Gathered, Kept};
 pub use mesh::{Group, MOST_RANKS, Mesh, part};
 pub use placement::{Placement, Shard};
+pub use score::Candidate;
+pub use share::Shares;
 pub(crate) use step::Step;

@@ -54,6 +54,11 @@ impl Operation<'_> {
         if seam.is_some() {
             return seam;
         }
+        if let Some(window) = link::window(self, shard.dim) {
+            let is_alone = current.iter().flatten().count() == 1 && slot == 0;
+            let inner = shard.inner.divide_exactly(&window).filter(|_| is_alone)?;
+            return self.windows(&window, &Shard { inner, ..shard.clone() });
+        }
         let links = self.links()?;
         let link = links.iter().find(|link| link.inputs.contains(&(slot, shard.dim)))?;
         let agree = current.iter().enumerate().all(|(slot, placement)| match placement {
@@ -86,6 +91,9 @@ impl Operation<'_> {
             }
             Spelling::Sizes => return None,
             _ => {}
+        }
+        if let Some(window) = link::window(self, wanted.dim) {
+            return self.windows(&window, wanted);
         }
         let links = self.links()?;
         let link = links.iter().find(|link| link.outputs.contains(&(slot, wanted.dim)))?;
@@ -143,6 +151,17 @@ impl Operation<'_> {
         let mut step = self.whole();
         *step.needs.first_mut()? = Some(shard.clone());
         *step.gives.first_mut()? = Some(shard.regrouped(self.input(0)?, self.output(0)?)?);
+        Some(step)
+    }
+
+    /// Windows side by side, of which each rank has what `gives` says: what they are of stays together.
+    fn windows(&self, window: &Size, gives: &Shard) -> Option<Step> {
+        let mut step = self.whole();
+        *step.needs.first_mut()? = Some(Shard {
+            inner: &gives.inner * window,
+            ..gives.clone()
+        });
+        *step.gives.first_mut()? = Some(gives.clone());
         Some(step)
     }
 

@@ -213,13 +213,12 @@ fn latents_that_cannot_be_kept_are_gathered_or_refused() {
         "{errors}"
     );
     close(&sample(&clips.path("two")), &one, "whole latents for thresholding");
-    let along_space = ["--steps", "1", "--along", "space"];
-    let output = command(clips.arguments(&model, "space", &[&along_space[..], &kept].concat()))
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    assert!(errors.contains("--along frames"), "{errors}");
+    // Whole rows of patches are parts that can be kept, too.
+    let (_, one) = clips.run(&model, "rows_of_one", &["--steps", "2"]);
+    let along_space = ["--steps", "2", "--along", "space", "--ranks", "3", "--keep-latents"];
+    let (report, three) = clips.run(&model, "rows", &along_space);
+    close(&three, &one, "three ranks with their rows");
+    assert!(report["ranks"]["gathered_bytes"].as_u64().unwrap() > 0);
 
     let split = |name: &str, options: &[&str]| {
         let folder = clips.path(name);

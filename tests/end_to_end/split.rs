@@ -12,7 +12,7 @@ use pab_patch::rewrite::split::{KeptLatents, Split, SplitOptions, split, unroll}
 use pab_patch::rewrite::{Patched, SwitchOptions, select, switch};
 use pab_patch::rules::Rules;
 use pab_patch::runtime::{self, Denoiser, Feedback, Options, Provider, Session, Tensor};
-use pab_patch::shard::{Group, Mesh, Preference, ShardError};
+use pab_patch::shard::{Factor, Group, Mesh, Preference, ShardError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,10 @@ impl Found {
     }
 
     fn split_by(&self, mesh: &Mesh, sequence: Preference) -> Result<Split, ShardError> {
-        let options = SplitOptions { sequence };
+        let options = SplitOptions {
+            sequence,
+            ..SplitOptions::default()
+        };
         split(self.model.clone(), &self.axes, &self.sites, mesh, &options)
     }
 }
@@ -254,18 +257,19 @@ fn sampled(latent: &Tensor, output: &Tensor) -> Tensor {
     Tensor::from_array(latent.clone().into_f32() - told.mapv(|value| 0.1 * value))
 }
 
-fn latent_of(inputs: &mut [(String, Tensor)]) -> &mut Tensor {
-    let found = inputs.iter_mut().find(|(name, _)| name == "hidden_states");
+fn latent_of<'i>(inputs: &'i mut [(String, Tensor)], latents: &KeptLatents) -> &'i mut Tensor {
+    let found = inputs.iter_mut().find(|(name, _)| *name == latents.input);
     &mut found.unwrap().1
 }
 
 /// A loop over steps in which each rank keeps its part of the latent: the parts put together are the latent of the whole, and
 /// nothing is sent where everything is broadcast.
-fn kept_latents_equal_the_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
+fn kept_latents_equal_the_whole(path: &Path, mesh: Mesh, factor: Option<Factor>) -> Vec<u64> {
     let what = format!("{} over {mesh}", path.display());
     runtime::ensure().unwrap();
     let found = find(path);
     let keep = Preference {
+        factor,
         keep: true,
         ..Preference::default()
     };
@@ -284,10 +288,10 @@ fn kept_latents_equal_the_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
     let mut whole = opened(path, patched(found.model.clone(), &found.sites), None);
     for flags in STEPS {
         let outputs = step(&mut whole, &given, &flags);
-        let latent = latent_of(&mut given);
+        let latent = latent_of(&mut given, &latents);
         *latent = sampled(latent, &outputs[0].1);
     }
-    let expected = latent_of(&mut given).clone();
+    let expected = latent_of(&mut given, &latents).clone();
     let world = World::new(Ranks::try_from(mesh).unwrap(), Duration::from_secs(60));
     let (owned, shared) = (path.to_owned(), (split, start, latents.clone()));
     let results = run_ranks(&world, move |rank: Arc<Rank>| -> Result<_, String> {
@@ -299,17 +303,17 @@ fn kept_latents_equal_the_whole(path: &Path, mesh: Mesh) -> Vec<u64> {
         let traffic = traffic.ok_or("a size has no value")?;
         let mut denoiser = opened(&owned, patched, Some(&rank));
         let mut given = start.to_vec();
-        let latent = latent_of(&mut given);
+        let latent = latent_of(&mut given, latents);
         *latent = part_of(latent, latents, &split.mesh, number);
         let mut sent = Vec::new();
         for flags in STEPS {
             rank.traffic().end_step();
             let outputs = step(&mut denoiser, &given, &flags);
-            let latent = latent_of(&mut given);
+            let latent = latent_of(&mut given, latents);
             *latent = sampled(latent, &outputs[0].1);
             sent.push((rank.traffic().end_step().total(), traffic.step(&flags)));
         }
-        Ok((latent_of(&mut given).clone(), sent))
+        Ok((latent_of(&mut given, latents).clone(), sent))
     })
     .unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut most = vec![0; STEPS.len()];
@@ -335,9 +339,30 @@ fn ranks_that_keep_their_latents_send_nothing_where_everything_is_broadcast() {
             continue;
         }
         for ranks in [2, 3] {
-            let sent = kept_latents_equal_the_whole(&path, Mesh::sequence(ranks));
+            let sent = kept_latents_equal_the_whole(&path, Mesh::sequence(ranks), None);
             assert!(sent[0] > 0 && sent[1] == 0 && sent[2] == 0, "{sent:?}");
             assert_eq!((sent[3], sent[4]), (sent[0], sent[0]), "{sent:?}");
+        }
+    }
+}
+
+/// Along space a rank keeps whole rows of patches: two entries each of the latent's height.
+#[test]
+fn ranks_that_keep_rows_of_patches_send_nothing_where_everything_is_broadcast() {
+    // Rows of patches: 2 in the first, 4 in the others, which three ranks do not divide.
+    let over: [(&str, &[usize]); 5] = [
+        ("latte.ts17.static.onnx", &[2]),
+        ("dit.ts17.static.onnx", &[2, 3]),
+        ("pixart.ts17.static.onnx", &[3]),
+        ("stdit3.ts17.static.onnx", &[3]),
+        ("osp10.ts17.dynamic.onnx", &[3]),
+    ];
+    for (name, ranks) in over {
+        let path = exports().into_iter().find(|path| path.ends_with(name)).unwrap();
+        for ranks in ranks {
+            let sent = kept_latents_equal_the_whole(&path, Mesh::sequence(*ranks), Some(Factor::Space));
+            assert!(sent[0] > 0 && sent[1] == 0 && sent[2] == 0, "{name}: {sent:?}");
+            assert_eq!((sent[3], sent[4]), (sent[0], sent[0]), "{name}: {sent:?}");
         }
     }
 }
@@ -497,18 +522,7 @@ fn a_run_with_broadcast_sends_less_than_half() {
     });
     std::fs::write(&rules, format!("version: 1\nrules:\n{}", rules_of.concat())).unwrap();
     let mut arguments: Vec<std::ffi::OsString> = vec!["split".into(), model.into(), "--rules".into(), rules.into()];
-    arguments.extend(
-        [
-            "--sequence",
-            "3",
-            "--steps",
-            "50",
-            "--keep-latents",
-            "--along",
-            "frames",
-        ]
-        .map(Into::into),
-    );
+    arguments.extend(["--sequence", "3", "--steps", "50", "--keep-latents"].map(Into::into));
     let printed = json(&arguments);
     assert_eq!(printed["latents"]["input"], "hidden_states");
     let bytes = &printed["bytes"];
@@ -522,8 +536,18 @@ fn a_run_with_broadcast_sends_less_than_half() {
     // Temporal attention exchanges at 13 of 50 steps.
     assert_eq!(total * 50, without * 13);
     assert_eq!(bytes["broadcasting"], 0);
-    arguments.pop();
-    arguments.push("space".into());
+    // Spatial attention would exchange at 25 steps.
+    let along: Vec<&str> = printed["candidates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|other| other["factor"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (along, &printed["weighed_over"]),
+        (vec!["frames", "space"], &serde_json::json!(50))
+    );
+    arguments.extend(["--along", "space"].map(Into::into));
     let printed = json(&arguments);
     assert!(printed["latents"].is_null());
     assert!(
@@ -570,6 +594,7 @@ fn heads_for_tokens_send_more_than_the_switch() {
                 attention,
                 ..Preference::default()
             },
+            ..SplitOptions::default()
         };
         let split = split(
             found.model.clone(),

@@ -9,6 +9,7 @@ mod exchange;
 mod latents;
 mod pass;
 mod rank;
+mod share;
 mod sizes;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ mod unroll;
 pub use exchange::{Collective, Exchange};
 pub use latents::{KeptLatents, LATENTS_KEY, RankLatents};
 pub use rank::RankGraph;
+pub use share::shares;
 pub use sizes::LocalSize;
 pub use traffic::Traffic;
 pub use unroll::unroll;
@@ -26,20 +28,22 @@ use crate::attention::{Addition, Cut, Sites};
 use crate::axes::Axes;
 use crate::graph::{ModelGraph, ValueId};
 use crate::rewrite::write_known_sizes;
-use crate::shard::{Division, Factor, Facts, Gathered, Group, Kept, Mesh, Preference, ShardError};
+use crate::shard::{Candidate, Division, Factor, Facts, Gathered, Group, Kept, Mesh, Preference, ShardError, Shares};
 use pass::Moved;
 use sizes::{DOMAIN, Sizes, VERSION};
 use std::collections::HashMap;
 
 /// How a graph is split.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SplitOptions {
     /// How tokens are divided; what is left open is what sends least.
     pub sequence: Preference,
+    /// How often sites compute in a run ([`shares`]): what is sent is weighed by it.
+    pub shares: Shares,
 }
 
 /// How the graph is divided along one axis of the mesh.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DividedAxis {
     /// The axis.
     pub group: Group,
@@ -47,6 +51,17 @@ pub struct DividedAxis {
     pub ranks: usize,
     /// What the residual streams are divided along.
     pub factor: Option<Factor>,
+    /// What it was chosen from.
+    pub candidates: Vec<Candidate>,
+}
+
+impl DividedAxis {
+    /// What was taken of the candidates.
+    pub fn chosen(&self) -> Option<&Candidate> {
+        self.candidates
+            .iter()
+            .find(|candidate| Some(candidate.factor) == self.factor)
+    }
 }
 
 /// A graph that ranks run together.
@@ -118,7 +133,7 @@ pub fn split(
             Group::Guidance | Group::Tensor => Preference::default(),
         };
         let graph = &mut split.model.graph;
-        let division = Division::find(graph, &facts, &split.sites, group, ranks, preference)?;
+        let division = Division::find(graph, &facts, &split.sites, group, ranks, preference, &options.shares)?;
         let mut moved = Moved::new();
         pass::write(
             graph,
@@ -136,6 +151,7 @@ pub fn split(
             group,
             ranks,
             factor: division.factor,
+            candidates: division.candidates,
         });
     }
     // What one axis of the mesh exchanges, later axes may have divided further.

@@ -31,6 +31,7 @@ fn along(name: &str, factor: Option<Factor>, ranks: usize) -> Result<Split, Shar
             factor,
             ..Preference::default()
         },
+        ..SplitOptions::default()
     };
     split(model, &axes, &sites, &Mesh::sequence(ranks), &options)
 }
@@ -143,7 +144,10 @@ fn the_switch_and_heads_for_tokens_send_what_is_published() {
             attention: Some(attention),
             ..Preference::default()
         };
-        let options = SplitOptions { sequence: preference };
+        let options = SplitOptions {
+            sequence: preference,
+            ..SplitOptions::default()
+        };
         let split = split(model.clone(), &axes, &sites, &Mesh::sequence(ranks), &options).unwrap();
         let published = mean_all_to_all(bytes, ranks) * (exchanges * mixing) as f64;
         let switched = split
@@ -166,10 +170,14 @@ fn the_switch_and_heads_for_tokens_send_what_is_published() {
 fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
     let (model, axes, sites) = found(STATIC);
     let preference = Preference {
+        factor: Some(Factor::Frames),
         keep: true,
         ..Preference::default()
     };
-    let options = SplitOptions { sequence: preference };
+    let options = SplitOptions {
+        sequence: preference,
+        ..SplitOptions::default()
+    };
     let split = split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap();
     let latents = split.latents.clone().unwrap();
     assert_eq!(
@@ -198,20 +206,86 @@ fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
 
 #[test]
 fn where_latents_cannot_be_kept_they_are_gathered_and_that_is_said() {
-    let keep = |name: &str, factor: Factor| {
+    let keep = |name: &str, factor: Factor, ranks: usize| {
         let (model, axes, sites) = found(name);
         let preference = Preference {
             factor: Some(factor),
             keep: true,
             ..Preference::default()
         };
-        let options = SplitOptions { sequence: preference };
-        split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap()
+        let options = SplitOptions {
+            sequence: preference,
+            ..SplitOptions::default()
+        };
+        split(model, &axes, &sites, &Mesh::sequence(ranks), &options).unwrap()
     };
-    // Rows and columns of patches are no range of rows of the latent.
-    let split = keep(STATIC, Factor::Space);
-    assert_eq!((split.latents, split.gathered), (None, Some(Gathered::NoAxis)));
+    // Two rows of patches.
+    let split = keep(STATIC, Factor::Space, 3);
+    let few = Gathered::FewRows { rows: 2, ranks: 3 };
+    assert_eq!((split.latents, split.gathered), (None, Some(few)));
     assert!(collectives(&split.model.graph).contains(&"AllGather"));
+    let split = keep("cogvideox/cogvideox.ts17.static.onnx", Factor::Tokens, 2);
+    assert_eq!((split.latents, split.gathered), (None, Some(Gathered::NoAxis)));
+}
+
+/// Along space parts are whole rows of patches then, of which the latent has two entries each.
+#[test]
+fn rows_of_patches_are_kept_as_a_range_of_the_latent() {
+    for (name, axis) in [
+        (STATIC, 3),
+        ("dit/dit.ts17.static.onnx", 2),
+        ("pixart/pixart.ts17.static.onnx", 2),
+    ] {
+        let (model, axes, sites) = found(name);
+        let preference = Preference {
+            factor: Some(Factor::Space),
+            keep: true,
+            ..Preference::default()
+        };
+        let options = SplitOptions {
+            sequence: preference,
+            ..SplitOptions::default()
+        };
+        let split = split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap();
+        let latents = split
+            .latents
+            .clone()
+            .unwrap_or_else(|| panic!("{name}: {:?}", split.gathered));
+        assert_eq!((latents.axis, latents.unit), (axis, 2), "{name}");
+        assert!(!collectives(&split.model.graph).contains(&"AllGather"), "{name}");
+        for rank in 0..2 {
+            validate(&split.at_rank(rank).unwrap().model.into_model().unwrap().proto).unwrap();
+        }
+    }
+}
+
+/// What attention over time exchanges counts a quarter where it is broadcast at three of four steps.
+#[test]
+fn the_factor_whose_exchanges_are_broadcast_longest_is_divided() {
+    let (model, axes, sites) = found(STATIC);
+    let factor = |kind: &str| {
+        let rules =
+            format!("version: 1\nrules:\n  - {{ name: one, match: {{ kind: {kind} }}, broadcast: {{ range: 4 }} }}\n");
+        let rules = Rules::parse("test.yaml", &rules).unwrap();
+        let choices = select(&sites, &rules, None).unwrap();
+        let timesteps: Vec<f64> = (0..50).map(|step| f64::from(1000 - 20 * step)).collect();
+        let shares = super::shares(&sites, &choices, &rules, &timesteps);
+        let place = sites.sites.iter().position(|site| site.kind.word() == kind).unwrap();
+        assert!((shares.of(place) - 13.0 / 50.0).abs() < 1e-9);
+        let options = SplitOptions {
+            shares,
+            ..SplitOptions::default()
+        };
+        let split = split(model.clone(), &axes, &sites, &Mesh::sequence(2), &options).unwrap();
+        let [axis] = split.axes.as_slice() else {
+            panic!("one axis is divided")
+        };
+        let chosen = axis.chosen().unwrap();
+        assert!(axis.candidates.len() == 2 && axis.candidates.iter().all(|other| chosen.bytes <= other.bytes));
+        axis.factor
+    };
+    assert_eq!(factor("temporal"), Some(Factor::Frames));
+    assert_eq!(factor("spatial"), Some(Factor::Space));
 }
 
 /// Seven tokens of text for eight ranks: the text is whole on every rank, and nothing is refused.

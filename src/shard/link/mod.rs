@@ -14,6 +14,7 @@ use super::facts::Operation;
 use attention::{attention, tokens_of_queries};
 use moved::{exchange, expand, gather, pad, tile, transpose};
 use pointwise::{elementwise, unary};
+pub(super) use product::window;
 use product::{convolution, einsum, matmul};
 use reduced::{batch_only, cumulative, each_channel, normalization, reduce, rows, skip_normalization, softmax};
 

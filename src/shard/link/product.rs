@@ -100,6 +100,26 @@ pub(super) fn convolution(operation: &Operation<'_>) -> Option<Vec<Link>> {
     Some(links)
 }
 
+/// How many entries of dimension `dim` a window of a convolution takes, where windows stand side by side and cover it: patches.
+/// Parts of whole windows are then as good as all of them.
+pub(in crate::shard) fn window(operation: &Operation<'_>, dim: usize) -> Option<Size> {
+    let node = operation.node;
+    let place = dim.checked_sub(2).filter(|_| node.is("Conv"))?;
+    let (data, result) = (operation.input(0)?, operation.output(0)?);
+    let dims = data.len().checked_sub(2)?;
+    let window = operation.input(1)?.get(dim)?.as_number().filter(|window| *window > 1)?;
+    let is_at = |name: &str, place: usize, number: i64, default: i64| {
+        let numbers = node.ints(name).unwrap_or_default();
+        numbers.get(place).copied().unwrap_or(default) == number
+    };
+    let is_plain = matches!(node.text("auto_pad"), None | Some("NOTSET" | "VALID"));
+    let stands_apart = is_at("strides", place, window, 1) && is_at("dilations", place, 1, 1);
+    let is_padded = !is_at("pads", place, 0, 0) || !is_at("pads", place + dims, 0, 0);
+    let window = Size::number(window);
+    let covers = *data.get(dim)? == result.get(dim)? * &window;
+    (is_plain && stands_apart && !is_padded && covers).then_some(window)
+}
+
 /// A link for each letter.
 pub(super) fn einsum(operation: &Operation<'_>) -> Option<Vec<Link>> {
     let equation: String = operation.node.text("equation")?.split_whitespace().collect();

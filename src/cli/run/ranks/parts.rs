@@ -6,7 +6,7 @@ use crate::cli::Failure;
 use crate::cli::analysis::{Analysis, Purpose, analyse, patched};
 use crate::cli::args::CacheOptions;
 use crate::cli::caches::CacheSettings;
-use crate::cli::division::{of_rank, refuse_wide, split_id};
+use crate::cli::division::{of_rank, refuse_wide, shares, split_id};
 use crate::cli::plan_beside;
 use crate::cli::run::Batch;
 use crate::cli::run::source::Source;
@@ -20,6 +20,7 @@ use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, planned_rules, select_plann
 use crate::rules::{Rule, Rules};
 use crate::runtime::{Options, Session, SharedWeights};
 use crate::sampler::elementwise;
+use crate::shard::Shares;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -56,6 +57,32 @@ enum Patching {
     Plan(Box<Plan>),
 }
 
+impl Patching {
+    /// How often the sites compute in a run through `timesteps`.
+    fn shares(
+        &self,
+        path: &Path,
+        whole: &Analysis,
+        sizes: &[(String, usize)],
+        timesteps: &[f64],
+    ) -> Result<Shares, Failure> {
+        match self {
+            Patching::None => Ok(Shares::default()),
+            Patching::Rules(rules) => {
+                let caches = CacheSettings {
+                    options: &CacheOptions::default(),
+                    sizes: sizes.to_vec(),
+                };
+                shares(path, whole, rules, &caches, timesteps)
+            }
+            Patching::Plan(plan) => {
+                let (choices, _) = select_planned(&whole.sites, plan).map_err(Failure::of(path, Failure::rewrite))?;
+                Ok(split::shares(&whole.sites, &choices, &planned_rules(plan), timesteps))
+            }
+        }
+    }
+}
+
 /// More bytes of a rank's own weights go through a file: a graph in memory ends at 2 GiB.
 const MOST_IN_MEMORY: usize = 1 << 30;
 
@@ -85,6 +112,8 @@ impl Parts {
             terminal,
         )?;
         let mut how = options.ranks.mesh.split_options();
+        let scheduler = batch.config.scheduler_for(&batch.settings)?;
+        how.shares = patching.shares(&original, &whole, &options.sampling.sizes, scheduler.timesteps())?;
         how.sequence.keep = options.ranks.keep_latents && needs_whole.is_none();
         let made = |how: &SplitOptions| {
             let split = split::split(whole.model.clone(), &whole.axes, &whole.sites, &mesh, how);
@@ -106,6 +135,8 @@ impl Parts {
                 options.ranks.mesh.along, how.sequence.keep, options.sampling.sizes
             ),
             serde_json::to_string(&rules).unwrap_or_default(),
+            // The steps of the run decide what is divided, too.
+            format!("{:?}", split.exchanges),
         ];
         Ok(Parts::Made(Box::new(Made {
             id: split_id(&original, &mesh, &asked)?,
