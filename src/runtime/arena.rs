@@ -131,3 +131,97 @@ pub(super) fn taken(session: &ort::session::Session, provider: Provider, device_
         bytes.flatten()
     }
 }
+
+/// For tests that open sessions with an arena of the process: one at a time, since they see each other's.
+#[cfg(test)]
+pub(super) static TURN: Mutex<()> = Mutex::new(());
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::onnx::Model;
+    use crate::runtime::{Denoiser, ElementType, Options, Port, Session, SharedWeights, Tensor};
+
+    fn export() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.static.onnx")
+    }
+
+    fn open(weights: &mut SharedWeights, options: &Options) -> Denoiser {
+        Denoiser::plain(
+            weights
+                .open(&export(), Model::load(&export()).unwrap(), options)
+                .unwrap(),
+        )
+    }
+
+    fn taken(denoiser: &Denoiser) -> u64 {
+        denoiser.session().arena_bytes().unwrap()
+    }
+
+    /// What the arena has taken after some steps.
+    fn run(denoiser: &mut Denoiser) -> u64 {
+        let zeros = |port: &Port| {
+            let shape: Vec<usize> = port.shape.iter().map(|size| size.unwrap() as usize).collect();
+            (
+                port.name.clone(),
+                Tensor::zeros(port.element_type.unwrap_or(ElementType::Float32), &shape),
+            )
+        };
+        let inputs: Vec<(String, Tensor)> = denoiser.session().inputs().iter().map(zeros).collect();
+        let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        for _ in 0..2 {
+            denoiser.step(&inputs, &[]).unwrap();
+        }
+        taken(denoiser)
+    }
+
+    #[test]
+    fn sessions_that_run_in_turn_have_one_arena_which_goes_with_the_last() {
+        crate::runtime::ensure().unwrap();
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let options = Options {
+            provider: Provider::Cpu,
+            threads: Some(1),
+            ..Options::default()
+        };
+        let mut weights = SharedWeights::default();
+        let (mut first, mut second) = (open(&mut weights, &options), open(&mut weights, &options));
+        assert!(first.session().shares_arena() && second.session().shares_arena());
+        let before = taken(&second);
+        let alone = run(&mut first);
+        assert!(before < alone, "{before} {alone}");
+        assert_eq!((run(&mut second), taken(&first)), (alone, alone));
+        // Others have another one, also while these are there.
+        drop(weights);
+        assert!(HOLDERS.lock().unwrap().is_empty());
+        let mut weights = SharedWeights::default();
+        let third = open(&mut weights, &options);
+        assert!(third.session().shares_arena() && taken(&third) < alone);
+        assert_eq!(run(&mut first), alone);
+        let own = Session::open(&export(), &options).unwrap();
+        assert!(!own.shares_arena());
+        // A step that is recorded writes where it wrote.
+        let recorded = Options {
+            cuda_graph: true,
+            ..options
+        };
+        assert!(!open(&mut weights, &recorded).session().shares_arena());
+    }
+
+    #[test]
+    fn an_arena_is_registered_until_nobody_holds_it() {
+        crate::runtime::ensure().unwrap();
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = || HOLDERS.lock().unwrap().clone();
+        let first = Arena::on(Provider::Cpu, 0).unwrap();
+        let second = Arena::on(Provider::Cpu, 0).unwrap();
+        assert_eq!(held(), [(Provider::Cpu, 0, 2)]);
+        drop(first);
+        assert_eq!(held(), [(Provider::Cpu, 0, 1)]);
+        assert!(Arena::on(Provider::WebGpu, 0).is_none());
+        drop(second);
+        assert_eq!(held(), []);
+    }
+}

@@ -410,7 +410,8 @@ impl Session {
                     builder = builder.with_prepacked_weights(&weights.prepacked)?;
                 }
                 if weights.gives_arena_on(provider) {
-                    // A plan for a run's memory makes one block of it, which fits where no other session's was.
+                    // A plan for the memory of a run makes one block of it, and each session's has another size: where a
+                    // smaller one was it finds no place.
                     builder = builder.with_env_allocators()?.with_memory_pattern(false)?;
                 }
             }

@@ -52,11 +52,11 @@ const KEPT: &[(&str, usize)] = &[("MatMul", 1), ("Gemm", 1), ("Gather", 0)];
 
 /// Opens several graphs of one model that share their weights.
 ///
-/// Sessions of [`Self::open`] are to run one at a time: on the processor and on CUDA they also have one arena, so that the
-/// activations of a step are held once. Those that record CUDA graphs have their own, and so have ranks, which run at once.
-///
 /// Sessions on the processor share them, and what is packed of them. On CUDA and WebGPU they share copies in the device's
 /// memory, where ONNX Runtime takes them. Elsewhere each has its own, for ONNX Runtime copies there what it is given on the host.
+///
+/// Sessions of [`Self::open`] are made to run in turn: on the processor and on CUDA they also have one arena, so that the
+/// activations of a step are held once. Those that record CUDA graphs have their own, and so have ranks, which run at once.
 #[derive(Default)]
 pub struct SharedWeights {
     maps: Vec<(PathBuf, Arc<Mmap>)>,
@@ -143,7 +143,7 @@ impl SharedWeights {
     }
 
     /// Opens a graph that was made in memory from the file `path`. Weights that stand in that file or in its data files
-    /// are not copied into the graph. Sessions that are opened so may run at once, but then wait for each other's allocations.
+    /// are not copied into the graph.
     ///
     /// # Errors
     /// As [`Session::open_bytes`]; [`RuntimeError::Open`] also where a data file cannot be read.
@@ -459,6 +459,7 @@ fn tensor_of(bytes: &[u8], dims: &[i64], element_type: ElementType) -> Result<Te
 mod tests {
     use super::*;
     use crate::onnx::SaveOptions;
+    use crate::runtime::arena::TURN;
 
     fn export() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.static.onnx")
@@ -497,6 +498,7 @@ mod tests {
     #[test]
     fn sessions_are_given_the_same_matrices() {
         crate::runtime::ensure().unwrap();
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut weights = SharedWeights::default();
         let options = Options {
             provider: Provider::Cpu,
@@ -515,6 +517,7 @@ mod tests {
     #[test]
     fn sizes_that_are_known_are_the_graphs_own() {
         crate::runtime::ensure().unwrap();
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.dynamic.onnx");
         let mut weights = SharedWeights::default();
         weights.fix_sizes(BTreeMap::from([("batch".to_owned(), 2)]));
