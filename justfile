@@ -33,7 +33,7 @@ split-table *folders="tests/data/corpus":
 # Everything in docs/calibration: curves, rules fitted to two runs, and both judged over 32 clips.
 calibration *options:
     cargo run --release -- calibrate models/latte-shapes/model.onnx --forms span-1,span-2 --ranges 3,5,8 --clips 3 --points 4 \
-        --min-ssim 0.95 --also-scheduler docs/calibration/dpm-solver.json --also-steps 25 --threads 2 --judge-clips 32 \
+        --min-ssim 0.95 --also-scheduler docs/calibration/dpm-solver.json --also-steps 25 --threads 1 --judge-clips 32 \
         --against-steps 25,20,12 $(for rules in 2-4-6 3-5-7 5-7-9; do echo --against docs/strategies/reuse-$rules.yaml; done) \
         -o docs/calibration {{ options }}
 

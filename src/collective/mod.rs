@@ -23,7 +23,6 @@ pub mod host;
 mod launch;
 mod mesh;
 mod nccl;
-mod nccl_library;
 pub mod operation;
 mod operators;
 #[cfg(feature = "mpi")]
@@ -48,8 +47,8 @@ pub use self::{
     handshake::{Identity, handshake},
     launch::{is_first_process, launched, on_this_host},
     mesh::{Group, Mesh, part},
+    nccl::library::VARIABLE as NCCL_VARIABLE,
     nccl::{Nccl, Stream},
-    nccl_library::VARIABLE as NCCL_VARIABLE,
     operation::Operation,
     operators::{DOMAIN, Operators, Seat, VERSION},
     ranks::{Followers, RanksError, run_ranks},

@@ -14,7 +14,7 @@ use cudarc::{
 };
 use libloading::Library;
 
-use super::Element;
+use crate::collective::Element;
 
 /// Names a file of NCCL where none of [`NAMES`] is found.
 pub const VARIABLE: &str = "PAB_PATCH_NCCL_LIB";
