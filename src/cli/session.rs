@@ -11,7 +11,7 @@ use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, T
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::pipeline::declared_inputs;
-use crate::report::{read_array_named, read_matrix, read_named};
+use crate::report::{number, read_array_named, read_matrix, read_named};
 use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
 use crate::runtime::{self, Library, Options, Places, Provider, Session, SharedWeights, Tensor};
 use crate::sampler::{RunSettings, SchedulerConfig};
@@ -85,6 +85,16 @@ fn report_placement(session: &Session, terminal: &Terminal) {
     }
 }
 
+/// Says, with -v, what the open model has taken of its device's memory.
+pub fn report_memory(generator: &Generator, terminal: &Terminal) {
+    if let Some(taken) = generator.arena_bytes() {
+        terminal.detail(format!(
+            "memory for activations and caches: {} ({taken} bytes)",
+            number::bytes(taken)
+        ));
+    }
+}
+
 /// Says, with -v, why latents went through the host's memory although the model runs elsewhere, or that they did not.
 pub fn report_latents(generator: &Generator, terminal: &Terminal) {
     if !generator.session().provider().has_own_memory() {
@@ -114,13 +124,16 @@ pub fn generator(
 
 /// Refuses CUDA graphs where they cannot be: graphs with control flow, and other devices.
 pub fn check_cuda_graph(form: FormChoice, cuda_graph: bool, options: &SessionOptions) -> Result<(), Failure> {
-    match (cuda_graph, form, options.device.0) {
-        (false, ..) | (true, FormChoice::Variants, Provider::Cuda) => Ok(()),
-        (true, FormChoice::Switch, _) => Err(Failure::Usage(
-            "--cuda-graph needs --form variants: a CUDA graph has no `If`".to_owned(),
-        )),
-        (true, FormChoice::Variants, _) => Err(Failure::Usage("--cuda-graph needs --device cuda".to_owned())),
-    }
+    let missing = match (form, options.device.0) {
+        _ if !cuda_graph => return Ok(()),
+        (FormChoice::Variants, Provider::Cuda) => return Ok(()),
+        (FormChoice::Variants, _) => "--device cuda",
+        (FormChoice::Switch, Provider::Cuda) => "--form variants",
+        (FormChoice::Switch, _) => "--form variants and --device cuda",
+    };
+    Err(Failure::Usage(format!(
+        "--cuda-graph needs {missing}: CUDA records the kernels of graphs without `If`; add that, or leave --cuda-graph out"
+    )))
 }
 
 /// The sizes of open dimensions in a run with `latent` as the shape of its noise.

@@ -56,6 +56,14 @@ impl Form {
         }
     }
 
+    /// Bytes that the arenas of the sessions have taken of the device's memory.
+    pub fn arena_bytes(&self) -> Option<u64> {
+        match self {
+            Form::Switch(denoiser) => denoiser.session().arena_bytes(),
+            Form::Variants(denoiser) => denoiser.arena_bytes(),
+        }
+    }
+
     /// Bytes of caches that were copied in the host's memory.
     pub fn host_copies(&self) -> u64 {
         match self {

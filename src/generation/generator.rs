@@ -223,6 +223,12 @@ impl Generator {
         self.form.held_bytes()
     }
 
+    /// Bytes that the model's sessions have taken of the device's memory: see [`Session::arena_bytes`] and
+    /// [`VariantDenoiser::arena_bytes`].
+    pub fn arena_bytes(&self) -> Option<u64> {
+        self.form.arena_bytes()
+    }
+
     /// Bytes of caches that were copied in the host's memory (see [`Denoiser::host_copies`] and
     /// [`VariantDenoiser::host_copies`]), and of latents and model outputs that steps moved between the host and a device with
     /// memory of its own.

@@ -6,6 +6,7 @@
 //! Both give and take tensors on the host, or where a device has them ([`DeviceTensor`], [`Transfer`]).
 //! [`doctor::examine`] gathers what a person needs to know when something does not work.
 
+mod arena;
 mod binary;
 pub mod cache;
 mod captured;

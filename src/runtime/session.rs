@@ -16,7 +16,7 @@ use ort::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    devices,
+    arena, devices,
     element::ElementType,
     error::RuntimeError,
     load,
@@ -106,6 +106,7 @@ pub struct Session {
     device_index: u32,
     fallback: Option<String>,
     on_processor: Option<Vec<OnProcessor>>,
+    shares_arena: bool,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     /// The memory under weights that were given to it. It goes after the session, which stands above.
@@ -328,6 +329,7 @@ impl Session {
             },
             fallback,
             on_processor: on_processor.unwrap_or_default(),
+            shares_arena: besides.weights.is_some_and(|weights| weights.gives_arena_on(provider)),
             inputs,
             outputs,
             _weights: besides.weights.map_or_else(Vec::new, |weights| weights.maps.clone()),
@@ -407,6 +409,11 @@ impl Session {
                 if provider == Provider::Cpu {
                     builder = builder.with_prepacked_weights(&weights.prepacked)?;
                 }
+                if weights.gives_arena_on(provider) {
+                    // A plan for the memory of a run makes one block of it, and each session's has another size: where a
+                    // smaller one was it finds no place.
+                    builder = builder.with_env_allocators()?.with_memory_pattern(false)?;
+                }
             }
             match source {
                 Source::File => builder.commit_from_file(model),
@@ -461,6 +468,19 @@ impl Session {
     #[must_use]
     pub fn fallback(&self) -> Option<&str> {
         self.fallback.as_deref()
+    }
+
+    /// Whether its memory comes from the arena that all sessions of its [`super::SharedWeights`] have.
+    #[must_use]
+    pub fn shares_arena(&self) -> bool {
+        self.shares_arena
+    }
+
+    /// Bytes that its arena has taken of the device's memory since it was made, for activations and for what the session
+    /// holds; `None` where ONNX Runtime does not tell. Sessions with one arena all give the same number.
+    #[must_use]
+    pub fn arena_bytes(&self) -> Option<u64> {
+        arena::taken(&self.inner, self.provider, self.device_index)
     }
 
     /// The inputs, in the model's order.

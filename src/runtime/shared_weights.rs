@@ -25,6 +25,7 @@ use ort::{
 };
 
 use super::{
+    arena::Arena,
     device_tensor::DeviceTensor,
     element::ElementType,
     error::RuntimeError,
@@ -53,6 +54,9 @@ const KEPT: &[(&str, usize)] = &[("MatMul", 1), ("Gemm", 1), ("Gather", 0)];
 ///
 /// Sessions on the processor share them, and what is packed of them. On CUDA and WebGPU they share copies in the device's
 /// memory, where ONNX Runtime takes them. Elsewhere each has its own, for ONNX Runtime copies there what it is given on the host.
+///
+/// Sessions of [`Self::open`] are made to run in turn: on the processor and on CUDA they also have one arena, so that the
+/// activations of a step are held once. Those that record CUDA graphs have their own, and so have ranks, which run at once.
 #[derive(Default)]
 pub struct SharedWeights {
     maps: Vec<(PathBuf, Arc<Mmap>)>,
@@ -61,6 +65,8 @@ pub struct SharedWeights {
     prepacked: Option<PrepackedWeights>,
     /// Sizes of open dimensions by name, which are written into the graphs.
     sizes: BTreeMap<String, i64>,
+    /// Where sessions that run in turn take their memory.
+    arena: Option<Arena>,
 }
 
 /// Providers whose sessions take weights that lie on the device already.
@@ -111,6 +117,15 @@ pub(super) struct Given {
     pub device: Option<Arc<Mutex<DeviceWeights>>>,
     /// The provider in whose memory they lie.
     pub provider: Provider,
+    /// Whether that memory's arena is registered for the session.
+    arena: bool,
+}
+
+impl Given {
+    /// Whether a session on this provider takes its memory from the arena of all.
+    pub(super) fn gives_arena_on(&self, provider: Provider) -> bool {
+        self.arena && self.provider == provider
+    }
 }
 
 impl fmt::Debug for SharedWeights {
@@ -197,6 +212,7 @@ impl SharedWeights {
             maps: self.maps.iter().map(|(_, map)| map.clone()).collect(),
             device: self.device.as_ref().map(|device| device.held.clone()),
             provider: if on_processor { Provider::Cpu } else { options.provider },
+            arena: communicator.is_none() && self.prepare_arena(options),
         };
         let open = |given: &Given| {
             giving_back(&given.maps, || {
@@ -207,8 +223,8 @@ impl SharedWeights {
         match (&opened, &mut self.device) {
             (Err(_), Some(device)) if !given.values.is_empty() => {
                 device.refused = true;
-                let values = Vec::new();
-                open(&Given { values, ..given })
+                let (values, arena) = (Vec::new(), false);
+                open(&Given { values, arena, ..given })
             }
             _ => opened,
         }
@@ -238,6 +254,25 @@ impl SharedWeights {
             })),
             refused: false,
         });
+    }
+
+    /// Registers the arena of the device of these options; whether it is.
+    fn prepare_arena(&mut self, options: &Options) -> bool {
+        // A recording writes where its kernels wrote when it was made, whoever has that memory by then.
+        if options.cuda_graph {
+            return false;
+        }
+        let refused = self.device.as_ref().is_some_and(|device| device.refused);
+        let (provider, index) = match options.provider {
+            Provider::Auto | Provider::Cpu => (Provider::Cpu, 0),
+            // Weights on the device say that its library was loaded.
+            provider if !refused && self.bytes_on_device() > 0 => (provider, options.device_index),
+            _ => return false,
+        };
+        if !self.arena.as_ref().is_some_and(|arena| arena.is_of(provider, index)) {
+            self.arena = Arena::on(provider, index);
+        }
+        self.arena.is_some()
     }
 
     /// A value over a weight in the device's memory; none where the device takes none.
@@ -424,6 +459,7 @@ fn tensor_of(bytes: &[u8], dims: &[i64], element_type: ElementType) -> Result<Te
 mod tests {
     use super::*;
     use crate::onnx::SaveOptions;
+    use crate::runtime::arena::TURN;
 
     fn export() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.static.onnx")
@@ -462,6 +498,7 @@ mod tests {
     #[test]
     fn sessions_are_given_the_same_matrices() {
         crate::runtime::ensure().unwrap();
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut weights = SharedWeights::default();
         let options = Options {
             provider: Provider::Cpu,
@@ -480,6 +517,7 @@ mod tests {
     #[test]
     fn sizes_that_are_known_are_the_graphs_own() {
         crate::runtime::ensure().unwrap();
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.dynamic.onnx");
         let mut weights = SharedWeights::default();
         weights.fix_sizes(BTreeMap::from([("batch".to_owned(), 2)]));

@@ -134,6 +134,16 @@ impl VariantDenoiser {
         self.fixed.as_ref().map_or(0, Fixed::recordings)
     }
 
+    /// Bytes that the sessions' arenas have taken of the device's memory, as [`Session::arena_bytes`] has them; one that
+    /// several sessions share counts once.
+    #[must_use]
+    pub fn arena_bytes(&self) -> Option<u64> {
+        let sessions = || self.variants().map(|variant| &variant.session);
+        let shared = sessions().find(|session| session.shares_arena());
+        let own = sessions().filter(|session| !session.shares_arena());
+        own.chain(shared).map(Session::arena_bytes).sum()
+    }
+
     /// Bytes of the filled caches and states.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

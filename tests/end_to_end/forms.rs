@@ -1,7 +1,7 @@
 //! Both drives and both forms, whole loops, equal to the bit.
 
 use crate::equality::{Patched, inputs, open_unfused, patch_as, same, step};
-use crate::program::{fail, json, root, shipped_model, succeed};
+use crate::program::{command, fail, json, root, shipped_model, succeed};
 use ndarray::ArrayD;
 use pab_patch::graph::ModelGraph;
 use pab_patch::onnx::{Model, try_each_tensor};
@@ -257,6 +257,66 @@ fn written_variants_share_one_data_file_and_hold_no_more_than_they_need() {
         let used: Vec<usize> = (0..10).filter(|step| index.steps[*step] == number).collect();
         assert_eq!(variant.steps, used);
     }
+}
+
+/// Bytes that the program takes of a device's memory for the activations and caches of a clip.
+pub fn memory(model: &Path, form: &str, device: &str) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command([
+        "run".as_ref(),
+        model.as_os_str(),
+        "--prompt".as_ref(),
+        "red circle moving right on black".as_ref(),
+        "--steps".as_ref(),
+        "6".as_ref(),
+        "--form".as_ref(),
+        form.as_ref(),
+        "--device".as_ref(),
+        device.as_ref(),
+        "-v".as_ref(),
+        "-o".as_ref(),
+        folder.path().as_os_str(),
+    ])
+    .output()
+    .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    if form == "variants" {
+        assert!(said.contains("4 sessions"), "{said}");
+    }
+    let line = said
+        .lines()
+        .find(|line| line.contains("memory for activations and caches"));
+    let bytes = line.and_then(|line| line.split_once('(')?.1.split_once(" bytes)")?.0.parse().ok());
+    bytes.unwrap_or_else(|| panic!("{said}"))
+}
+
+/// The shipped model by rules with which six steps have four variants.
+pub fn with_four_variants(folder: &Path) -> PathBuf {
+    let rules = folder.join("rules.yaml");
+    let text = "version: 1
+rules:
+  - { name: spatial, match: { kind: spatial }, broadcast: { range: 2 } }
+  - { name: temporal, match: { kind: temporal }, broadcast: { range: 3 } }
+";
+    std::fs::write(&rules, text).unwrap();
+    let printed = json([
+        shipped_model().as_os_str(),
+        "--rules".as_ref(),
+        rules.as_os_str(),
+        "-o".as_ref(),
+        folder.join("patched").as_os_str(),
+    ]);
+    PathBuf::from(printed["model"].as_str().unwrap())
+}
+
+/// Only one variant runs at a time: the others hold no activations.
+#[test]
+fn four_variants_take_the_memory_of_one_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_four_variants(folder.path());
+    let (one, four) = (memory(&model, "switch", "cpu"), memory(&model, "variants", "cpu"));
+    assert!(four as f64 <= 1.15 * one as f64, "one {one}, four {four}");
 }
 
 /// The sample of a clip by the program.

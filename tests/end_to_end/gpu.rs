@@ -1,9 +1,10 @@
-//! On a real device: the same clips as on the processor, neither caches nor latents through the host, CUDA graphs, and where
-//! nodes run.
+//! On a real device: the same clips as on the processor, neither caches nor latents through the host, CUDA graphs, the memory of
+//! variants, and where nodes run.
 //!
 //! `PAB_PATCH_TEST_DEVICE` names the device (`cuda`, `cuda:1`, `tensorrt`, `webgpu`); without it these tests are skipped, and say
 //! so. `tests/gpu/run.sh` runs them.
 
+use crate::forms::{memory, with_four_variants};
 use crate::program::{shipped_model, succeed};
 use ndarray::{ArrayD, Axis};
 use pab_patch::generation::{Conditioning, Generator, LatentPlace};
@@ -179,4 +180,19 @@ fn a_recorded_step_computes_what_the_kernels_one_by_one_do() {
     assert!(apart <= TOLERANCE, "{apart:e}");
     assert!(found.recordings >= 2, "{}", found.recordings);
     assert_eq!(found.copies, 0, "{:?}", found.latents);
+}
+
+/// Only one variant runs at a time: the others hold no activations, and none has weights of its own.
+#[test]
+fn four_variants_take_the_memory_of_one_graph_on_cuda() {
+    if device().is_none_or(|(provider, _)| provider != Provider::Cuda) {
+        eprintln!("SKIPPED: variants have one arena on CUDA alone");
+        return;
+    }
+    let device = std::env::var("PAB_PATCH_TEST_DEVICE").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_four_variants(folder.path());
+    let (one, four) = (memory(&model, "switch", &device), memory(&model, "variants", &device));
+    eprintln!("taken of {device}: {one} bytes by one graph, {four} by four variants");
+    assert!(four as f64 <= 1.15 * one as f64, "one {one}, four {four}");
 }

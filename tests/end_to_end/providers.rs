@@ -239,3 +239,32 @@ fn doctor_says_the_same() {
     });
     assert!(errors.contains(reason), "{errors}");
 }
+
+/// Only the variant form on CUDA is recorded. What is missing is named before anything is read or written.
+#[test]
+fn cuda_graphs_elsewhere_are_refused_with_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("output");
+    for subcommand in ["run", "compare"] {
+        for (others, missing) in [
+            (&["--device", "cuda"][..], "needs --form variants:"),
+            (&["--form", "variants", "--device", "cpu"], "needs --device cuda:"),
+            (&["--form", "variants"], "needs --device cuda:"),
+            (&[], "needs --form variants and --device cuda:"),
+        ] {
+            let mut command = command([
+                subcommand.as_ref(),
+                shipped_model().as_os_str(),
+                "--cuda-graph".as_ref(),
+            ]);
+            if subcommand == "compare" {
+                command.args(["--rules", "latte"]);
+            }
+            command.args(others).arg("-o").arg(&output);
+            let errors = failure(2, &mut command);
+            assert!(errors.contains(missing), "{subcommand} {others:?}: {errors}");
+            assert!(errors.contains("leave --cuda-graph out"), "{errors}");
+            assert!(!output.exists(), "{subcommand} {others:?}");
+        }
+    }
+}

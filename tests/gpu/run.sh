@@ -57,7 +57,7 @@ check() {
 }
 
 # What must hold.
-check "parity, host copies, CUDA graphs" 240 env "PAB_PATCH_TEST_DEVICE=$device" "$tests" gpu:: --nocapture --test-threads 1
+check "parity, host copies, CUDA graphs, memory of variants" 240 env "PAB_PATCH_TEST_DEVICE=$device" "$tests" gpu:: --nocapture --test-threads 1
 
 check "ranks by NCCL (needs libnccl.so.2: PyPI's nvidia-nccl-cu13)" 60 \
     env "PAB_PATCH_TEST_DEVICE=$device" "$tests" nccl:: --nocapture

@@ -20,7 +20,8 @@ use super::Failure;
 use super::args::FormChoice;
 use super::folder::OutputFolder;
 use super::session::{
-    check_cuda_graph, generator, library, report_latents, run_settings, run_sizes, scheduler, variant_generator,
+    check_cuda_graph, generator, library, report_latents, report_memory, run_settings, run_sizes, scheduler,
+    variant_generator,
 };
 use super::terminal::Terminal;
 use crate::collective::is_first_process;
@@ -341,6 +342,7 @@ impl Batch {
             if let (None, Some(generator)) = (&head.latents, transformers.latest()) {
                 head.latents = generator.latents().cloned();
                 report_latents(generator, terminal);
+                report_memory(generator, terminal);
                 if let Some(checkpoint) = checkpoint {
                     checkpoint.head = Some(head.clone());
                 }
