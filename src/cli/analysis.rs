@@ -187,14 +187,30 @@ pub fn patched(
     timesteps: Option<&[f64]>,
     terminal: &Terminal,
 ) -> Result<(Patched, CacheReport), Failure> {
+    let wide = wide(path, &analysis, rules)?;
+    patched_beside(path, analysis, &wide, rules, caches, timesteps, terminal)
+}
+
+/// What the rules leave out beside sites.
+pub fn wide(path: &Path, analysis: &Analysis, rules: &Rules) -> Result<Wide, Failure> {
+    let (model, sites, axes) = (&analysis.model, &analysis.sites, &analysis.axes);
+    Wide::select(model, axes, sites, rules).map_err(Failure::of(path, Failure::rewrite))
+}
+
+/// The same as [`patched`] where it is known what the rules leave out beside sites.
+pub fn patched_beside(
+    path: &Path,
+    analysis: Analysis,
+    wide: &Wide,
+    rules: &Rules,
+    caches: &CacheSettings<'_>,
+    timesteps: Option<&[f64]>,
+    terminal: &Terminal,
+) -> Result<(Patched, CacheReport), Failure> {
     let refuse = Failure::of(path, Failure::rewrite);
     let (model, sites, axes) = (&analysis.model, &analysis.sites, &analysis.axes);
     let costs = rules.ask_costs().then(|| sites.costs(model, axes, &caches.bindings()));
-    let wide = match Wide::select(model, axes, sites, rules) {
-        Ok(wide) => wide,
-        Err(error) => return Err(refuse(error)),
-    };
-    let mut choices = match select_beside(sites, rules, costs.as_ref(), &wide) {
+    let mut choices = match select_beside(sites, rules, costs.as_ref(), wide) {
         Ok(choices) => choices,
         Err(error) => return Err(refuse(error)),
     };
@@ -218,9 +234,9 @@ pub fn patched(
             }
         }
     }
-    let report = caches.fit(&mut choices, &wide, &analysis, rules, terminal)?;
+    let report = caches.fit(&mut choices, wide, &analysis, rules, terminal)?;
     let graph_sha256 = analysis.graph_sha256;
-    let mut result = match switch_wide(analysis.model, &choices, &wide, rules, &caches.switch_options()) {
+    let mut result = match switch_wide(analysis.model, &choices, wide, rules, &caches.switch_options()) {
         Ok(result) => result,
         Err(error) => return Err(Failure::of(path, Failure::rewrite)(error)),
     };

@@ -1,11 +1,11 @@
 //! `pab-patch split`: the graphs that ranks run together, and what they send each other.
 
 use super::Failure;
-use super::analysis::{Analysis, Purpose, analyse, patched, rules};
+use super::analysis::{Analysis, Purpose, analyse, patched_beside, rules, wide};
 use super::args::{FactorChoice, MeshOptions, OutputOptions, SplitOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
-use super::division::{SPLIT_KEY, SplitRecord, of_rank, refuse_wide, split_id};
+use super::division::{SPLIT_KEY, SplitRecord, of_rank, split_id};
 use super::folder::OutputFolder;
 use super::patch::{Order, relative, write};
 use super::terminal::Terminal;
@@ -13,8 +13,8 @@ use crate::axes::Bindings;
 use crate::onnx::{Model, SaveOptions};
 use crate::report::{Alignment, FilePath, Table, number};
 use crate::rewrite::split::{self, KeptLatents, Split, Traffic};
-use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan};
-use crate::rules::{DEFAULT_PRESET, Rules};
+use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, Wide};
+use crate::rules::{DEFAULT_PRESET, Rule, Rules};
 use crate::shard::{Alternative, Factor, Mesh, Preference};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -85,9 +85,6 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         true => Rules::preset(DEFAULT_PRESET)?,
         false => rules(&options.rules, terminal)?,
     };
-    if !options.plain {
-        refuse_wide(&rules)?;
-    }
     let mesh = options.mesh.mesh(&rules);
     if mesh.ranks() == Some(1) {
         let text = "a split over one rank is the model itself; give ranks with --sequence, --guidance-ranks or --tensor, or \
@@ -95,16 +92,25 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         return Err(Failure::Usage(text.to_owned()));
     }
     let analysis = analyse(path, &options.rules, &rules, Purpose::Patch, terminal)?;
+    let wide = match options.plain {
+        true => Wide::default(),
+        false => wide(path, &analysis, &rules)?,
+    };
     let refuse = || Failure::of(path, Failure::shard);
     let make = |preference: Preference| {
         let options = split::SplitOptions { sequence: preference };
-        split::split(analysis.model.clone(), &analysis.axes, &analysis.sites, &mesh, &options)
+        let (model, axes, sites) = (analysis.model.clone(), &analysis.axes, &analysis.sites);
+        split::split_wide(model, axes, sites, &wide, &mesh, &options)
     };
     let preference = Preference {
         keep: options.keep_latents,
         ..options.mesh.split_options().sequence
     };
     let split = make(preference).map_err(refuse())?;
+    let is_adaptive = |rule: &Rule| rule.action.as_ref().is_some_and(|action| action.adaptive.is_some());
+    if !options.plain && rules.rules.iter().any(is_adaptive) {
+        terminal.note("adaptive rules decide in the run: bytes are told as if they broadcast wherever they may");
+    }
     let work = Work {
         options,
         rules: &rules,
@@ -194,10 +200,10 @@ impl Work<'_> {
                 models.push(graph.model);
                 traffic.map(|traffic| self.bytes(&traffic, None))
             } else {
-                let of_rank = of_rank(graph, analysis);
+                let (of_rank, wide) = of_rank(graph, analysis);
                 // What is to say of the rules is the same for all ranks.
                 let terminal = if rank == 0 { self.terminal } else { &silent };
-                let mut patched = self.patched(of_rank, terminal)?;
+                let mut patched = self.patched(of_rank, &wide, terminal)?;
                 patched.plan.schedule = self.course.schedule(&patched.plan);
                 let traffic = traffic(&patched.model, Some(&patched.plan));
                 let sent = traffic.map(|traffic| self.bytes(&traffic, Some(&patched.plan)));
@@ -217,14 +223,14 @@ impl Work<'_> {
         Ok((most.filter(|_| known), files))
     }
 
-    fn patched(&self, analysis: Analysis, terminal: &Terminal) -> Result<Patched, Failure> {
+    fn patched(&self, analysis: Analysis, wide: &Wide, terminal: &Terminal) -> Result<Patched, Failure> {
         let caches = CacheSettings {
             options: &self.options.caches,
             sizes: self.options.sizes.clone(),
         };
         let timesteps = self.course.timesteps();
         let path = &self.options.model;
-        Ok(patched(path, analysis, self.rules, &caches, timesteps, terminal)?.0)
+        Ok(patched_beside(path, analysis, wide, self.rules, &caches, timesteps, terminal)?.0)
     }
 
     fn bytes(&self, traffic: &Traffic, plan: Option<&Plan>) -> Bytes {
