@@ -23,6 +23,8 @@ pub struct Span {
     pub sites: Vec<usize>,
     /// The residual streams through it: at least one; latent, text, others in the order of computing.
     pub streams: Vec<SpanStream>,
+    /// What it begins at: the streams before it, and those that end within.
+    pub starts: Vec<ValueId>,
     /// Its nodes, in topological order: what serves the streams behind it alone and stands behind the streams before it,
     /// or behind neither.
     pub nodes: Vec<NodeId>,
@@ -56,6 +58,14 @@ impl SpanEntry {
     pub fn values(&self) -> &[ValueId] {
         match self {
             SpanEntry::Value(value) => std::slice::from_ref(value),
+            SpanEntry::Joined { parts, .. } => parts,
+        }
+    }
+
+    /// The same, to be replaced.
+    pub fn values_mut(&mut self) -> &mut [ValueId] {
+        match self {
+            SpanEntry::Value(value) => std::slice::from_mut(value),
             SpanEntry::Joined { parts, .. } => parts,
         }
     }
@@ -170,6 +180,7 @@ impl Sites {
             blocks,
             sites,
             streams,
+            starts,
             nodes,
         })
     }

@@ -187,7 +187,28 @@ pub fn patched(
     timesteps: Option<&[f64]>,
     terminal: &Terminal,
 ) -> Result<(Patched, CacheReport), Failure> {
-    let (wide, mut choices) = chosen(path, (&analysis.model, &analysis.axes, &analysis.sites), rules, caches)?;
+    let wide = wide(path, &analysis, rules)?;
+    patched_beside(path, analysis, &wide, rules, caches, timesteps, terminal)
+}
+
+/// What the rules leave out beside sites.
+pub fn wide(path: &Path, analysis: &Analysis, rules: &Rules) -> Result<Wide, Failure> {
+    let (model, sites, axes) = (&analysis.model, &analysis.sites, &analysis.axes);
+    Wide::select(model, axes, sites, rules).map_err(Failure::of(path, Failure::rewrite))
+}
+
+/// The same as [`patched`] where it is known what the rules leave out beside sites.
+pub fn patched_beside(
+    path: &Path,
+    analysis: Analysis,
+    wide: &Wide,
+    rules: &Rules,
+    caches: &CacheSettings<'_>,
+    timesteps: Option<&[f64]>,
+    terminal: &Terminal,
+) -> Result<(Patched, CacheReport), Failure> {
+    let parts = (&analysis.model, &analysis.axes, &analysis.sites);
+    let mut choices = chosen(path, parts, rules, caches, wide)?;
     let idle = match timesteps {
         Some(timesteps) if rules.is_preset() => idle(rules, timesteps),
         _ => Vec::new(),
@@ -208,9 +229,9 @@ pub fn patched(
             }
         }
     }
-    let report = caches.fit(&mut choices, &wide, &analysis, rules, terminal)?;
+    let report = caches.fit(&mut choices, wide, &analysis, rules, terminal)?;
     let graph_sha256 = analysis.graph_sha256;
-    let mut result = match switch_wide(analysis.model, &choices, &wide, rules, &caches.switch_options()) {
+    let mut result = match switch_wide(analysis.model, &choices, wide, rules, &caches.switch_options()) {
         Ok(result) => result,
         Err(error) => return Err(Failure::of(path, Failure::rewrite)(error)),
     };
@@ -219,23 +240,16 @@ pub fn patched(
     Ok((result, report))
 }
 
-/// What rules broadcast of a model: spans and guidance, and sites.
+/// The sites that rules broadcast, where it is known what else they leave out.
 pub fn chosen<'a>(
     path: &Path,
     (model, axes, sites): (&ModelGraph, &Axes, &'a Sites),
     rules: &Rules,
     caches: &CacheSettings<'_>,
-) -> Result<(Wide, Vec<Choice<'a>>), Failure> {
-    let refuse = Failure::of(path, Failure::rewrite);
+    wide: &Wide,
+) -> Result<Vec<Choice<'a>>, Failure> {
     let costs = rules.ask_costs().then(|| sites.costs(model, axes, &caches.bindings()));
-    let wide = match Wide::select(model, axes, sites, rules) {
-        Ok(wide) => wide,
-        Err(error) => return Err(refuse(error)),
-    };
-    match select_beside(sites, rules, costs.as_ref(), &wide) {
-        Ok(choices) => Ok((wide, choices)),
-        Err(error) => Err(refuse(error)),
-    }
+    select_beside(sites, rules, costs.as_ref(), wide).map_err(Failure::of(path, Failure::rewrite))
 }
 
 /// The rules that never broadcast in a run through `timesteps`, as indices.

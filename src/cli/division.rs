@@ -4,8 +4,9 @@ use super::Failure;
 use super::analysis::{Analysis, chosen};
 use super::caches::CacheSettings;
 use crate::onnx::Model;
+use crate::rewrite::Wide;
 use crate::rewrite::split::{self, LATENTS_KEY, RankGraph, RankLatents};
-use crate::rules::{Rules, Strategy};
+use crate::rules::Rules;
 use crate::shard::{Mesh, Shares};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -62,40 +63,28 @@ pub fn split_id(original: &Path, mesh: &Mesh, asked: &[String]) -> Result<String
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Rules that leave out more than sites look at the whole graph, which no rank has.
-pub fn refuse_wide(rules: &Rules) -> Result<(), Failure> {
-    let is_wide = |strategy: Strategy| matches!(strategy, Strategy::Residual | Strategy::Guidance);
-    let wide = rules.rules.iter().find(|rule| rule.strategy().is_some_and(is_wide));
-    match wide {
-        Some(rule) => Err(Failure::Usage(format!(
-            "rule `{}` ({}) leaves out spans of blocks or guidance, which cannot be split yet; use rules for sites, or none \
-             (`split --plain`, `run` of the original)",
-            rule.name,
-            rules.place(rule)
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// How often the sites of a model compute in a run through `timesteps` by `rules`, which what is sent is weighed by.
 pub fn shares(
     path: &Path,
     whole: &Analysis,
     rules: &Rules,
+    wide: &Wide,
     caches: &CacheSettings<'_>,
     timesteps: &[f64],
 ) -> Result<Shares, Failure> {
-    let (_, choices) = chosen(path, (&whole.model, &whole.axes, &whole.sites), rules, caches)?;
+    let choices = chosen(path, (&whole.model, &whole.axes, &whole.sites), rules, caches, wide)?;
     Ok(split::shares(&whole.sites, &choices, rules, timesteps))
 }
 
-/// A rank's graph as if it had been analysed: what was found in the whole holds for it too.
-pub fn of_rank(graph: RankGraph, whole: &Analysis) -> Analysis {
-    Analysis {
+/// A rank's graph as if it had been analysed, and what rules leave out in it beside sites: what was found in the whole holds
+/// for it too.
+pub fn of_rank(graph: RankGraph, whole: &Analysis) -> (Analysis, Wide) {
+    let analysis = Analysis {
         model: graph.model,
         graph_sha256: whole.graph_sha256.clone(),
         axes: whole.axes.clone(),
         sites: graph.sites,
         preset: None,
-    }
+    };
+    (analysis, graph.wide)
 }

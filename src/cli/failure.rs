@@ -236,7 +236,11 @@ impl Failure {
             },
             Failure::Shard { error, .. } => match error.as_ref() {
                 ShardError::NoStreams => ExitStatus::Nothing,
-                ShardError::Mesh { .. } | ShardError::TooFew { .. } | ShardError::NoFactor { .. } => ExitStatus::Usage,
+                ShardError::Mesh { .. }
+                | ShardError::TooFew { .. }
+                | ShardError::NoFactor { .. }
+                | ShardError::Span { .. }
+                | ShardError::Halves { .. } => ExitStatus::Usage,
                 _ => ExitStatus::Model,
             },
             Failure::Rules(_) => ExitStatus::Rules,

@@ -2,11 +2,11 @@
 
 use super::Failure;
 use super::along::{self, Along};
-use super::analysis::{Analysis, Purpose, analyse, patched, rules};
+use super::analysis::{Analysis, Purpose, analyse, patched_beside, rules, wide};
 use super::args::{FactorChoice, MeshOptions, OutputOptions, SplitOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
-use super::division::{SPLIT_KEY, SplitRecord, of_rank, refuse_wide, shares, split_id};
+use super::division::{SPLIT_KEY, SplitRecord, of_rank, shares, split_id};
 use super::folder::OutputFolder;
 use super::patch::{Order, relative, write};
 use super::terminal::Terminal;
@@ -14,8 +14,8 @@ use crate::axes::Bindings;
 use crate::onnx::{Model, SaveOptions};
 use crate::report::{Alignment, FilePath, Table, number};
 use crate::rewrite::split::{self, KeptLatents, Split, Traffic};
-use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan};
-use crate::rules::{DEFAULT_PRESET, Rules};
+use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, Wide};
+use crate::rules::{DEFAULT_PRESET, Rule, Rules};
 use crate::shard::{Alternative, Factor, Mesh, Preference, Shares};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -91,9 +91,6 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         true => Rules::preset(DEFAULT_PRESET)?,
         false => rules(&options.rules, terminal)?,
     };
-    if !options.plain {
-        refuse_wide(&rules)?;
-    }
     let mesh = options.mesh.mesh(&rules);
     if mesh.ranks() == Some(1) {
         let text = "a split over one rank is the model itself; give ranks with --sequence, --guidance-ranks or --tensor, or \
@@ -101,6 +98,10 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         return Err(Failure::Usage(text.to_owned()));
     }
     let analysis = analyse(path, &options.rules, &rules, Purpose::Patch, terminal)?;
+    let wide = match options.plain {
+        true => Wide::default(),
+        false => wide(path, &analysis, &rules)?,
+    };
     let refuse = || Failure::of(path, Failure::shard);
     let course = Course::of(path, &options.course, terminal)?;
     let caches = CacheSettings {
@@ -110,20 +111,25 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     let timesteps = course.likely_timesteps();
     let shares = match options.plain {
         true => Shares::default(),
-        false => shares(path, &analysis, &rules, &caches, &timesteps)?,
+        false => shares(path, &analysis, &rules, &wide, &caches, &timesteps)?,
     };
     let make = |preference: Preference| {
         let options = split::SplitOptions {
             sequence: preference,
             shares: shares.clone(),
         };
-        split::split(analysis.model.clone(), &analysis.axes, &analysis.sites, &mesh, &options)
+        let (model, axes, sites) = (analysis.model.clone(), &analysis.axes, &analysis.sites);
+        split::split_wide(model, axes, sites, &wide, &mesh, &options)
     };
     let preference = Preference {
         keep: options.keep_latents,
         ..options.mesh.split_options().sequence
     };
     let split = make(preference).map_err(refuse())?;
+    let is_adaptive = |rule: &Rule| rule.action.as_ref().is_some_and(|action| action.adaptive.is_some());
+    if !options.plain && rules.rules.iter().any(is_adaptive) {
+        terminal.note("adaptive rules decide in the run: bytes are told as if they broadcast wherever they may");
+    }
     let work = Work {
         options,
         rules: &rules,
@@ -215,10 +221,10 @@ impl Work<'_> {
                 models.push(graph.model);
                 traffic.map(|traffic| self.bytes(&traffic, None))
             } else {
-                let of_rank = of_rank(graph, analysis);
+                let (of_rank, wide) = of_rank(graph, analysis);
                 // What is to say of the rules is the same for all ranks.
                 let terminal = if rank == 0 { self.terminal } else { &silent };
-                let mut patched = self.patched(of_rank, terminal)?;
+                let mut patched = self.patched(of_rank, &wide, terminal)?;
                 patched.plan.schedule = self.course.schedule(&patched.plan);
                 let traffic = traffic(&patched.model, Some(&patched.plan));
                 let sent = traffic.map(|traffic| self.bytes(&traffic, Some(&patched.plan)));
@@ -238,14 +244,14 @@ impl Work<'_> {
         Ok((most.filter(|_| known), files))
     }
 
-    fn patched(&self, analysis: Analysis, terminal: &Terminal) -> Result<Patched, Failure> {
+    fn patched(&self, analysis: Analysis, wide: &Wide, terminal: &Terminal) -> Result<Patched, Failure> {
         let caches = CacheSettings {
             options: &self.options.caches,
             sizes: self.options.sizes.clone(),
         };
         let timesteps = self.course.timesteps();
         let path = &self.options.model;
-        Ok(patched(path, analysis, self.rules, &caches, timesteps, terminal)?.0)
+        Ok(patched_beside(path, analysis, wide, self.rules, &caches, timesteps, terminal)?.0)
     }
 
     fn bytes(&self, traffic: &Traffic, plan: Option<&Plan>) -> Bytes {

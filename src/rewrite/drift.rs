@@ -9,14 +9,18 @@
 //! All of it stands at the top level, in float32. The state `[drift since the last computed step, 1 behind the first step,
 //! 1 if this step broadcast]` is fed back like that of a forecast, zeros before the first step, and the indicator like a
 //! cache. A comparison with what is no number is false, so that such a step computes.
+//!
+//! Ranks of a split model add up both sums first (`split/agreement.rs`), so that all decide alike, and as the whole does.
 
 use super::PlanSize;
 use super::build::{Build, described};
 use super::plan::{CachePlan, CacheRole, StatePlan};
+use super::split::agreed;
 use crate::attention::Cut;
 use crate::graph::{Graph, GraphError, ValueId};
 use crate::onnx::messages::DataType;
 use crate::rules::Adaptive;
+use crate::shard::Group;
 
 /// Numbers in a state.
 const STATE: i64 = 3;
@@ -38,13 +42,15 @@ pub(super) struct Decision {
 }
 
 impl Decision {
-    /// Adds what decides for the rule named `rule`, where `flag` says whether it may broadcast.
+    /// Adds what decides for the rule named `rule`, where `flag` says whether it may broadcast. `agreeing` are the axes of
+    /// the mesh whose ranks decide together.
     pub fn add(
         graph: &mut Graph,
         rule: &str,
         adaptive: &Adaptive,
         indicator: &Cut,
         flag: ValueId,
+        agreeing: &[Group],
     ) -> Result<Decision, GraphError> {
         let input = format!("pab.state.{rule}");
         let state = StatePlan {
@@ -77,6 +83,7 @@ impl Decision {
         let scalar = || vec![super::node::integer("keepdims", 0)];
         let changed = build.node("ReduceL1", &[change], scalar(), &name("changed"))?;
         let whole = build.node("ReduceL1", &[before], scalar(), &name("whole"))?;
+        let [changed, whole] = agreed(build.graph, rule, [changed, whole], agreeing)?;
         let mut step = build.node("Div", &[changed, whole], Vec::new(), &name("relative"))?;
         if let Some(rescaled) = rescaled(&mut build, step, adaptive.rescale(), &name)? {
             step = rescaled;

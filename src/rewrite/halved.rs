@@ -80,6 +80,12 @@ impl BatchAxes {
         BatchAxes(found.collect())
     }
 
+    /// The same for other values: `now` tells which took the place of one.
+    pub(super) fn move_to(&mut self, now: impl Fn(ValueId) -> ValueId) {
+        let moved = self.0.drain().map(|(value, axis)| (now(value), axis)).collect();
+        self.0 = moved;
+    }
+
     /// Where it is in `value`; `None` where the value does not fall into its halves.
     pub fn get(&self, value: ValueId) -> Option<BatchAxis> {
         self.0.get(&value).copied()

@@ -1,6 +1,6 @@
 //! Sites by an earlier plan: what was chosen in the whole model, found again in one that was split.
 
-use super::{CacheType, Choice, Plan, RewriteError, SwitchOptions};
+use super::{CacheRole, CacheType, Choice, Plan, RewriteError, SiteKind, SitePlan, SwitchOptions, Wide};
 use crate::attention::Sites;
 use crate::rules::{CutPoint, Rules};
 
@@ -14,16 +14,31 @@ pub fn planned_rules(plan: &Plan) -> Rules {
     Rules::of_plan(&plan.rules_from, rules)
 }
 
-/// The sites that a plan broadcasts, by their names, with the rules of [`planned_rules`] and how caches are made.
+/// The sites that a plan broadcasts, by their names, with the rules of [`planned_rules`] and how caches are made. `wide` is what
+/// it leaves out beside sites, as [`Wide::planned`] finds it.
 ///
 /// # Errors
 /// [`RewriteError::NotPlanned`] where a site of the plan is not there, or has no such cut.
-pub fn select_planned<'a>(sites: &'a Sites, plan: &Plan) -> Result<(Vec<Choice<'a>>, SwitchOptions), RewriteError> {
+pub fn select_planned<'a>(
+    sites: &'a Sites,
+    wide: &Wide,
+    plan: &Plan,
+) -> Result<(Vec<Choice<'a>>, SwitchOptions), RewriteError> {
+    let is_module = |planned: &&SitePlan| matches!(planned.kind, SiteKind::Module(_));
     let mut choices = Vec::with_capacity(plan.sites.len());
-    let mut types = Vec::new();
+    let caches = plan.sites.iter().filter(|planned| !is_module(planned));
+    let caches = caches.flat_map(|planned| &planned.caches);
+    let cached = caches.filter(|cache| cache.role != CacheRole::Indicator);
+    let cached = cached.map(|cache| cache.element_type);
+    let mut types: Vec<_> = wide.element_types().zip(cached).collect();
     // In the order of the sites, as every other selection.
     for site in &sites.sites {
-        let Some(planned) = plan.sites.iter().find(|planned| planned.name == site.name) else {
+        let Some(planned) = plan
+            .sites
+            .iter()
+            .filter(is_module)
+            .find(|planned| planned.name == site.name)
+        else {
             continue;
         };
         let missing = || RewriteError::NotPlanned {
@@ -42,7 +57,12 @@ pub fn select_planned<'a>(sites: &'a Sites, plan: &Plan) -> Result<(Vec<Choice<'
         });
     }
     let found = |name: &str| choices.iter().any(|choice| choice.site.name == name);
-    if let Some(missing) = plan.sites.iter().find(|planned| !found(&planned.name)) {
+    if let Some(missing) = plan
+        .sites
+        .iter()
+        .filter(is_module)
+        .find(|planned| !found(&planned.name))
+    {
         return Err(RewriteError::NotPlanned {
             site: missing.name.clone(),
         });

@@ -245,7 +245,8 @@ fn add_rules(
         match (differences(action.strategy), &action.adaptive) {
             (0, None) => {}
             (0, Some(adaptive)) => {
-                let decision = Decision::add(graph, &rule.name, adaptive, wide.indicator(index, rule, choices)?, flag)?;
+                let told_by = wide.indicator(index, rule, choices)?;
+                let decision = Decision::add(graph, &rule.name, adaptive, told_by, flag, &wide.agreeing)?;
                 drives = decision.value;
                 state = Some(decision.state);
                 indicator = Some(decision.indicator);

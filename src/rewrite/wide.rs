@@ -12,6 +12,7 @@ use crate::graph::{Graph, ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::DataType;
 use crate::onnx::tensor::element_bits;
 use crate::rules::{CutPoint, Match, Rule, Rules, Strategy};
+use crate::shard::Group;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 
@@ -28,6 +29,16 @@ pub struct SpanChoice {
     pub differences: usize,
     /// What the drift of an adaptive rule is told by: that of its first site.
     pub indicator: Option<Cut>,
+}
+
+impl SpanChoice {
+    /// Leaves what the decision is computed from outside: it stands before the switch.
+    pub(super) fn leave_indicator(&mut self, graph: &Graph) {
+        if let Some(indicator) = &self.indicator {
+            let before = before(graph, indicator.value);
+            self.span.nodes.retain(|node| !before.contains(node));
+        }
+    }
 }
 
 /// The rule that leaves out half of the batch.
@@ -52,6 +63,8 @@ pub struct Wide {
     pub guidance: Option<GuidanceChoice>,
     /// By the names of sites, what the drift of adaptive rules for sites could be told by. Empty where there is no such rule.
     pub indicators: BTreeMap<String, Cut>,
+    /// Of a graph that is one rank's: the axes of the mesh along which ranks agree before an adaptive rule decides.
+    pub agreeing: Vec<Group>,
 }
 
 impl Wide {
@@ -76,6 +89,42 @@ impl Wide {
                 _ => {}
             }
         }
+        wide.finish(model, axes, sites, rules);
+        Ok(wide)
+    }
+
+    /// What a plan leaves out, found again in its original. `rules` are those of [`super::planned_rules`].
+    ///
+    /// # Errors
+    /// Those of [`Wide::select`].
+    pub fn planned(
+        model: &ModelGraph,
+        axes: &Axes,
+        sites: &Sites,
+        rules: &Rules,
+        plan: &Plan,
+    ) -> Result<Wide, RewriteError> {
+        let mut wide = Wide::default();
+        for site in &plan.sites {
+            let Some(rule) = rules.rules.get(site.rule) else {
+                continue;
+            };
+            match site.kind {
+                SiteKind::Module(_) => {}
+                SiteKind::Wide(WideKind::Span) => {
+                    let blocks = site.block..=site.last_block.unwrap_or(site.block);
+                    let choice = Wide::span(model, axes, sites, (site.rule, rule), site.name.clone(), blocks)?;
+                    wide.spans.push(choice);
+                }
+                SiteKind::Wide(WideKind::Guidance) => wide.add_guidance(model, axes, rules, site.rule, rule)?,
+            }
+        }
+        wide.finish(model, axes, sites, rules);
+        Ok(wide)
+    }
+
+    /// What depends on all rules together.
+    fn finish(&mut self, model: &ModelGraph, axes: &Axes, sites: &Sites, rules: &Rules) {
         let adaptive = |rule: &&Rule| rule.action.as_ref().is_some_and(|action| action.adaptive.is_some());
         let by_site = |rule: &Rule| rule.strategy().is_some_and(Strategy::is_by_site);
         if rules.rules.iter().filter(adaptive).any(by_site) {
@@ -83,14 +132,13 @@ impl Wide {
                 let indicator = sites.indicator(&model.graph, axes, place)?;
                 Some((site.name.clone(), indicator))
             });
-            wide.indicators = found.collect();
+            self.indicators = found.collect();
         }
-        let streams = wide.spans.iter().flat_map(|choice| &choice.span.streams);
+        let streams = self.spans.iter().flat_map(|choice| &choice.span.streams);
         let exits: Vec<ValueId> = streams.map(|stream| stream.exit.value).collect();
-        if let Some(choice) = &mut wide.guidance {
+        if let Some(choice) = &mut self.guidance {
             choice.batch_axes = BatchAxes::of(axes, sites, exits, &choice.halves.batch);
         }
-        Ok(wide)
     }
 
     /// How many spans and halves there are.
@@ -204,40 +252,49 @@ impl Wide {
         }
         let several = runs.len() > 1;
         for (number, blocks) in runs.into_iter().enumerate() {
-            let (first, last) = (*blocks.start(), *blocks.end());
             let name = match several {
                 true => format!("span.{}.{number}", rule.name),
                 false => format!("span.{}", rule.name),
             };
-            let span = sites.span(model, axes, blocks).map_err(|error| RewriteError::Span {
-                rule: rule.name.clone(),
-                line: rule.line,
-                first,
-                last,
-                error,
-            })?;
-            Wide::refuse_kept(&span, sites, rules, index, rule)?;
-            let mut span = span;
-            let indicator = rule
-                .action
-                .as_ref()
-                .and_then(|action| action.adaptive.as_ref())
-                .and_then(|_| span.sites.first())
-                .and_then(|site| sites.indicator(&model.graph, axes, *site));
-            if let Some(indicator) = &indicator {
-                // What the decision is computed from stands before the switch.
-                let before = before(&model.graph, indicator.value);
-                span.nodes.retain(|node| !before.contains(node));
-            }
-            self.spans.push(SpanChoice {
-                name,
-                rule: index,
-                span,
-                differences: rule.strategy().map_or(0, differences),
-                indicator,
-            });
+            let choice = Wide::span(model, axes, sites, (index, rule), name, blocks)?;
+            Wide::refuse_kept(&choice.span, sites, rules, index, rule)?;
+            self.spans.push(choice);
         }
         Ok(())
+    }
+
+    /// The span of `blocks`, which rule number `index` leaves out.
+    fn span(
+        model: &ModelGraph,
+        axes: &Axes,
+        sites: &Sites,
+        (index, rule): (usize, &Rule),
+        name: String,
+        blocks: RangeInclusive<usize>,
+    ) -> Result<SpanChoice, RewriteError> {
+        let (first, last) = (*blocks.start(), *blocks.end());
+        let span = sites.span(model, axes, blocks).map_err(|error| RewriteError::Span {
+            rule: rule.name.clone(),
+            line: rule.line,
+            first,
+            last,
+            error,
+        })?;
+        let indicator = rule
+            .action
+            .as_ref()
+            .and_then(|action| action.adaptive.as_ref())
+            .and_then(|_| span.sites.first())
+            .and_then(|site| sites.indicator(&model.graph, axes, *site));
+        let mut choice = SpanChoice {
+            name,
+            rule: index,
+            span,
+            differences: rule.strategy().map_or(0, differences),
+            indicator,
+        };
+        choice.leave_indicator(&model.graph);
+        Ok(choice)
     }
 
     /// Refuses a span with a site that an earlier rule wants computed. All else is seen by [`Rules::assign`].

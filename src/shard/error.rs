@@ -71,6 +71,28 @@ pub enum ShardError {
         /// The value.
         value: String,
     },
+    /// What a span joins lies otherwise than what comes out of it.
+    #[error(
+        "{span}: the streams that it joins are divided otherwise than `{value}` behind it, so no rank has the difference; \
+         begin or end with another block, or split along another factor"
+    )]
+    Span {
+        /// The span.
+        span: String,
+        /// The stream behind it.
+        value: String,
+    },
+    /// The halves of the batch are on different ranks.
+    #[error(
+        "{rule}: a rule for guidance leaves out half of the batch, and {ranks} ranks along `guidance` have a part of it each, so \
+         that some would have nothing to do; leave out --guidance-ranks, or the rule"
+    )]
+    Halves {
+        /// `guidance.` and the rule.
+        rule: String,
+        /// The ranks.
+        ranks: usize,
+    },
     /// Operators of later versions are needed.
     #[error("operator set {opset} is too old to be split: at least {needed} is needed; export with a later one")]
     TooOld {

@@ -38,3 +38,4 @@ mod split;
 mod variants;
 mod webgpu;
 mod wide;
+mod wide_ranks;

@@ -1,6 +1,6 @@
 //! Whole clips by several ranks as threads, against those of one.
 
-use crate::program::{command, fail, files_below, json, lay_out_pipeline, shipped_model, succeed};
+use crate::program::{command, fail, files_below, json, lay_out_pipeline, root, shipped_model, succeed};
 use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
 use serde_json::Value;
@@ -43,6 +43,18 @@ impl Clips {
         }
         arguments.extend(options.iter().map(OsString::from));
         arguments
+    }
+
+    /// The shipped model, patched by `rules`.
+    fn patch(&self, rules: &Path, name: &str) -> PathBuf {
+        let printed = succeed([
+            shipped_model().as_os_str(),
+            "--rules".as_ref(),
+            rules.as_os_str(),
+            "-o".as_ref(),
+            self.path(&format!("{name}_model")).as_os_str(),
+        ]);
+        PathBuf::from(printed.trim())
     }
 
     fn run(&self, model: &Path, name: &str, options: &[&str]) -> (Value, ArrayD<f32>) {
@@ -188,6 +200,66 @@ fn latents_that_ranks_keep_send_nothing_where_all_is_broadcast() {
     let (report, two) = clips.run(&folder, "written", &steps);
     close(&two, &one, "a folder of ranks with their parts");
     assert_eq!(report["ranks"]["silent_steps"], silent.len());
+}
+
+/// Rules for spans of blocks, as `calibrate` writes them: from the original and the rules, from the patched model by its plan, and
+/// from a folder of ranks the clip of one, and steps that broadcast the span send nothing.
+#[test]
+fn calibrated_rules_make_the_clip_of_one() {
+    let clips = Clips::new();
+    let (model, rules) = (shipped_model(), root().join("docs/calibration/rules.yaml"));
+    let patched = clips.patch(&rules, "patched");
+    let steps = ["--steps", "16"];
+    let (_, one) = clips.run(&patched, "one", &steps);
+    let rules = rules.to_str().unwrap();
+    let kept = ["--steps", "16", "--ranks", "2", "--keep-latents", "--rules", rules];
+    let (report, two) = clips.run(&model, "two", &kept);
+    close(&two, &one, "two ranks by calibrated rules");
+    let bytes: Vec<u64> = serde_json::from_value(report["ranks"]["step_bytes"].clone()).unwrap();
+    let silent = bytes.iter().filter(|bytes| **bytes == 0).count();
+    // How many depends on the rules as they were fitted last.
+    assert!(silent > 0 && bytes[0] > 0, "{bytes:?}");
+    let (again, two) = clips.run(
+        &patched,
+        "planned",
+        &["--steps", "16", "--ranks", "2", "--keep-latents"],
+    );
+    close(&two, &one, "two ranks by the plan");
+    assert_eq!(again["ranks"]["step_bytes"], report["ranks"]["step_bytes"]);
+
+    let folder = clips.path("split");
+    let mut arguments: Vec<OsString> = vec!["split".into(), model.into(), "-o".into(), folder.clone().into()];
+    arguments.extend(["--rules", rules, "--sequence", "2", "--keep-latents", "--steps", "16"].map(OsString::from));
+    let table = json(arguments);
+    let (written, two) = clips.run(&folder, "written", &steps);
+    close(&two, &one, "a folder of ranks by calibrated rules");
+    assert_eq!(written["ranks"]["step_bytes"], report["ranks"]["step_bytes"]);
+    assert_eq!(table["bytes"]["steps"], report["ranks"]["step_bytes"]);
+    assert_eq!(table["bytes"]["broadcasting"], 0);
+}
+
+/// Adaptive rules decide by ranks as by one, and guidance is left out where ranks have all of the batch.
+#[test]
+fn adaptive_rules_and_guidance_make_the_clip_of_one() {
+    let clips = Clips::new();
+    let lists = [
+        (
+            "drift",
+            "{ name: blocks, match: { blocks: 1.. }, residual: { range: 5, adaptive: { threshold: 0.2 } } }",
+        ),
+        ("cfg", "{ name: cfg, guidance: { range: 2 } }"),
+    ];
+    for (name, list) in lists {
+        let rules = clips.path(&format!("{name}.yaml"));
+        std::fs::write(&rules, format!("{{ version: 1, rules: [{list}] }}")).unwrap();
+        let patched = clips.patch(&rules, name);
+        let (_, one) = clips.run(&patched, &format!("{name}_one"), &["--steps", "8"]);
+        let options = ["--steps", "8", "--ranks", "3", "--timeout", "60"];
+        let (report, three) = clips.run(&patched, &format!("{name}_three"), &options);
+        close(&three, &one, name);
+        let bytes: Vec<u64> = serde_json::from_value(report["ranks"]["step_bytes"].clone()).unwrap();
+        assert!(bytes.iter().any(|step| *step < bytes[0]), "{name}: {bytes:?}");
+    }
 }
 
 /// Latents that cannot be kept are gathered, and it is said why; a folder whose ranks have parts is refused where they would

@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-struct Found {
-    model: ModelGraph,
-    axes: Axes,
-    sites: Sites,
+pub struct Found {
+    pub model: ModelGraph,
+    pub axes: Axes,
+    pub sites: Sites,
 }
 
-fn find(path: &Path) -> Found {
+pub fn find(path: &Path) -> Found {
     let mut model = Model::load(path).unwrap();
     flatten(&mut model.proto).unwrap();
     let model = ModelGraph::new(model).unwrap();
@@ -46,7 +46,7 @@ impl Found {
     }
 }
 
-const ONE_THREAD: Options = Options {
+pub const ONE_THREAD: Options = Options {
     provider: Provider::Cpu,
     threads: Some(1),
     device_index: 0,
@@ -54,12 +54,12 @@ const ONE_THREAD: Options = Options {
     cuda_graph: false,
 };
 
-fn bindings() -> Bindings {
+pub fn bindings() -> Bindings {
     let sizes = sizes();
     Bindings::of(sizes.iter().map(|(name, size)| (name.as_str(), *size as i64)))
 }
 
-fn mesh(guidance: usize, sequence: usize, tensor: usize) -> Mesh {
+pub fn mesh(guidance: usize, sequence: usize, tensor: usize) -> Mesh {
     Mesh {
         guidance,
         sequence,
@@ -68,7 +68,7 @@ fn mesh(guidance: usize, sequence: usize, tensor: usize) -> Mesh {
 }
 
 /// The largest difference, as a share of the largest value.
-fn difference(one: &Tensor, other: &Tensor) -> f32 {
+pub fn difference(one: &Tensor, other: &Tensor) -> f32 {
     assert_eq!(one.shape(), other.shape());
     let (one, other) = (one.clone().into_f32(), other.clone().into_f32());
     let largest = one.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -89,7 +89,7 @@ fn step(denoiser: &mut Denoiser, inputs: &[(String, Tensor)], flags: &[bool]) ->
 }
 
 /// Every export of a float32 model that ONNX Runtime takes.
-fn exports() -> Vec<PathBuf> {
+pub fn exports() -> Vec<PathBuf> {
     let mut models = corpus();
     models.extend(architectures());
     models.retain(|path| {
@@ -100,7 +100,7 @@ fn exports() -> Vec<PathBuf> {
     models
 }
 
-fn is_of(path: &Path, names: &[&str]) -> bool {
+pub fn is_of(path: &Path, names: &[&str]) -> bool {
     let name = path.file_name().unwrap().to_string_lossy();
     names.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -217,7 +217,7 @@ fn patched(model: ModelGraph, sites: &Sites) -> Patched {
     switch(model, &choices, &rules, &SwitchOptions::default()).unwrap()
 }
 
-fn opened(path: &Path, patched: Patched, rank: Option<&Arc<Rank>>) -> Denoiser {
+pub fn opened(path: &Path, patched: Patched, rank: Option<&Arc<Rank>>) -> Denoiser {
     let feedback = Feedback::try_from(&patched.plan).unwrap();
     let model = patched.model.into_model().unwrap();
     validate(&model.proto).unwrap();

@@ -264,15 +264,19 @@ impl Exchanges<'_> {
         };
         match places {
             (None, None) => Ok(value),
-            (None, Some(axis)) => collective(graph, "ShardSlice", value, group, &[("axis", axis)], &name, after),
+            (None, Some(axis)) => {
+                let axes = [("axis", axis)];
+                Ok(collective(graph, "ShardSlice", value, group, &axes, &name, after)?)
+            }
             (Some(axis), None) => {
                 write(Collective::AllGather);
-                collective(graph, "AllGather", value, group, &[("axis", axis)], &name, after)
+                let axes = [("axis", axis)];
+                Ok(collective(graph, "AllGather", value, group, &axes, &name, after)?)
             }
             (Some(concat), Some(split)) => {
                 write(Collective::AllToAll);
                 let axes = [("split_axis", split), ("concat_axis", concat)];
-                collective(graph, "AllToAll", value, group, &axes, &name, after)
+                Ok(collective(graph, "AllToAll", value, group, &axes, &name, after)?)
             }
         }
     }

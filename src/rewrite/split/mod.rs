@@ -5,6 +5,7 @@
 //! graph for all ranks; [`Split::at_rank`] makes the graph of one rank, with numbers in the place of sizes and its parts
 //! of the weights alone. [`unroll`] puts the graphs of all ranks into one that needs no collective.
 
+mod agreement;
 mod exchange;
 mod latents;
 mod pass;
@@ -15,7 +16,9 @@ mod sizes;
 mod tests;
 mod traffic;
 mod unroll;
+mod wide;
 
+pub(super) use agreement::agreed;
 pub use exchange::{Collective, Exchange};
 pub use latents::{KeptLatents, LATENTS_KEY, RankLatents};
 pub use rank::RankGraph;
@@ -27,7 +30,7 @@ pub use unroll::unroll;
 use crate::attention::{Addition, Cut, Sites};
 use crate::axes::Axes;
 use crate::graph::{ModelGraph, ValueId};
-use crate::rewrite::write_known_sizes;
+use crate::rewrite::{Wide, write_known_sizes};
 use crate::shard::{Candidate, Division, Factor, Facts, Gathered, Group, Kept, Mesh, Preference, ShardError, Shares};
 use pass::Moved;
 use sizes::{DOMAIN, Sizes, VERSION};
@@ -71,6 +74,8 @@ pub struct Split {
     pub model: ModelGraph,
     /// The sites in it. Cuts have the sizes of one rank, in which the symbols of [`Split::locals`] occur.
     pub sites: Sites,
+    /// What rules leave out beside sites, in it; nodes of spans are those of the whole, sizes as in [`Split::sites`].
+    pub wide: Wide,
     /// The ranks.
     pub mesh: Mesh,
     /// What was divided, for each axis of the mesh that has more than one rank.
@@ -94,12 +99,30 @@ pub struct Split {
 /// [`ShardError`] with the node that stands in the way where the graph cannot be divided, where sizes are not known, and
 /// where the model was split already.
 pub fn split(
-    mut model: ModelGraph,
+    model: ModelGraph,
     axes: &Axes,
     sites: &Sites,
     mesh: &Mesh,
     options: &SplitOptions,
 ) -> Result<Split, ShardError> {
+    split_wide(model, axes, sites, &Wide::default(), mesh, options)
+}
+
+/// The same where rules leave out spans of blocks or half of the batch, or decide by the drift of a value: `wide` is what they
+/// find in the whole, and [`RankGraph::wide`] that of a rank.
+///
+/// # Errors
+/// Those of [`split`]; [`ShardError::Span`] where a span cannot be left out by ranks, [`ShardError::Halves`] for half of a
+/// batch that is divided.
+pub fn split_wide(
+    mut model: ModelGraph,
+    axes: &Axes,
+    sites: &Sites,
+    wide: &Wide,
+    mesh: &Mesh,
+    options: &SplitOptions,
+) -> Result<Split, ShardError> {
+    self::wide::refuse_halves(wide, mesh)?;
     mesh.ranks().ok_or(ShardError::Mesh { mesh: *mesh })?;
     if model.opset(DOMAIN).is_some() {
         return Err(ShardError::AlreadySplit);
@@ -113,6 +136,10 @@ pub fn split(
     write_known_sizes(&mut model.graph, axes)?;
     let mut split = Split {
         sites: sites.clone(),
+        wide: Wide {
+            agreeing: self::wide::agreeing(mesh),
+            ..wide.clone()
+        },
         mesh: *mesh,
         axes: Vec::new(),
         exchanges: Vec::new(),
@@ -135,14 +162,17 @@ pub fn split(
         let graph = &mut split.model.graph;
         let division = Division::find(graph, &facts, &split.sites, group, ranks, preference, &options.shares)?;
         let mut moved = Moved::new();
-        pass::write(
+        let entries = self::wide::entries(graph, &split.wide, &division)?;
+        let entries = pass::write(
             graph,
             &mut facts,
             &division,
             &mut sizes,
             &mut split.exchanges,
             &mut moved,
+            &entries,
         )?;
+        self::wide::behind(&mut split.wide, &facts, &moved, entries);
         split.sites = sites_behind(&split.sites, &facts, &moved);
         let kept = division.kept().and_then(|kept| latents(&split.model, kept, group));
         split.latents = kept.or(split.latents);
@@ -166,6 +196,7 @@ pub fn split(
         }
     }
     split.locals = sizes.into_locals();
+    self::wide::halve_outputs(&mut split.wide, &split.model.graph, &facts);
     split.model.graph.eliminate_dead_code();
     split.model.declare_operators(DOMAIN, VERSION);
     Ok(split)

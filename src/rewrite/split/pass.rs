@@ -12,7 +12,8 @@ use std::collections::HashMap;
 /// Values of the original that readers now find elsewhere.
 pub(super) type Moved = HashMap<ValueId, ValueId>;
 
-/// Writes `division` into `graph`. Afterwards `facts` has the sizes of one rank.
+/// Writes `division` into `graph`. Afterwards `facts` has the sizes of one rank. Gives the values that have what `wanted`
+/// names where it wants it.
 pub(super) fn write(
     graph: &mut Graph,
     facts: &mut Facts<'_>,
@@ -20,7 +21,8 @@ pub(super) fn write(
     sizes: &mut Sizes,
     written: &mut Vec<Exchange>,
     moved: &mut Moved,
-) -> Result<(), ShardError> {
+    wanted: &[(ValueId, Placement)],
+) -> Result<Vec<ValueId>, ShardError> {
     let order = graph.topological_order()?;
     let opset = facts.opset();
     let mut pass = Pass {
@@ -42,6 +44,10 @@ pub(super) fn write(
     for id in order {
         pass.node(graph, facts, id)?;
     }
+    let wanted = wanted
+        .iter()
+        .map(|(value, placement)| pass.needed(graph, facts, *value, placement));
+    let wanted = wanted.collect::<Result<_, _>>()?;
     pass.outputs(graph, facts)?;
     for (old, new) in pass.moved {
         for later in moved.values_mut().filter(|later| **later == old) {
@@ -49,7 +55,7 @@ pub(super) fn write(
         }
         moved.entry(old).or_insert(new);
     }
-    Ok(())
+    Ok(wanted)
 }
 
 struct Pass<'p, 'a> {

@@ -7,6 +7,7 @@ use crate::axes::Size;
 use crate::graph::{Graph, ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::TensorProto;
 use crate::onnx::tensor::{element_bits, element_type};
+use crate::rewrite::Wide;
 use crate::shard::{Group, Mesh, ShardError, part};
 use bytes::{Bytes, BytesMut};
 
@@ -19,6 +20,8 @@ pub struct RankGraph {
     pub model: ModelGraph,
     /// The sites in it, with the sizes that it has.
     pub sites: Sites,
+    /// The same of what rules leave out beside sites.
+    pub wide: Wide,
 }
 
 impl LocalSize {
@@ -85,7 +88,13 @@ impl Split {
             site.output = site.output.map(cut);
             site.gated = site.gated.as_ref().map(|gated| gated.map(cut));
         }
-        Ok(RankGraph { rank, model, sites })
+        let wide = super::wide::at_rank(&self.wide, &model.graph, &known);
+        Ok(RankGraph {
+            rank,
+            model,
+            sites,
+            wide,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sizes as one rank has them, written once and read by every `Reshape`, `Expand` and `Slice`.
 
 use crate::axes::{Axes, Base, Product, Size};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, GraphError, ValueId};
 use crate::onnx::messages::{AttributeProto, AttributeType, TensorProto};
 use crate::rewrite::build::Build;
 use crate::shard::{Group, ShardError};
@@ -199,7 +199,7 @@ pub(super) fn collective(
     axes: &[(&str, usize)],
     output: &str,
     after: Option<crate::graph::Position>,
-) -> Result<ValueId, ShardError> {
+) -> Result<ValueId, GraphError> {
     let mut attributes: Vec<AttributeProto> = axes.iter().map(|(name, axis)| int(name, *axis as i64)).collect();
     attributes.push(AttributeProto {
         name: Some("group".to_owned()),
@@ -217,10 +217,9 @@ pub(super) fn collective(
         after,
         ..crate::graph::NewNode::default()
     })?;
-    let taken = || crate::graph::GraphError::NameTaken {
+    graph.node(node).output(0).ok_or_else(|| GraphError::NameTaken {
         name: output.to_owned(),
-    };
-    Ok(graph.node(node).output(0).ok_or_else(taken)?)
+    })
 }
 
 /// An integer attribute.

@@ -1,11 +1,11 @@
 //! What a split writes, on real exports.
 
-use super::{Collective, LATENTS_KEY, RankLatents, Split, SplitOptions, split};
+use super::{Collective, LATENTS_KEY, RankLatents, Split, SplitOptions, split, split_wide};
 use crate::attention::Sites;
 use crate::axes::{Axes, Bindings, InputLabels, Size};
 use crate::graph::{Graph, ModelGraph};
 use crate::onnx::{Model, validate};
-use crate::rewrite::{SwitchOptions, select, switch};
+use crate::rewrite::{SwitchOptions, Wide, select, select_beside, switch, switch_wide};
 use crate::rules::Rules;
 use crate::shard::volume::mean_all_to_all;
 use crate::shard::{Alternative, Factor, Gathered, Group, Mesh, Preference, ShardError};
@@ -85,6 +85,66 @@ fn exchanges_stand_in_the_branches_and_caches_are_parts() {
         }
         validate(&patched.model.into_model().unwrap().proto).unwrap();
     }
+}
+
+#[test]
+fn what_a_span_adds_is_cached_in_parts_and_exchanged_within() {
+    let (model, axes, sites) = found(STATIC);
+    let rules = "{ version: 1, rules: [{ name: blocks, match: { blocks: '0..' }, residual: { range: 2, order: 1 } }] }";
+    let rules = Rules::parse("test.yaml", rules).unwrap();
+    let whole = Wide::select(&model, &axes, &sites, &rules).unwrap();
+    let preference = Preference {
+        factor: Some(Factor::Frames),
+        ..Preference::default()
+    };
+    let options = SplitOptions {
+        sequence: preference,
+        ..SplitOptions::default()
+    };
+    let split = split_wide(model, &axes, &sites, &whole, &Mesh::sequence(2), &options).unwrap();
+    for rank in 0..2 {
+        let graph = split.at_rank(rank).unwrap();
+        let bytes = |wide: &Wide| wide.cache_bytes(0, &SwitchOptions::default()).as_number().unwrap();
+        // 3 frames: two for the first rank, one for the second.
+        assert_eq!(bytes(&graph.wide) * 3, bytes(&whole) * (2 - rank as i64));
+        let choices = select_beside(&graph.sites, &rules, None, &graph.wide).unwrap();
+        let options = SwitchOptions::default();
+        let patched = switch_wide(graph.model, &choices, &graph.wide, &rules, &options).unwrap();
+        assert_eq!(collectives(&patched.model.graph), ["AllGather"], "the output");
+        let nodes = patched.model.graph.nodes().map(|(_, node)| node);
+        let spans: Vec<_> = nodes.filter(|node| node.is("If")).collect();
+        assert_eq!(spans.len(), 1);
+        assert_eq!(collectives(spans[0].body("then_branch").unwrap()), Vec::<&str>::new());
+        assert_eq!(collectives(spans[0].body("else_branch").unwrap()), ["AllToAll"; 4]);
+        validate(&patched.model.into_model().unwrap().proto).unwrap();
+    }
+}
+
+/// Where a mesh divides nothing of what an adaptive rule looks at, its ranks agree all the same.
+#[test]
+fn ranks_agree_along_every_axis_before_they_decide() {
+    let (model, axes, sites) = found(STATIC);
+    let rules = "{ version: 1, rules: [{ name: blocks, match: { blocks: '1..' }, residual: { range: 2, adaptive: { threshold: 0.1 } } }] }";
+    let rules = Rules::parse("test.yaml", rules).unwrap();
+    let whole = Wide::select(&model, &axes, &sites, &rules).unwrap();
+    let mesh = Mesh {
+        sequence: 2,
+        tensor: 3,
+        ..Mesh::ONE
+    };
+    let split = split_wide(model, &axes, &sites, &whole, &mesh, &SplitOptions::default()).unwrap();
+    let graph = split.at_rank(5).unwrap();
+    let patched = switch_wide(graph.model, &[], &graph.wide, &rules, &SwitchOptions::default()).unwrap();
+    let nodes = patched.model.graph.nodes().map(|(_, node)| node);
+    let agreed: Vec<&str> = nodes
+        .filter(|node| node.name().starts_with("pab.drift.blocks.agreed."))
+        .map(|node| node.text("group").unwrap())
+        .collect();
+    assert_eq!(agreed, ["sequence", "tensor"]);
+    let traffic = |plan| split.traffic(&patched.model, plan, 5, &Bindings::default()).unwrap();
+    let (known, unknown) = (traffic(Some(&patched.plan)), traffic(None));
+    // Of two numbers the last of two ranks sums one and sends two, the last of three sums none and sends two.
+    assert_eq!(known.step(&[false]), unknown.always + 4 * 2 + 4 * 2);
 }
 
 #[test]

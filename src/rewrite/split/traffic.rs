@@ -1,10 +1,12 @@
 //! How much a rank sends: in closed form, from the collectives of a split graph.
 
-use super::{Collective, Exchange, Split};
+use super::{Collective, Exchange, Split, agreement};
 use crate::axes::Bindings;
 use crate::graph::{Graph, ModelGraph};
 use crate::onnx::tensor::element_bits;
-use crate::rewrite::Plan;
+use crate::rewrite::drift::decision_name;
+use crate::rewrite::{Plan, RulePlan};
+use crate::rules::Strategy;
 use crate::shard::part;
 use crate::shard::volume::Place;
 use std::collections::HashMap;
@@ -16,11 +18,19 @@ pub struct Traffic {
     pub always: u64,
     /// At steps that compute, by rule of the plan.
     pub computing: Vec<u64>,
+    /// The same of steps that broadcast guidance, and so run half of the batch: the rule of the plan that says so, and what
+    /// is sent then.
+    pub halved: Option<(usize, Box<Traffic>)>,
 }
 
 impl Traffic {
     /// Bytes of a step that broadcasts the rules that `flags` are true for.
     pub fn step(&self, flags: &[bool]) -> u64 {
+        if let Some((rule, halved)) = &self.halved
+            && flags.get(*rule).copied().unwrap_or(false)
+        {
+            return halved.step(flags);
+        }
         let computed = self.computing.iter().enumerate();
         let computed = computed.filter(|(rule, _)| !flags.get(*rule).copied().unwrap_or(false));
         computed.fold(self.always, |sum, (_, bytes)| sum.saturating_add(*bytes))
@@ -63,22 +73,46 @@ impl Split {
     /// What `rank` sends in a step of `model`, which was made from the graph of this split: as it is, or patched by
     /// `plan`. `None` where a size has no value.
     pub fn traffic(&self, model: &ModelGraph, plan: Option<&Plan>, rank: usize, sizes: &Bindings) -> Option<Traffic> {
-        let exchanges = self.exchanges.iter().map(|exchange| (exchange.name.as_str(), exchange));
+        let mut traffic = self.traffic_of(model, plan, rank, sizes)?;
+        let is_guidance = |rule: &RulePlan| rule.strategy == Strategy::Guidance;
+        let rule = plan.and_then(|plan| plan.rules.iter().position(is_guidance));
+        if let Some((rule, choice)) = rule.zip(self.wide.guidance.as_ref()) {
+            // The second half is the larger one, where they differ.
+            let mut half = sizes.clone();
+            choice.halves.batch.symbols(&mut |symbol| {
+                if let Some(batch) = half.values.get_mut(symbol) {
+                    *batch -= *batch / 2;
+                }
+            });
+            traffic.halved = Some((rule, Box::new(self.traffic_of(model, plan, rank, &half)?)));
+        }
+        Some(traffic)
+    }
+
+    /// The same of steps that run the whole batch of `sizes`.
+    fn traffic_of(&self, model: &ModelGraph, plan: Option<&Plan>, rank: usize, sizes: &Bindings) -> Option<Traffic> {
+        let agreed = plan.map_or_else(Vec::new, |plan| agreement::exchanges(&self.mesh, plan));
+        let exchanges = self.exchanges.iter().chain(&agreed);
         let mut count = Count {
             split: self,
-            exchanges: exchanges.collect(),
+            exchanges: exchanges.map(|exchange| (exchange.name.as_str(), exchange)).collect(),
             rank,
             sizes,
         };
-        let rules = plan.map_or(0, |plan| plan.rules.len());
+        let rules = plan.map_or(&[][..], |plan| plan.rules.as_slice());
         let mut traffic = Traffic {
             always: 0,
-            computing: vec![0; rules],
+            computing: vec![0; rules.len()],
+            halved: None,
         };
         for (_, node) in model.graph.nodes() {
             let flag = node.input(0).filter(|_| node.is("If"));
             let flag = flag.map(|flag| model.graph.value(flag).name());
-            let rule = plan.and_then(|plan| plan.rules.iter().position(|rule| Some(rule.flag.as_str()) == flag));
+            let is_on = |rule: &RulePlan, flag: &str| match rule.adaptive {
+                Some(_) => decision_name(&rule.name) == flag,
+                None => rule.flag == flag,
+            };
+            let rule = flag.and_then(|flag| rules.iter().position(|rule| is_on(rule, flag)));
             let bytes = match (rule, node.body("else_branch")) {
                 (Some(_), Some(body)) => count.graph(body)?,
                 _ => count.node(node)?,

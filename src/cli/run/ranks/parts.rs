@@ -3,10 +3,10 @@
 use super::folder::{SplitFolder, record};
 use super::wanted::Wanted;
 use crate::cli::Failure;
-use crate::cli::analysis::{Analysis, Purpose, analyse, patched};
+use crate::cli::analysis::{Analysis, Purpose, analyse, patched_beside, wide};
 use crate::cli::args::CacheOptions;
 use crate::cli::caches::CacheSettings;
-use crate::cli::division::{of_rank, refuse_wide, shares, split_id};
+use crate::cli::division::{of_rank, shares, split_id};
 use crate::cli::plan_beside;
 use crate::cli::run::Batch;
 use crate::cli::run::source::Source;
@@ -16,8 +16,8 @@ use crate::generation::check_steps;
 use crate::graph::ModelGraph;
 use crate::onnx::{Model, SaveOptions};
 use crate::rewrite::split::{self, RankGraph, Split, SplitOptions};
-use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, planned_rules, select_planned, switch};
-use crate::rules::{Rule, Rules};
+use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, Wide, planned_rules, select_planned, switch_wide};
+use crate::rules::Rules;
 use crate::runtime::{Options, Session, SharedWeights};
 use crate::sampler::elementwise;
 use crate::shard::Shares;
@@ -63,6 +63,7 @@ impl Patching {
         &self,
         path: &Path,
         whole: &Analysis,
+        wide: &Wide,
         sizes: &[(String, usize)],
         timesteps: &[f64],
     ) -> Result<Shares, Failure> {
@@ -73,10 +74,11 @@ impl Patching {
                     options: &CacheOptions::default(),
                     sizes: sizes.to_vec(),
                 };
-                shares(path, whole, rules, &caches, timesteps)
+                shares(path, whole, rules, wide, &caches, timesteps)
             }
             Patching::Plan(plan) => {
-                let (choices, _) = select_planned(&whole.sites, plan).map_err(Failure::of(path, Failure::rewrite))?;
+                let (choices, _) =
+                    select_planned(&whole.sites, wide, plan).map_err(Failure::of(path, Failure::rewrite))?;
                 Ok(split::shares(&whole.sites, &choices, &planned_rules(plan), timesteps))
             }
         }
@@ -102,8 +104,6 @@ impl Parts {
             Patching::Rules(rules) => rules.clone(),
             Patching::Plan(plan) => planned_rules(plan),
         };
-        refuse_wide(&rules)?;
-        refuse_adaptive(&rules)?;
         let whole = analyse(
             &original,
             &options.ranks.rules_options(),
@@ -111,12 +111,19 @@ impl Parts {
             Purpose::Patch,
             terminal,
         )?;
+        let wide = match &patching {
+            Patching::None => Wide::default(),
+            Patching::Rules(rules) => wide(&original, &whole, rules)?,
+            Patching::Plan(plan) => Wide::planned(&whole.model, &whole.axes, &whole.sites, &rules, plan)
+                .map_err(Failure::of(&original, Failure::rewrite))?,
+        };
         let mut how = options.ranks.mesh.split_options();
         let scheduler = batch.config.scheduler_for(&batch.settings)?;
-        how.shares = patching.shares(&original, &whole, &options.sampling.sizes, scheduler.timesteps())?;
+        how.shares = patching.shares(&original, &whole, &wide, &options.sampling.sizes, scheduler.timesteps())?;
         how.sequence.keep = options.ranks.keep_latents && needs_whole.is_none();
         let made = |how: &SplitOptions| {
-            let split = split::split(whole.model.clone(), &whole.axes, &whole.sites, &mesh, how);
+            let (model, axes, sites) = (whole.model.clone(), &whole.axes, &whole.sites);
+            let split = split::split_wide(model, axes, sites, &wide, &mesh, how);
             split.map_err(Failure::of(&original, Failure::shard))
         };
         let mut split = made(&how)?;
@@ -238,8 +245,8 @@ impl Made {
                     options: &CacheOptions::default(),
                     sizes: self.sizes.clone(),
                 };
-                let graph = of_rank(graph, &self.whole);
-                patched(path, graph, rules, &caches, Some(timesteps), terminal)?.0
+                let (graph, wide) = of_rank(graph, &self.whole);
+                patched_beside(path, graph, &wide, rules, &caches, Some(timesteps), terminal)?.0
             }
             Patching::Plan(plan) => self.planned(graph, plan, timesteps)?,
         };
@@ -254,11 +261,12 @@ impl Made {
             // The whole model holds one schedule, and its ranks keep to it.
             check_steps(plan.schedule.as_ref(), timesteps).map_err(Failure::of(path, Failure::generation))?;
         }
-        let (choices, how) = match select_planned(&graph.sites, plan) {
+        let (choices, how) = match select_planned(&graph.sites, &graph.wide, plan) {
             Ok(found) => found,
             Err(error) => return Err(Failure::rewrite(path.clone(), error)),
         };
-        switch(graph.model, &choices, &planned_rules(plan), &how).map_err(Failure::of(path, Failure::rewrite))
+        let rules = planned_rules(plan);
+        switch_wide(graph.model, &choices, &graph.wide, &rules, &how).map_err(Failure::of(path, Failure::rewrite))
     }
 }
 
@@ -333,17 +341,4 @@ fn original_of(model: &Path, rules: Option<Rules>, terminal: &Terminal) -> Resul
         )));
     }
     Ok((original, Patching::Plan(Box::new(plan))))
-}
-
-/// Ranks would decide by what each sees, and no longer the same.
-fn refuse_adaptive(rules: &Rules) -> Result<(), Failure> {
-    let is_adaptive = |rule: &&Rule| rule.action.as_ref().is_some_and(|action| action.adaptive.is_some());
-    match rules.rules.iter().find(is_adaptive) {
-        Some(rule) => Err(Failure::Usage(format!(
-            "rule `{}` ({}) is adaptive: each rank would decide by its own part of the data; use rules that go by steps",
-            rule.name,
-            rules.place(rule)
-        ))),
-        None => Ok(()),
-    }
 }
