@@ -384,7 +384,10 @@ impl Session {
                 builder = builder.with_intra_threads(threads)?;
             }
             if let Some(operators) = operators {
-                builder = builder.with_operators(operators.domain())?;
+                // The fusion takes a table of one row, the second rank's, whose number is 1, for a number without an axis.
+                builder = builder
+                    .with_operators(operators.domain())?
+                    .with_disabled_optimizers("DivMulFusion")?;
             }
             if let Some(build) = row.and_then(|row| row.build) {
                 let index = i32::try_from(index).unwrap_or(i32::MAX);

@@ -354,7 +354,7 @@ fn ranks_that_keep_rows_of_patches_send_nothing_where_everything_is_broadcast() 
         ("latte.ts17.static.onnx", &[2]),
         ("dit.ts17.static.onnx", &[2, 3]),
         ("pixart.ts17.static.onnx", &[3]),
-        ("stdit3.ts17.static.onnx", &[3]),
+        ("stdit3.ts17.static.onnx", &[3, 4]),
         ("osp10.ts17.dynamic.onnx", &[3]),
     ];
     for (name, ranks) in over {
