@@ -226,19 +226,24 @@ fn the_switch_and_heads_for_tokens_send_what_is_published() {
     }
 }
 
-#[test]
-fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
-    let (model, axes, sites) = found(STATIC);
-    let preference = Preference {
-        factor: Some(Factor::Frames),
+/// A split of an export along `factor` in which ranks keep their latents where they can.
+fn keeping(name: &str, factor: Factor, ranks: usize) -> Split {
+    let (model, axes, sites) = found(name);
+    let sequence = Preference {
+        factor: Some(factor),
         keep: true,
         ..Preference::default()
     };
     let options = SplitOptions {
-        sequence: preference,
+        sequence,
         ..SplitOptions::default()
     };
-    let split = split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap();
+    split(model, &axes, &sites, &Mesh::sequence(ranks), &options).unwrap()
+}
+
+#[test]
+fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
+    let split = keeping(STATIC, Factor::Frames, 2);
     let latents = split.latents.clone().unwrap();
     assert_eq!(
         (latents.input.as_str(), latents.output.as_str()),
@@ -266,25 +271,12 @@ fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
 
 #[test]
 fn where_latents_cannot_be_kept_they_are_gathered_and_that_is_said() {
-    let keep = |name: &str, factor: Factor, ranks: usize| {
-        let (model, axes, sites) = found(name);
-        let preference = Preference {
-            factor: Some(factor),
-            keep: true,
-            ..Preference::default()
-        };
-        let options = SplitOptions {
-            sequence: preference,
-            ..SplitOptions::default()
-        };
-        split(model, &axes, &sites, &Mesh::sequence(ranks), &options).unwrap()
-    };
     // Two rows of patches.
-    let split = keep(STATIC, Factor::Space, 3);
+    let split = keeping(STATIC, Factor::Space, 3);
     let few = Gathered::FewRows { rows: 2, ranks: 3 };
     assert_eq!((split.latents, split.gathered), (None, Some(few)));
     assert!(collectives(&split.model.graph).contains(&"AllGather"));
-    let split = keep("cogvideox/cogvideox.ts17.static.onnx", Factor::Tokens, 2);
+    let split = keeping("cogvideox/cogvideox.ts17.static.onnx", Factor::Tokens, 2);
     assert_eq!((split.latents, split.gathered), (None, Some(Gathered::NoAxis)));
 }
 
@@ -296,17 +288,7 @@ fn rows_of_patches_are_kept_as_a_range_of_the_latent() {
         ("dit/dit.ts17.static.onnx", 2),
         ("pixart/pixart.ts17.static.onnx", 2),
     ] {
-        let (model, axes, sites) = found(name);
-        let preference = Preference {
-            factor: Some(Factor::Space),
-            keep: true,
-            ..Preference::default()
-        };
-        let options = SplitOptions {
-            sequence: preference,
-            ..SplitOptions::default()
-        };
-        let split = split(model, &axes, &sites, &Mesh::sequence(2), &options).unwrap();
+        let split = keeping(name, Factor::Space, 2);
         let latents = split
             .latents
             .clone()
