@@ -7,7 +7,7 @@ use pab_patch::generation::sizes_of;
 use pab_patch::graph::{ModelGraph, flatten};
 use pab_patch::onnx::Model;
 use pab_patch::rewrite::split::{KeptLatents, Split, SplitOptions, shares, split};
-use pab_patch::rewrite::{Patched, Plan, SchedulePlan, SwitchOptions, select, switch, variants};
+use pab_patch::rewrite::{Patched, Plan, SchedulePlan, SwitchOptions, Wide, select, switch, variants};
 use pab_patch::rules::Rules;
 use pab_patch::runtime::{
     Denoiser, ElementType, Feedback, Optimization, Options, Provider, RuntimeError, Session, Tensor, VariantDenoiser,
@@ -95,7 +95,7 @@ impl Export {
     pub fn shares(&self, steps: usize) -> Shares {
         let timesteps: Vec<f64> = (0..steps).map(|step| (steps - step) as f64).collect();
         match select(&self.sites, &self.rules, None) {
-            Ok(choices) => shares(&self.sites, &choices, &self.rules, &timesteps),
+            Ok(choices) => shares(&self.sites, &choices, &Wide::default(), &self.rules, &timesteps),
             Err(_) => Shares::default(),
         }
     }

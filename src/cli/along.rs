@@ -25,7 +25,11 @@ impl Along {
         };
         let along = |candidate: &Candidate| Along {
             factor: candidate.factor,
-            of_chosen: (chosen.bytes > 0.0).then(|| candidate.bytes / chosen.bytes),
+            of_chosen: match chosen.bytes > 0.0 {
+                true => Some(candidate.bytes / chosen.bytes),
+                // Nothing is as much as nothing, and anything is no share of it.
+                false => (candidate.bytes <= 0.0).then_some(1.0),
+            },
             gathers: candidate.gathers,
         };
         let others = axis.candidates.iter().filter(|other| other.factor != chosen.factor);

@@ -53,6 +53,7 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
         caches: CacheSettings {
             options: &options.caches,
             sizes: sizes.clone().into_iter().collect(),
+            given_up: None,
         },
         output: folder.path(),
         order: Order {

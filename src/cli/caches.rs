@@ -21,6 +21,8 @@ pub struct CacheSettings<'a> {
     pub options: &'a CacheOptions,
     /// Sizes of open dimensions, as far as they are known.
     pub sizes: Vec<(String, usize)>,
+    /// The sites that are given up, where that was decided before: ranks whose parts differ have to agree.
+    pub given_up: Option<Vec<DroppedSite>>,
 }
 
 /// The memory of the caches, as `--json` prints it.
@@ -86,9 +88,13 @@ impl CacheSettings<'_> {
         self.note_unchanged(choices, &options, terminal);
         let bindings = self.bindings();
         let ceiling = self.ceiling(rules);
-        let dropped = match ceiling {
-            Some(ceiling) => self.drop_sites(choices, wide, analysis, rules, ceiling, terminal)?,
-            None => Vec::new(),
+        let dropped = match (&self.given_up, ceiling) {
+            (Some(given_up), _) => {
+                choices.retain(|choice| given_up.iter().all(|site| site.site != choice.site.name));
+                given_up.clone()
+            }
+            (None, Some(ceiling)) => self.drop_sites(choices, wide, analysis, rules, ceiling, terminal)?,
+            (None, None) => Vec::new(),
         };
         let memory = CacheMemory::of(choices, wide, rules, &options);
         let report = CacheReport {

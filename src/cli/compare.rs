@@ -233,6 +233,7 @@ fn patched(
         caches: CacheSettings {
             options: &options.caches,
             sizes: sizes.into_iter().collect(),
+            given_up: None,
         },
         output: folder,
         order: Order::new(&course, options.drive.into()),

@@ -32,9 +32,7 @@ pub struct SplitRecord {
 impl SplitRecord {
     /// That of a model, where it is a rank's.
     pub fn of(model: &Model) -> Option<SplitRecord> {
-        let mut entries = model.proto.metadata_props.iter();
-        let entry = entries.find(|entry| entry.key.as_deref() == Some(SPLIT_KEY))?;
-        serde_json::from_str(entry.value.as_deref()?).ok()
+        serde_json::from_str(model.proto.metadata(SPLIT_KEY)?).ok()
     }
 
     /// As it stands in the metadata.
@@ -46,9 +44,7 @@ impl SplitRecord {
 
 /// What of the latents the rank of a model keeps, where it keeps a part.
 pub fn rank_latents(model: &Model) -> Option<RankLatents> {
-    let mut entries = model.proto.metadata_props.iter();
-    let entry = entries.find(|entry| entry.key.as_deref() == Some(LATENTS_KEY))?;
-    serde_json::from_str(entry.value.as_deref()?).ok()
+    serde_json::from_str(model.proto.metadata(LATENTS_KEY)?).ok()
 }
 
 /// What tells a split from all others: the original with its weights, the ranks, and all else that was asked for, in words.
@@ -73,7 +69,7 @@ pub fn shares(
     timesteps: &[f64],
 ) -> Result<Shares, Failure> {
     let choices = chosen(path, (&whole.model, &whole.axes, &whole.sites), rules, caches, wide)?;
-    Ok(split::shares(&whole.sites, &choices, rules, timesteps))
+    Ok(split::shares(&whole.sites, &choices, wide, rules, timesteps))
 }
 
 /// A rank's graph as if it had been analysed, and what rules leave out in it beside sites: what was found in the whole holds

@@ -60,6 +60,7 @@ pub fn run(options: &PatchOptions, terminal: &Terminal) -> Result<(), Failure> {
         caches: CacheSettings {
             options: &options.caches,
             sizes: options.sizes.clone(),
+            given_up: None,
         },
         output: &output,
         order: Order {

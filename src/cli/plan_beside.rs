@@ -13,10 +13,7 @@ pub fn check(path: &Path, model: &Model, terminal: &Terminal) -> Result<(), Fail
     let file = path.with_extension("pab.json");
     let beside = std::fs::read_to_string(&file).ok();
     let beside = beside.and_then(|text| Plan::parse(&text).ok());
-    let own = model.proto.metadata_props.iter();
-    let own = own.filter(|entry| entry.key.as_deref() == Some(PLAN_KEY));
-    let own = own.filter_map(|entry| entry.value.as_deref()).next();
-    let own = own.map(Plan::parse).transpose()?;
+    let own = model.proto.metadata(PLAN_KEY).map(Plan::parse).transpose()?;
     let reason = match (&own, &beside) {
         (Some(own), Some(beside)) => difference(own, beside),
         (None, Some(_)) => Some("the model is not patched"),

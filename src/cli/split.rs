@@ -14,7 +14,7 @@ use crate::axes::Bindings;
 use crate::onnx::{Model, SaveOptions};
 use crate::report::{Alignment, FilePath, Table, number};
 use crate::rewrite::split::{self, KeptLatents, Split, Traffic};
-use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, Wide};
+use crate::rewrite::{Drive, DroppedSite, PLAN_KEY, Patched, Plan, Wide};
 use crate::rules::{DEFAULT_PRESET, Rule, Rules};
 use crate::shard::{Alternative, Factor, Mesh, Preference, Shares};
 use serde::Serialize;
@@ -107,6 +107,7 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     let caches = CacheSettings {
         options: &options.caches,
         sizes: options.sizes.clone(),
+        given_up: None,
     };
     let timesteps = course.likely_timesteps();
     let shares = match options.plain {
@@ -207,6 +208,8 @@ impl Work<'_> {
         let (mut files, mut models) = (Vec::new(), Vec::new());
         let mut most: Option<Bytes> = None;
         let mut known = true;
+        // A ceiling for caches is kept by the first rank, which has the largest part, and the others give up the same.
+        let mut given_up = None;
         let silent = Terminal::new(&OutputOptions {
             json: false,
             quiet: true,
@@ -224,7 +227,8 @@ impl Work<'_> {
                 let (of_rank, wide) = of_rank(graph, analysis);
                 // What is to say of the rules is the same for all ranks.
                 let terminal = if rank == 0 { self.terminal } else { &silent };
-                let mut patched = self.patched(of_rank, &wide, terminal)?;
+                let mut patched = self.patched(of_rank, &wide, given_up.clone(), terminal)?;
+                given_up.get_or_insert_with(|| patched.plan.dropped.clone());
                 patched.plan.schedule = self.course.schedule(&patched.plan);
                 let traffic = traffic(&patched.model, Some(&patched.plan));
                 let sent = traffic.map(|traffic| self.bytes(&traffic, Some(&patched.plan)));
@@ -244,10 +248,17 @@ impl Work<'_> {
         Ok((most.filter(|_| known), files))
     }
 
-    fn patched(&self, analysis: Analysis, wide: &Wide, terminal: &Terminal) -> Result<Patched, Failure> {
+    fn patched(
+        &self,
+        analysis: Analysis,
+        wide: &Wide,
+        given_up: Option<Vec<DroppedSite>>,
+        terminal: &Terminal,
+    ) -> Result<Patched, Failure> {
         let caches = CacheSettings {
             options: &self.options.caches,
             sizes: self.options.sizes.clone(),
+            given_up,
         };
         let timesteps = self.course.timesteps();
         let path = &self.options.model;

@@ -57,6 +57,7 @@ pub fn run(options: &VariantsOptions, terminal: &Terminal) -> Result<(), Failure
                 caches: CacheSettings {
                     options: &options.caches,
                     sizes: options.sizes.clone(),
+                    given_up: None,
                 },
                 output: &output,
                 order,

@@ -157,9 +157,18 @@ impl Roles {
             candidates: String::new(),
             advice: "",
         };
+        let latent = one(Role::Latent, true)?.ok_or_else(|| missing(Role::Latent))?;
+        let timestep = one(Role::Timestep, true)?.ok_or_else(|| missing(Role::Timestep))?;
+        // How many tokens there are is told by the frames and sizes of a video alone.
+        if matches!(timestep.shape.as_slice(), [_, None]) && latent.shape.len() != 5 {
+            return Err(GenerationError::UnknownInput {
+                input: timestep.name.clone(),
+                description: timestep.description.clone(),
+            });
+        }
         Ok(Roles {
-            latent: one(Role::Latent, true)?.ok_or_else(|| missing(Role::Latent))?,
-            timestep: one(Role::Timestep, true)?.ok_or_else(|| missing(Role::Timestep))?,
+            latent,
+            timestep,
             text: one(Role::Text, false)?,
             mask: one(Role::TextMask, false)?,
             pooled: one(Role::Pooled, false)?,

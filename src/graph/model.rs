@@ -82,12 +82,7 @@ impl ModelGraph {
 
     /// The model's metadata entry `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        let entry = self
-            .header
-            .metadata_props
-            .iter()
-            .find(|entry| entry.key.as_deref() == Some(key))?;
-        entry.value.as_deref()
+        self.header.metadata(key)
     }
 
     /// Removes the model's metadata entry `key`.

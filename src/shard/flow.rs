@@ -317,8 +317,8 @@ impl Follower<'_> {
     }
 
     /// Moves the exchanges behind `nodes` before them, those that can, if that costs no more, or more by a share that is
-    /// allowed. Where it costs more, what stands before them is moved along, as far as a few nodes: a mean of squares is
-    /// small, and the squares are not, but what they are of may be exchanged anyway.
+    /// allowed. Where it costs more, what stands before them is moved along, as far as rotary positions reach: a mean of
+    /// squares is small, and the squares are not, but what they are of may be exchanged anyway.
     fn move_all(&self, nodes: &[NodeId], allowed: f64, flow: &mut Flow) {
         const ROUNDS: usize = 10;
         let mut moved = Moved::default();

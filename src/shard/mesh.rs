@@ -79,6 +79,11 @@ impl Mesh {
         }
     }
 
+    /// The axes with more than one rank, the slowest first.
+    pub fn divided(&self) -> impl Iterator<Item = Group> {
+        Group::ALL.into_iter().filter(|group| self.along(*group) > 1)
+    }
+
     /// Ranks along `group`.
     pub fn along(&self, group: Group) -> usize {
         match group {

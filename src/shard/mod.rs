@@ -27,6 +27,7 @@ pub use facts::Facts;
 pub(crate) use facts::Operation;
 pub use flow::Alternative;
 pub use kept::{Gathered, Kept};
+pub(crate) use link::PAB as DOMAIN;
 pub use mesh::{Group, MOST_RANKS, Mesh, part};
 pub use placement::{Placement, Shard};
 pub use score::Candidate;

@@ -238,6 +238,46 @@ fn calibrated_rules_make_the_clip_of_one() {
     assert_eq!(table["bytes"]["broadcasting"], 0);
 }
 
+/// Three ranks of eight frames have parts of three, three and two: what is too much for the first would fit the last, and all
+/// give up the same sites, so that their steps go through.
+#[test]
+fn ranks_give_up_the_same_sites_for_a_ceiling() {
+    let clips = Clips::new();
+    let (model, rules) = (shipped_model(), clips.path("ceiling.yaml"));
+    let kinds = ["spatial", "temporal", "cross"];
+    let kinds =
+        kinds.map(|kind| format!("  - {{ name: {kind}, match: {{ kind: {kind} }}, broadcast: {{ range: 2 }} }}\n"));
+    std::fs::write(&rules, format!("version: 1\nmemory: 3MB\nrules:\n{}", kinds.concat())).unwrap();
+    let sizes = ["--size", "text=4", "--size", "batch=2"];
+    let folder = clips.path("split");
+    let mut arguments: Vec<OsString> = vec!["split".into(), model.clone().into(), "-o".into(), folder.clone().into()];
+    arguments.extend(["--rules".into(), rules.clone().into_os_string()]);
+    arguments.extend(["--sequence", "3", "--along", "frames"].map(OsString::from));
+    arguments.extend(sizes.map(OsString::from));
+    json(arguments);
+    let given_up = |rank: usize| -> Vec<String> {
+        let plan = std::fs::read(folder.join(format!("model.rank{rank}.pab.json"))).unwrap();
+        let plan: Value = serde_json::from_slice(&plan).unwrap();
+        let dropped = plan["dropped"].as_array().unwrap();
+        dropped
+            .iter()
+            .map(|site| site["site"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert!(!given_up(0).is_empty());
+    assert_eq!((given_up(1), given_up(2)), (given_up(0), given_up(0)));
+    let (_, three) = clips.run(&folder, "three", &["--steps", "3"]);
+    let (_, one) = clips.run(&shipped_model(), "one", &["--steps", "3"]);
+    // Broadcasting changes a clip, and not beyond recognition.
+    let (worst, largest) = (&three - &one)
+        .iter()
+        .zip(&one)
+        .fold((0.0_f32, 0.0_f32), |(worst, largest), (off, value)| {
+            (worst.max(off.abs()), largest.max(value.abs()))
+        });
+    assert!(worst > 0.0 && worst < 0.5 * largest, "{worst} of {largest}");
+}
+
 /// Adaptive rules decide by ranks as by one, and guidance is left out where ranks have all of the batch.
 #[test]
 fn adaptive_rules_and_guidance_make_the_clip_of_one() {

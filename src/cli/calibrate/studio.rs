@@ -136,6 +136,7 @@ impl<'a> Studio<'a> {
             caches: CacheSettings {
                 options: &CacheOptions::default(),
                 sizes: sizes.into_iter().collect(),
+                given_up: None,
             },
             output: folder,
             order: Order::new(&course, Drive::Flags),

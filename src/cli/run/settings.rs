@@ -24,9 +24,7 @@ pub const PLAN: &str = "its plan";
 pub fn of(batch: &Batch) -> Result<Settings, Failure> {
     let (options, sampling) = (&batch.options, &batch.options.sampling);
     let model = Model::load(&batch.source.model)?;
-    let plan = model.proto.metadata_props.iter();
-    let plan = plan.filter(|entry| entry.key.as_deref() == Some(PLAN_KEY));
-    let plan = plan.filter_map(|entry| entry.value.as_deref()).next();
+    let plan = model.proto.metadata(PLAN_KEY);
     let scheduler = scheduler_beside(&batch.source.model, sampling.scheduler.as_deref());
     let pipeline = batch.source.pipeline.as_ref();
     let embeds = sampling.prompt_embeds.is_some();

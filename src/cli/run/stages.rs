@@ -151,10 +151,7 @@ impl Transformers {
 /// The plan in a model's file, where it is patched.
 pub fn plan_of(model: &Path) -> Result<Option<Plan>, Failure> {
     let loaded = Model::load(model)?;
-    let mut entries = loaded.proto.metadata_props.iter();
-    let plan = entries.find(|entry| entry.key.as_deref() == Some(PLAN_KEY));
-    let plan = plan.and_then(|entry| entry.value.as_deref());
-    Ok(plan.map(Plan::parse).transpose()?)
+    Ok(loaded.proto.metadata(PLAN_KEY).map(Plan::parse).transpose()?)
 }
 
 /// For each rule the share of all steps at which it broadcasts, by the plans of the stages.

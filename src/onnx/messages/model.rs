@@ -127,6 +127,15 @@ impl ModelProto {
             ..Self::default()
         }
     }
+
+    /// The metadata entry `key`.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let entry = self.metadata_props.iter();
+        entry
+            .filter(|entry| entry.key.as_deref() == Some(key))
+            .find_map(|entry| entry.value.as_deref())
+    }
 }
 
 /// A key and its value.

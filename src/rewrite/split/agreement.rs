@@ -59,7 +59,6 @@ pub(in crate::rewrite) fn agreed(
 pub(super) fn exchanges(mesh: &Mesh, plan: &Plan) -> Vec<Exchange> {
     let adaptive = plan.rules.iter().filter(|rule| rule.adaptive.is_some());
     let of_rule = |rule: &str| {
-        let groups = Group::ALL.into_iter().filter(|group| mesh.along(*group) > 1);
         let exchange = |group: Group| Exchange {
             name: name_of(rule, group),
             collective: Collective::AllReduce,
@@ -69,7 +68,7 @@ pub(super) fn exchanges(mesh: &Mesh, plan: &Plan) -> Vec<Exchange> {
             to: Size::ONE,
             element_type: DataType::Float,
         };
-        groups.map(exchange).collect::<Vec<_>>()
+        mesh.divided().map(exchange).collect::<Vec<_>>()
     };
     adaptive.flat_map(|rule| of_rule(&rule.name)).collect()
 }

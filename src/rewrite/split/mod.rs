@@ -137,7 +137,7 @@ pub fn split_wide(
     let mut split = Split {
         sites: sites.clone(),
         wide: Wide {
-            agreeing: self::wide::agreeing(mesh),
+            agreeing: mesh.divided().collect(),
             ..wide.clone()
         },
         mesh: *mesh,

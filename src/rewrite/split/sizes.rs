@@ -14,7 +14,7 @@ pub(super) const PREFIX: &str = "pab.shard";
 pub(super) const VERSION: i64 = 1;
 
 /// The domain of the collectives.
-pub(super) const DOMAIN: &str = "ai.pab";
+pub(super) use crate::shard::DOMAIN;
 
 /// A size that differs from rank to rank: its part of `whole` along `group`.
 #[derive(Clone, Debug, PartialEq, Eq)]

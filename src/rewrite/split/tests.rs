@@ -311,7 +311,7 @@ fn the_factor_whose_exchanges_are_broadcast_longest_is_divided() {
         let rules = Rules::parse("test.yaml", &rules).unwrap();
         let choices = select(&sites, &rules, None).unwrap();
         let timesteps: Vec<f64> = (0..50).map(|step| f64::from(1000 - 20 * step)).collect();
-        let shares = super::shares(&sites, &choices, &rules, &timesteps);
+        let shares = super::shares(&sites, &choices, &Wide::default(), &rules, &timesteps);
         let place = sites.sites.iter().position(|site| site.kind.word() == kind).unwrap();
         assert!((shares.of(place) - 13.0 / 50.0).abs() < 1e-9);
         let options = SplitOptions {

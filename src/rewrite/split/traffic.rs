@@ -1,7 +1,7 @@
 //! How much a rank sends: in closed form, from the collectives of a split graph.
 
 use super::{Collective, Exchange, Split, agreement};
-use crate::axes::Bindings;
+use crate::axes::{Bindings, Size};
 use crate::graph::{Graph, ModelGraph};
 use crate::onnx::tensor::element_bits;
 use crate::rewrite::drift::decision_name;
@@ -55,7 +55,7 @@ impl Split {
     /// value.
     pub fn bytes_sent(&self, exchange: &Exchange, rank: usize, sizes: &Bindings) -> Option<u64> {
         let bindings = self.bindings(rank, sizes);
-        let number = |size: &crate::axes::Size| usize::try_from(size.evaluate(&bindings)?).ok();
+        let number = |size: &Size| usize::try_from(size.evaluate(&bindings)?).ok();
         let place = Place {
             ranks: self.mesh.along(exchange.group),
             place: self.mesh.place(exchange.group, rank),
@@ -79,11 +79,17 @@ impl Split {
         if let Some((rule, choice)) = rule.zip(self.wide.guidance.as_ref()) {
             // The second half is the larger one, where they differ.
             let mut half = sizes.clone();
-            choice.halves.batch.symbols(&mut |symbol| {
-                if let Some(batch) = half.values.get_mut(symbol) {
-                    *batch -= *batch / 2;
-                }
-            });
+            let mut symbols = Vec::new();
+            choice
+                .halves
+                .batch
+                .symbols(&mut |symbol| symbols.push(symbol.to_owned()));
+            // Half of a batch that is made of several sizes is no size of any of them.
+            let symbol = symbols
+                .pop()
+                .filter(|symbol| choice.halves.batch == Size::symbol(symbol))?;
+            let batch = sizes.get(&symbol)?;
+            half.values.insert(symbol, batch - batch / 2);
             traffic.halved = Some((rule, Box::new(self.traffic_of(model, plan, rank, &half)?)));
         }
         Some(traffic)

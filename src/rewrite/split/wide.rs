@@ -9,7 +9,7 @@ use crate::attention::{Cut, SpanEntry};
 use crate::axes::Size;
 use crate::graph::{Graph, ValueId};
 use crate::rewrite::{SpanChoice, Wide};
-use crate::shard::{Division, Facts, Group, Mesh, Placement, ShardError};
+use crate::shard::{Division, Facts, Mesh, Placement, ShardError};
 
 /// Refuses to leave out half of a batch that is divided itself.
 pub(super) fn refuse_halves(wide: &Wide, mesh: &Mesh) -> Result<(), ShardError> {
@@ -124,10 +124,4 @@ pub(super) fn at_rank(wide: &Wide, graph: &Graph, known: &impl Fn(&str) -> Optio
             .for_each(|output| number(&mut output.half));
     }
     wide
-}
-
-/// The axes of `mesh` along which ranks have to agree.
-pub(super) fn agreeing(mesh: &Mesh) -> Vec<Group> {
-    let groups = Group::ALL.into_iter();
-    groups.filter(|group| mesh.along(*group) > 1).collect()
 }

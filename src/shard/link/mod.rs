@@ -58,7 +58,7 @@ use Spelling::{Concat, Linked, Regroup, Sizes, Slice, Split};
 
 const MS: &str = "com.microsoft";
 /// The domain of the collectives.
-pub(super) const PAB: &str = "ai.pab";
+pub(crate) const PAB: &str = "ai.pab";
 
 #[rustfmt::skip]
 static TABLE: &[(&str, &str, Spelling)] = &[

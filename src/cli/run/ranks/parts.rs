@@ -16,7 +16,7 @@ use crate::generation::check_steps;
 use crate::graph::ModelGraph;
 use crate::onnx::{Model, SaveOptions};
 use crate::rewrite::split::{self, RankGraph, Split, SplitOptions};
-use crate::rewrite::{Drive, PLAN_KEY, Patched, Plan, Wide, planned_rules, select_planned, switch_wide};
+use crate::rewrite::{Drive, DroppedSite, PLAN_KEY, Patched, Plan, Wide, planned_rules, select_planned, switch_wide};
 use crate::rules::Rules;
 use crate::runtime::{Options, Session, SharedWeights};
 use crate::sampler::elementwise;
@@ -73,13 +73,20 @@ impl Patching {
                 let caches = CacheSettings {
                     options: &CacheOptions::default(),
                     sizes: sizes.to_vec(),
+                    given_up: None,
                 };
                 shares(path, whole, rules, wide, &caches, timesteps)
             }
             Patching::Plan(plan) => {
                 let (choices, _) =
                     select_planned(&whole.sites, wide, plan).map_err(Failure::of(path, Failure::rewrite))?;
-                Ok(split::shares(&whole.sites, &choices, &planned_rules(plan), timesteps))
+                Ok(split::shares(
+                    &whole.sites,
+                    &choices,
+                    wide,
+                    &planned_rules(plan),
+                    timesteps,
+                ))
             }
         }
     }
@@ -241,18 +248,38 @@ impl Made {
         let Patched { mut model, mut plan } = match &self.patching {
             Patching::None => return Ok(graph.model),
             Patching::Rules(rules) => {
-                let caches = CacheSettings {
-                    options: &CacheOptions::default(),
-                    sizes: self.sizes.clone(),
+                // A ceiling for caches is kept by the first rank, which has the largest part, and the others give up the same.
+                let given_up = match (rules.memory, rank) {
+                    (None, _) | (_, 0) => None,
+                    (Some(_), _) => {
+                        let first = self.split.at_rank(0).map_err(Failure::of(path, Failure::shard))?;
+                        Some(self.by_rules(first, rules, None, timesteps, terminal)?.plan.dropped)
+                    }
                 };
-                let (graph, wide) = of_rank(graph, &self.whole);
-                patched_beside(path, graph, &wide, rules, &caches, Some(timesteps), terminal)?.0
+                self.by_rules(graph, rules, given_up, timesteps, terminal)?
             }
             Patching::Plan(plan) => self.planned(graph, plan, timesteps)?,
         };
         plan.original_sha256 = Some(self.whole.graph_sha256.clone());
         model.set_metadata(PLAN_KEY, plan.to_json()?);
         Ok(model)
+    }
+
+    fn by_rules(
+        &self,
+        graph: RankGraph,
+        rules: &Rules,
+        given_up: Option<Vec<DroppedSite>>,
+        timesteps: &[f64],
+        terminal: &Terminal,
+    ) -> Result<Patched, Failure> {
+        let caches = CacheSettings {
+            options: &CacheOptions::default(),
+            sizes: self.sizes.clone(),
+            given_up,
+        };
+        let (graph, wide) = of_rank(graph, &self.whole);
+        Ok(patched_beside(&self.original, graph, &wide, rules, &caches, Some(timesteps), terminal)?.0)
     }
 
     fn planned(&self, graph: RankGraph, plan: &Plan, timesteps: &[f64]) -> Result<Patched, Failure> {
@@ -311,9 +338,7 @@ fn check_kept(source: &Source, is_asked: bool, needs_whole: Option<String>) -> R
 fn original_of(model: &Path, rules: Option<Rules>, terminal: &Terminal) -> Result<(PathBuf, Patching), Failure> {
     let loaded = Model::load(model)?;
     plan_beside::check(model, &loaded, terminal)?;
-    let mut entries = loaded.proto.metadata_props.iter();
-    let plan = entries.find(|entry| entry.key.as_deref() == Some(PLAN_KEY));
-    let Some(plan) = plan.and_then(|entry| entry.value.as_deref()) else {
+    let Some(plan) = loaded.proto.metadata(PLAN_KEY) else {
         return Ok((model.to_owned(), rules.map_or(Patching::None, Patching::Rules)));
     };
     if rules.is_some() {
