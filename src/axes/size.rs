@@ -242,6 +242,13 @@ impl Size {
         })
     }
 
+    /// The symbol, where it is nothing but one.
+    pub fn as_symbol(&self) -> Option<String> {
+        let mut symbols = Vec::new();
+        self.symbols(&mut |symbol| symbols.push(symbol.to_owned()));
+        symbols.pop().filter(|symbol| *self == Size::symbol(symbol))
+    }
+
     /// Calls `visit` with the name of every symbol in it.
     pub fn symbols(&self, visit: &mut dyn FnMut(&str)) {
         if let Form::Symbolic(polynomial) = &self.0 {

@@ -5,14 +5,15 @@ use super::args::{ClipOptions, FormChoice, InputFile, SamplingOptions, SessionOp
 use super::division::SplitRecord;
 use super::plan_beside;
 use super::setup::with_progress;
+use super::static_graphs::StaticGraphs;
 use super::terminal::Terminal;
 use super::values::sizes;
-use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, check_steps, sizes_of_run};
+use crate::generation::{Conditioning, GenerationError, Generator, PromptTable, Text, sizes_of_run};
 use crate::graph::ModelGraph;
 use crate::onnx::Model;
 use crate::pipeline::declared_inputs;
 use crate::report::{number, read_array_named, read_matrix, read_named};
-use crate::rewrite::{Drive, PLAN_KEY, Plan, SchedulePlan, variants};
+use crate::rewrite::Plan;
 use crate::runtime::{self, Library, Options, Places, Provider, Session, SharedWeights, Tensor};
 use crate::sampler::{RunSettings, SchedulerConfig};
 use ndarray::Array2;
@@ -160,45 +161,19 @@ pub fn variant_generator(
     timesteps: &[f64],
     terminal: &Terminal,
 ) -> Result<Generator, Failure> {
-    let refuse = Failure::of(model, Failure::generation);
     let loaded = Model::load(model)?;
     plan_beside::check(model, &loaded, terminal)?;
     let graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
-    let plan = graph.metadata(PLAN_KEY).map(Plan::parse).transpose()?.ok_or_else(|| {
-        Failure::Usage(format!(
-            "--form variants needs a patched model, and {} is none; patch it with `pab-patch {0}` first",
-            model.display()
-        ))
-    })?;
-    let schedule = match plan.drive {
-        Drive::Flags => SchedulePlan::new(&plan, timesteps),
-        Drive::Step => {
-            check_steps(plan.schedule.as_ref(), timesteps).map_err(refuse)?;
-            plan.schedule
-                .clone()
-                .unwrap_or_else(|| SchedulePlan::new(&plan, timesteps))
-        }
-    };
-    let made = variants(&graph, &plan, &schedule).map_err(Failure::of(model, Failure::rewrite))?;
-    drop(graph);
-    let mut sessions = Vec::with_capacity(made.len());
+    let graphs = StaticGraphs::of(model, graph, timesteps)?;
     let mut weights = SharedWeights::default();
     let recorded = cuda_graph.is_some();
     weights.fix_sizes(cuda_graph.unwrap_or_default());
-    for variant in made {
-        let variant_model = variant.model.into_model();
-        let variant_model = variant_model.map_err(Failure::of(model, Failure::graph))?;
-        terminal.stop().check()?;
-        let session_options = Options {
-            cuda_graph: recorded,
-            ..runtime_options(options)
-        };
-        let session = weights.open(model, variant_model, &session_options)?;
-        sessions.push((variant.flags, session));
-    }
-    terminal.detail(format!("{} sessions, one for each set of rules", sessions.len()));
-    let generator = Generator::of_variants(sessions, plan, given);
-    let mut generator = generator.map_err(Failure::of(model, Failure::generation))?;
+    let session_options = Options {
+        cuda_graph: recorded,
+        ..runtime_options(options)
+    };
+    let open = |variant| Ok(weights.open(model, variant, &session_options)?);
+    let mut generator = graphs.generator(given, terminal, open)?;
     if recorded {
         generator.fix_addresses();
     }

@@ -19,4 +19,4 @@ pub use error::GenerationError;
 pub use generator::{Clip, Generator, StepDone, check_steps};
 pub use prompt::PromptTable;
 pub use resident::LatentPlace;
-pub use roles::{Role, Roles, known_sizes, sizes_of, sizes_of_run, symbol_of};
+pub use roles::{Role, Roles, known_sizes, sizes_in_run, sizes_of, sizes_of_run, symbol_of};

@@ -61,25 +61,35 @@ impl Role {
     }
 }
 
+/// The sizes of an input in a run with `latent` as the shape of the noise of all clips, as far as they follow from that and
+/// from what clips are made from.
+#[must_use]
+pub fn sizes_in_run(port: &Port, latent: &[usize], conditioning: &Conditioning) -> Vec<Option<usize>> {
+    if let Some(given) = conditioning.inputs.get(&port.name) {
+        return given.shape().iter().copied().map(Some).collect();
+    }
+    let rows = conditioning.prompt.as_ref().map(|text| text.embeddings.nrows());
+    let batch = conditioning.copies() * latent.first().copied().unwrap_or(1);
+    match Role::of(port) {
+        Some(Role::Latent) => latent
+            .iter()
+            .enumerate()
+            .map(|(axis, size)| Some(if axis == 0 { batch } else { *size }))
+            .collect(),
+        Some(Role::Text | Role::TextMask) => vec![Some(batch), rows],
+        Some(Role::Timestep) => vec![Some(batch), tokens_of(latent)],
+        Some(Role::Pooled) => vec![Some(batch)],
+        None => Vec::new(),
+    }
+}
+
 /// The sizes that a clip gives to open dimensions of a model's inputs, by name: `latent` is the shape of the noise, of all
 /// clips that are made side by side.
 #[must_use]
 pub fn sizes_of_run(inputs: &[Port], latent: &[usize], conditioning: &Conditioning) -> BTreeMap<String, i64> {
-    let rows = conditioning.prompt.as_ref().map(|text| text.embeddings.nrows());
-    let batch = conditioning.copies() * latent.first().copied().unwrap_or(1);
     let mut sizes = BTreeMap::new();
     for port in inputs {
-        let known: Vec<Option<usize>> = match Role::of(port) {
-            Some(Role::Latent) => latent
-                .iter()
-                .enumerate()
-                .map(|(axis, size)| Some(if axis == 0 { batch } else { *size }))
-                .collect(),
-            Some(Role::Text | Role::TextMask) => vec![Some(batch), rows],
-            Some(Role::Timestep) => vec![Some(batch), tokens_of(latent)],
-            Some(Role::Pooled) => vec![Some(batch)],
-            None => Vec::new(),
-        };
+        let known = sizes_in_run(port, latent, conditioning);
         for (symbol, size) in port.symbols.iter().zip(known) {
             if let (false, Some(Ok(size))) = (symbol.is_empty(), size.map(i64::try_from)) {
                 sizes.entry(symbol.clone()).or_insert(size);

@@ -37,6 +37,7 @@ mod transfer;
 pub mod usable;
 mod variants;
 mod webgpu;
+mod weight;
 mod wheels;
 
 use std::sync::{Mutex, PoisonError};
@@ -54,7 +55,7 @@ pub use self::{
     placement::OnProcessor,
     provider::Provider,
     session::{Optimization, Options, Port, Session},
-    shared_weights::SharedWeights,
+    shared_weights::{RankGraphs, SharedWeights},
     step::{CachePort, Denoiser, Feedback, StatePort},
     tensor::Tensor,
     transfer::Transfer,

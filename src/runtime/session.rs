@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use memmap2::Mmap;
 use ort::{
     session::builder::GraphOptimizationLevel,
@@ -111,6 +112,8 @@ pub struct Session {
     outputs: Vec<Port>,
     /// The memory under weights that were given to it. It goes after the session, which stands above.
     _weights: Vec<Arc<Mmap>>,
+    /// The same of weights that stand in no file.
+    _parts: Vec<Bytes>,
     /// The same on a device.
     _device_weights: Option<Arc<Mutex<DeviceWeights>>>,
 }
@@ -333,6 +336,7 @@ impl Session {
             inputs,
             outputs,
             _weights: besides.weights.map_or_else(Vec::new, |weights| weights.maps.clone()),
+            _parts: besides.weights.map_or_else(Vec::new, |weights| weights.parts.clone()),
             _device_weights: besides.weights.and_then(|weights| weights.device.clone()),
         })
     }

@@ -4,7 +4,8 @@
 //! packed from. Two sessions share what was packed only where both were given the weights from outside, so the weights
 //! are handed to it as values over a memory map of the file that they stand in. What was packed needs the map no more:
 //! its pages are given back while a session is opened, since they would otherwise count as a second copy. So is what ONNX
-//! Runtime packs of a weight and frees again, since another session has the same.
+//! Runtime packs of a weight and frees again, since another session has the same. A rank's own parts of weights stand in no
+//! file; where it has several graphs, the parts are handed over as they lie in memory.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,16 +13,15 @@ use std::{
     fmt,
     fs::File,
     path::{Path, PathBuf},
-    ptr::{NonNull, null_mut},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use memmap2::Mmap;
 use ort::{
-    AsPointer,
-    memory::{Allocator, AllocatorType, MemoryInfo, MemoryType},
+    memory::{AllocatorType, MemoryInfo, MemoryType},
     session::builder::PrepackedWeights,
-    value::{DynValue, TensorElementType},
+    value::DynValue,
 };
 
 use super::{
@@ -34,8 +34,8 @@ use super::{
     load,
     provider::Provider,
     session::{Options, Session},
-    tensor::Tensor,
     transfer::Transfer,
+    weight::{Held, Key, Place, borrowed, tensor_of},
 };
 use crate::collective::Communicator;
 use crate::onnx::{
@@ -55,11 +55,13 @@ const KEPT: &[(&str, usize)] = &[("MatMul", 1), ("Gemm", 1), ("Gather", 0)];
 /// Sessions on the processor share them, and what is packed of them. On CUDA and WebGPU they share copies in the device's
 /// memory, where ONNX Runtime takes them. Elsewhere each has its own, for ONNX Runtime copies there what it is given on the host.
 ///
-/// Sessions of [`Self::open`] are made to run in turn: on the processor and on CUDA they also have one arena, so that the
-/// activations of a step are held once. Those that record CUDA graphs have their own, and so have ranks, which run at once.
+/// Sessions that run in turn also have one arena on the processor and on CUDA, so that the activations of a step are held once.
+/// Those that record CUDA graphs have their own, and so have ranks of one graph, which run at once.
 #[derive(Default)]
 pub struct SharedWeights {
     maps: Vec<(PathBuf, Arc<Mmap>)>,
+    /// Weights in memory that values lie over.
+    parts: Vec<Bytes>,
     values: HashMap<Key, Arc<DynValue>>,
     device: Option<OnDevice>,
     prepacked: Option<PrepackedWeights>,
@@ -96,13 +98,14 @@ impl fmt::Debug for DeviceWeights {
     }
 }
 
-/// What two weights that are the same agree in.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    path: PathBuf,
-    offset: u64,
-    dims: Vec<i64>,
-    element_type: ElementType,
+/// How many graphs a rank has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RankGraphs {
+    /// One, which runs while those of others do.
+    One,
+    /// Several, of which one runs at a time: they have one arena, on the processor that of all ranks of the process, and share
+    /// the rank's own parts of weights, too.
+    Several,
 }
 
 /// What a session is given from outside.
@@ -113,6 +116,8 @@ pub(super) struct Given {
     pub prepacked: PrepackedWeights,
     /// The memory under the values.
     pub maps: Vec<Arc<Mmap>>,
+    /// The same of those that stand in no file.
+    pub parts: Vec<Bytes>,
     /// The same, where it is a device's.
     pub device: Option<Arc<Mutex<DeviceWeights>>>,
     /// The provider in whose memory they lie.
@@ -151,7 +156,7 @@ impl SharedWeights {
         self.open_for(path, model, options, None)
     }
 
-    /// Opens the graph of one rank of a split model, as [`Self::open`] does. Weights of which the rank has only a part are its
+    /// Opens a graph of one rank of a split model, as [`Self::open`] does. Weights of which the rank has only a part are its
     /// own.
     ///
     /// # Errors
@@ -162,8 +167,9 @@ impl SharedWeights {
         model: Model,
         options: &Options,
         communicator: &Arc<dyn Communicator>,
+        graphs: RankGraphs,
     ) -> Result<Session, RuntimeError> {
-        self.open_for(path, model, options, Some(communicator))
+        self.open_for(path, model, options, Some((communicator, graphs)))
     }
 
     fn open_for(
@@ -171,9 +177,10 @@ impl SharedWeights {
         path: &Path,
         model: Model,
         options: &Options,
-        communicator: Option<&Arc<dyn Communicator>>,
+        rank: Option<(&Arc<dyn Communicator>, RankGraphs)>,
     ) -> Result<Session, RuntimeError> {
         load::environment()?;
+        let run_in_turn = rank.is_none_or(|(_, graphs)| graphs == RankGraphs::Several);
         let refuse = |reason: String| RuntimeError::Open {
             model: path.to_path_buf(),
             reason,
@@ -182,26 +189,37 @@ impl SharedWeights {
         let mut values = Vec::new();
         let on_processor = matches!(options.provider, Provider::Auto | Provider::Cpu);
         self.prepare_device(path, options);
+        let takes_any = on_processor || self.device.as_ref().is_some_and(|device| !device.refused);
         if let Some(graph) = &mut proto.graph {
             self.write_sizes(graph);
             let kept = kept(graph);
             for tensor in &mut graph.initializer {
                 let standing = weights.standing(tensor).map_err(|error| refuse(error.to_string()))?;
-                let Some(standing) = standing.filter(|standing| standing.length >= LEAST_BYTES) else {
-                    continue;
+                let part = tensor
+                    .raw_data
+                    .clone()
+                    .filter(|_| rank.is_some() && run_in_turn && standing.is_none());
+                let length = match (&standing, &part) {
+                    (Some(standing), _) => standing.length,
+                    (None, part) => part.as_ref().map_or(0, |bytes| bytes.len() as u64),
                 };
-                let name = tensor.name.clone().unwrap_or_default();
-                if on_processor
-                    && kept.contains(&name)
-                    && let Some(value) = self.value(tensor, &standing).map_err(refuse)?
-                {
-                    values.push((name, value));
-                } else if kept.contains(&name)
-                    && let Some(value) = self.on_device(tensor, &standing).map_err(refuse)?
-                {
-                    values.push((name, value));
+                if length < LEAST_BYTES {
+                    continue;
                 }
-                standing.write(tensor);
+                let name = tensor.name.clone().unwrap_or_default();
+                if takes_any
+                    && kept.contains(&name)
+                    && let Some((key, bytes)) = self.held(tensor, standing.as_ref(), part).map_err(refuse)?
+                {
+                    let value = match on_processor {
+                        true => self.value(key, bytes).map(Some),
+                        false => self.on_device(key, &bytes),
+                    };
+                    values.extend(value.map_err(refuse)?.map(|value| (name, value)));
+                }
+                if let Some(standing) = standing {
+                    standing.write(tensor);
+                }
             }
         }
         let bytes = prost::Message::encode_to_vec(&proto);
@@ -210,10 +228,12 @@ impl SharedWeights {
             values,
             prepacked: self.prepacked.get_or_insert_with(PrepackedWeights::new).clone(),
             maps: self.maps.iter().map(|(_, map)| map.clone()).collect(),
+            parts: self.parts.clone(),
             device: self.device.as_ref().map(|device| device.held.clone()),
             provider: if on_processor { Provider::Cpu } else { options.provider },
-            arena: communicator.is_none() && self.prepare_arena(options),
+            arena: run_in_turn && self.prepare_arena(options),
         };
+        let communicator = rank.map(|(communicator, _)| communicator);
         let open = |given: &Given| {
             giving_back(&given.maps, || {
                 Session::open_given(path, &bytes, options, given, communicator)
@@ -275,10 +295,37 @@ impl SharedWeights {
         self.arena.is_some()
     }
 
+    /// What tells a weight, and its bytes; `None` for types that steps do not handle. Without `standing` it is `part`.
+    fn held(
+        &mut self,
+        tensor: &TensorProto,
+        standing: Option<&Standing>,
+        part: Option<Bytes>,
+    ) -> Result<Option<(Key, Held)>, String> {
+        let element_type = tensor.data_type.and_then(|number| DataType::try_from(number).ok());
+        let Some(element_type) = element_type.and_then(ElementType::from_onnx) else {
+            return Ok(None);
+        };
+        let (place, bytes) = match (standing, part) {
+            (Some(standing), _) => {
+                let map = self.map(&standing.path)?;
+                let place = Place::File(standing.path.clone(), standing.offset);
+                (place, Held::in_map(map, standing)?)
+            }
+            (None, Some(bytes)) => (Place::Memory(bytes.as_ptr() as usize), Held::Part(bytes)),
+            (None, None) => return Ok(None),
+        };
+        let key = Key {
+            place,
+            dims: tensor.dims.clone(),
+            element_type,
+        };
+        Ok(Some((key, bytes)))
+    }
+
     /// A value over a weight in the device's memory; none where the device takes none.
-    fn on_device(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<Arc<DynValue>>, String> {
-        let device = self.device.as_ref().filter(|device| !device.refused);
-        let (Some(device), Some(key)) = (device, key(tensor, standing)) else {
+    fn on_device(&mut self, key: Key, bytes: &Held) -> Result<Option<Arc<DynValue>>, String> {
+        let Some(device) = self.device.as_ref().filter(|device| !device.refused) else {
             return Ok(None);
         };
         let (provider, device_index, held) = (device.provider, device.device_index, device.held.clone());
@@ -286,8 +333,7 @@ impl SharedWeights {
         if let Some((_, value)) = held.weights.get(&key) {
             return Ok(Some(value.clone()));
         }
-        let map = self.map(&standing.path)?;
-        let host = tensor_of(part(&map, standing)?, &key.dims, key.element_type)?;
+        let host = tensor_of(bytes, &key.dims, key.element_type)?;
         let Ok(there) = held.transfer.upload(&host) else {
             // The session will say what is wrong with the device.
             self.device.iter_mut().for_each(|device| device.refused = true);
@@ -299,7 +345,15 @@ impl SharedWeights {
         let place = (there.address() as *mut c_void, there.bytes());
         let value = Arc::new(borrowed(place, &key.dims, key.element_type, &memory)?);
         held.weights.insert(key, (there, value.clone()));
+        self.hold(bytes);
         Ok(Some(value))
+    }
+
+    /// Holds memory by whose address a weight is told.
+    fn hold(&mut self, bytes: &Held) {
+        if let Held::Part(bytes) = bytes {
+            self.parts.push(bytes.clone());
+        }
     }
 
     /// Writes the sizes that are known into the graph's inputs.
@@ -315,16 +369,11 @@ impl SharedWeights {
         }
     }
 
-    /// A value over a weight's bytes in a memory map; `None` for types that steps do not handle.
-    fn value(&mut self, tensor: &TensorProto, standing: &Standing) -> Result<Option<Arc<DynValue>>, String> {
-        let Some(key) = key(tensor, standing) else {
-            return Ok(None);
-        };
+    /// A value over a weight's bytes.
+    fn value(&mut self, key: Key, bytes: Held) -> Result<Arc<DynValue>, String> {
         if let Some(value) = self.values.get(&key) {
-            return Ok(Some(value.clone()));
+            return Ok(value.clone());
         }
-        let map = self.map(&standing.path)?;
-        let bytes = part(&map, standing)?;
         let element_type = key.element_type;
         let value = match (bytes.as_ptr() as usize).is_multiple_of(element_type.bytes()) {
             true => {
@@ -333,13 +382,14 @@ impl SharedWeights {
             }
             // Kernels read whole elements: what stands askew, as it may in a model's own file, is copied, once.
             false => {
-                let tensor = tensor_of(bytes, &key.dims, element_type)?;
+                let tensor = tensor_of(&bytes, &key.dims, element_type)?;
                 tensor.owned_value("weight").map_err(|error| error.to_string())?
             }
         };
         let value = Arc::new(value);
         self.values.insert(key, value.clone());
-        Ok(Some(value))
+        self.hold(&bytes);
+        Ok(value)
     }
 
     /// The memory map of a file.
@@ -382,77 +432,6 @@ fn walk<'g>(graph: &'g GraphProto, uses: &mut BTreeMap<&'g str, bool>) {
             nested.for_each(|graph| walk(graph, uses));
         }
     }
-}
-
-/// What tells a weight; `None` for types that steps do not handle.
-fn key(tensor: &TensorProto, standing: &Standing) -> Option<Key> {
-    let element_type = tensor.data_type.and_then(|number| DataType::try_from(number).ok());
-    Some(Key {
-        path: standing.path.clone(),
-        offset: standing.offset,
-        dims: tensor.dims.clone(),
-        element_type: element_type.and_then(ElementType::from_onnx)?,
-    })
-}
-
-/// A weight's bytes in the map of its file.
-fn part<'m>(map: &'m Mmap, standing: &Standing) -> Result<&'m [u8], String> {
-    let range = usize::try_from(standing.offset)
-        .ok()
-        .zip(usize::try_from(standing.length).ok())
-        .and_then(|(offset, length)| map.get(offset..offset.checked_add(length)?));
-    range.ok_or_else(|| format!("{} was cut off meanwhile", standing.path.display()))
-}
-
-/// A value over memory at this address and of so many bytes, which must be aligned and outlive it.
-fn borrowed(
-    (address, bytes): (*mut c_void, usize),
-    dims: &[i64],
-    element_type: ElementType,
-    memory: &MemoryInfo<'_>,
-) -> Result<DynValue, String> {
-    let mut value = null_mut();
-    let element = TensorElementType::from(element_type);
-    // SAFETY: the pointers are valid for the call; ONNX Runtime reads weights and never writes them. Every session that
-    // is given the value holds the memory (`Session::_weights`).
-    let status = unsafe {
-        (ort::api().CreateTensorWithDataAsOrtValue)(
-            memory.ptr(),
-            address,
-            bytes,
-            dims.as_ptr(),
-            dims.len(),
-            element.into(),
-            &mut value,
-        )
-    };
-    // SAFETY: the status comes from ONNX Runtime and is used once.
-    unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.to_string())?;
-    let value = NonNull::new(value).ok_or("ONNX Runtime gave no value")?;
-    // SAFETY: the value was just made and is owned by nobody else; it frees no memory.
-    Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
-}
-
-/// A copy of these bytes on the host.
-fn tensor_of(bytes: &[u8], dims: &[i64], element_type: ElementType) -> Result<Tensor, String> {
-    let shape: Vec<usize> = dims.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect();
-    macro_rules! copy {
-        ($rust:ty) => {{
-            let (elements, _) = bytes.as_chunks::<{ size_of::<$rust>() }>();
-            let elements: Vec<$rust> = elements.iter().map(|bytes| <$rust>::from_le_bytes(*bytes)).collect();
-            Tensor::new(&shape, elements)
-        }};
-    }
-    let tensor = match element_type {
-        ElementType::Float32 => copy!(f32),
-        ElementType::Float16 => copy!(half::f16),
-        ElementType::Bfloat16 => copy!(half::bf16),
-        ElementType::Float64 => copy!(f64),
-        ElementType::Int32 => copy!(i32),
-        ElementType::Int64 => copy!(i64),
-        ElementType::Bool => Tensor::new(&shape, bytes.iter().map(|byte| *byte != 0).collect::<Vec<bool>>()),
-    };
-    tensor.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

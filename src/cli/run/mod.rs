@@ -84,9 +84,11 @@ fn asked(options: &RunOptions) -> Result<Option<Wanted>, Failure> {
         check_ffmpeg(&options.output.join(AnimationChoice::Mp4.file()))?;
     }
     let wanted = Wanted::of(options)?;
-    if wanted.is_some() && options.form == FormChoice::Variants {
+    if wanted.is_some() && options.cuda_graph {
         return Err(Failure::Usage(
-            "--form variants is not for several ranks: a rank runs one graph; leave it out".to_owned(),
+            "--cuda-graph is not for several ranks, which meet in every step: CUDA would repeat one without the others; leave it \
+             out"
+                .to_owned(),
         ));
     }
     let folder = Folder::open(&options.model).ok().filter(|_| wanted.is_some());
@@ -424,20 +426,33 @@ impl Batch {
         }
     }
 
+    /// What clips are made from, as far as it is known before text encoders run.
+    fn known_conditionings(&self, terminal: &Terminal) -> Result<Vec<Conditioning>, Failure> {
+        match self.source.pipeline {
+            None => self
+                .source
+                .conditionings(&self.options, &self.prompts, &terminal.hushed()),
+            Some(_) => Ok(vec![Conditioning {
+                guidance: self.source.guidance,
+                ..Conditioning::default()
+            }]),
+        }
+    }
+
+    /// The shape of the latent of all clips that are made side by side, as the model takes it.
+    fn latent_shape(&self) -> Vec<usize> {
+        let mut shape = self.source.latent.noise().to_vec();
+        let clips = shape.iter_mut().take(1);
+        clips.for_each(|clips| *clips = usize::from(self.options.batch));
+        self.source.latent.to_model(ArrayD::zeros(shape)).shape().to_vec()
+    }
+
     /// Opens the transformer of a stage in the form that is wanted; `conditioning` is the stage's.
     fn opened(&self, stage: &Stage, conditioning: &Conditioning, terminal: &Terminal) -> Result<Generator, Failure> {
         let (options, model) = (&self.options, &stage.model);
         let given = self.source.given();
         let cuda_graph = match options.cuda_graph {
-            true => {
-                let mut shape = self.source.latent.noise().to_vec();
-                shape
-                    .iter_mut()
-                    .take(1)
-                    .for_each(|clips| *clips = usize::from(options.batch));
-                let latent = self.source.latent.to_model(ArrayD::zeros(shape));
-                Some(run_sizes(model, latent.shape(), conditioning)?)
-            }
+            true => Some(run_sizes(model, &self.latent_shape(), conditioning)?),
             false => None,
         };
         let mut generator = match options.form {

@@ -79,15 +79,8 @@ impl Split {
         if let Some((rule, choice)) = rule.zip(self.wide.guidance.as_ref()) {
             // The second half is the larger one, where they differ.
             let mut half = sizes.clone();
-            let mut symbols = Vec::new();
-            choice
-                .halves
-                .batch
-                .symbols(&mut |symbol| symbols.push(symbol.to_owned()));
             // Half of a batch that is made of several sizes is no size of any of them.
-            let symbol = symbols
-                .pop()
-                .filter(|symbol| choice.halves.batch == Size::symbol(symbol))?;
+            let symbol = choice.halves.batch.as_symbol()?;
             let batch = sizes.get(&symbol)?;
             half.values.insert(symbol, batch - batch / 2);
             traffic.halved = Some((rule, Box::new(self.traffic_of(model, plan, rank, &half)?)));

@@ -8,6 +8,7 @@ mod folder;
 mod options;
 mod part;
 mod parts;
+mod patching;
 #[cfg(feature = "mpi")]
 mod processes;
 mod report;
@@ -44,6 +45,8 @@ fn identity(batch: &Batch, parts: &Parts, rank: usize) -> Result<Identity, Failu
     for own in [settings::MODEL, settings::PLAN] {
         settings.remove(own);
     }
+    // Static graphs leave out exchanges that no later step needs.
+    settings.insert("--form".to_owned(), format!("{:?}", batch.options.form).into());
     let text = serde_json::to_string(&settings).unwrap_or_default();
     let digest = Sha256::digest(text.as_bytes());
     let plan: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,26 +1,29 @@
 //! What each rank runs: its graph, made in memory or read from a folder.
 
 use super::folder::{SplitFolder, record};
+use super::patching::Patching;
 use super::wanted::Wanted;
 use crate::cli::Failure;
-use crate::cli::analysis::{Analysis, Purpose, analyse, patched_beside, wide};
-use crate::cli::args::CacheOptions;
+use crate::cli::analysis::{Analysis, Purpose, analyse, patched_beside};
+use crate::cli::args::{CacheOptions, FormChoice};
 use crate::cli::caches::CacheSettings;
-use crate::cli::division::{of_rank, shares, split_id};
+use crate::cli::division::{of_rank, split_id};
+use crate::cli::open_sizes::open_sizes;
 use crate::cli::plan_beside;
 use crate::cli::run::Batch;
 use crate::cli::run::source::Source;
+use crate::cli::run::stages::plan_of;
+use crate::cli::static_graphs::StaticGraphs;
 use crate::cli::terminal::Terminal;
 use crate::collective::Communicator;
-use crate::generation::check_steps;
+use crate::generation::{Conditioning, Generator, check_steps};
 use crate::graph::ModelGraph;
 use crate::onnx::{Model, SaveOptions};
 use crate::rewrite::split::{self, RankGraph, Split, SplitOptions};
-use crate::rewrite::{Drive, DroppedSite, PLAN_KEY, Patched, Plan, Wide, planned_rules, select_planned, switch_wide};
+use crate::rewrite::{Drive, DroppedSite, PLAN_KEY, Patched, Plan, planned_rules, select_planned, switch_wide};
 use crate::rules::Rules;
-use crate::runtime::{Options, Session, SharedWeights};
+use crate::runtime::{Options, RankGraphs, Session, SharedWeights};
 use crate::sampler::elementwise;
-use crate::shard::Shares;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,10 +31,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub enum Parts {
     /// Files.
-    Written(SplitFolder),
+    Written(SplitFolder, Weights),
     /// The original, split in memory.
     Made(Box<Made>),
 }
+
+/// What ranks of one process share.
+type Weights = Mutex<SharedWeights>;
 
 /// An original that was split in memory.
 #[derive(Debug)]
@@ -40,56 +46,27 @@ pub struct Made {
     whole: Analysis,
     split: Split,
     patching: Patching,
-    sizes: Vec<(String, usize)>,
     id: String,
-    /// What ranks of one process share.
-    weights: Mutex<SharedWeights>,
+    weights: Weights,
 }
 
-/// How the graph of each rank is patched.
-#[derive(Debug)]
-enum Patching {
-    /// Not at all.
-    None,
-    /// By rules.
-    Rules(Rules),
-    /// As the patched model was whose original was split.
-    Plan(Box<Plan>),
-}
-
-impl Patching {
-    /// How often the sites compute in a run through `timesteps`.
-    fn shares(
-        &self,
-        path: &Path,
-        whole: &Analysis,
-        wide: &Wide,
-        sizes: &[(String, usize)],
-        timesteps: &[f64],
-    ) -> Result<Shares, Failure> {
-        match self {
-            Patching::None => Ok(Shares::default()),
-            Patching::Rules(rules) => {
-                let caches = CacheSettings {
-                    options: &CacheOptions::default(),
-                    sizes: sizes.to_vec(),
-                    given_up: None,
-                };
-                shares(path, whole, rules, wide, &caches, timesteps)
-            }
-            Patching::Plan(plan) => {
-                let (choices, _) =
-                    select_planned(&whole.sites, wide, plan).map_err(Failure::of(path, Failure::rewrite))?;
-                Ok(split::shares(
-                    &whole.sites,
-                    &choices,
-                    wide,
-                    &planned_rules(plan),
-                    timesteps,
-                ))
-            }
-        }
-    }
+/// How a rank opens its part, and what for.
+pub struct Opening<'o> {
+    /// Its way to the others.
+    pub communicator: &'o Arc<dyn Communicator>,
+    /// How sessions are opened.
+    pub options: &'o Options,
+    /// One graph, or one for each set of rules that steps broadcast together.
+    pub form: FormChoice,
+    /// The inputs that every clip is fed by name.
+    pub given: &'o [&'o str],
+    /// The run.
+    pub timesteps: &'o [f64],
+    /// The shape of the noise of all clips, as the model takes it.
+    pub latent: &'o [usize],
+    /// What clips are made from.
+    pub conditionings: &'o [Conditioning],
+    pub terminal: &'o Terminal,
 }
 
 /// More bytes of a rank's own weights go through a file: a graph in memory ends at 2 GiB.
@@ -103,14 +80,12 @@ impl Parts {
         let needs_whole = elementwise(batch.config.scheduler_for(&batch.settings)?.as_mut()).err();
         if let Some(folder) = wanted.folder {
             check_kept(source, options.ranks.keep_latents, needs_whole)?;
-            return Ok(Parts::Written(folder));
+            check_form(source, options.form)?;
+            return Ok(Parts::Written(folder, Weights::default()));
         }
-        let (original, patching) = original_of(&source.model, wanted.rules, terminal)?;
-        let rules = match &patching {
-            Patching::None => Rules::of_plan("", []),
-            Patching::Rules(rules) => rules.clone(),
-            Patching::Plan(plan) => planned_rules(plan),
-        };
+        let (original, patching) = Patching::of(&source.model, wanted.rules, terminal)?;
+        patching.check_form(&original, options.form)?;
+        let rules = patching.rules();
         let whole = analyse(
             &original,
             &options.ranks.rules_options(),
@@ -118,15 +93,12 @@ impl Parts {
             Purpose::Patch,
             terminal,
         )?;
-        let wide = match &patching {
-            Patching::None => Wide::default(),
-            Patching::Rules(rules) => wide(&original, &whole, rules)?,
-            Patching::Plan(plan) => Wide::planned(&whole.model, &whole.axes, &whole.sites, &rules, plan)
-                .map_err(Failure::of(&original, Failure::rewrite))?,
-        };
+        let wide = patching.wide(&original, &whole)?;
         let mut how = options.ranks.mesh.split_options();
         let scheduler = batch.config.scheduler_for(&batch.settings)?;
-        how.shares = patching.shares(&original, &whole, &wide, &options.sampling.sizes, scheduler.timesteps())?;
+        let known = batch.known_conditionings(terminal)?;
+        let sizes = open_sizes(&original, &whole, &batch.latent_shape(), &known)?;
+        how.shares = patching.shares(&original, &whole, &wide, &sizes, scheduler.timesteps())?;
         how.sequence.keep = options.ranks.keep_latents && needs_whole.is_none();
         let made = |how: &SplitOptions| {
             let (model, axes, sites) = (whole.model.clone(), &whole.axes, &whole.sites);
@@ -154,8 +126,7 @@ impl Parts {
         ];
         Ok(Parts::Made(Box::new(Made {
             id: split_id(&original, &mesh, &asked)?,
-            sizes: options.sampling.sizes.clone(),
-            weights: Mutex::default(),
+            weights: Weights::default(),
             original,
             whole,
             split,
@@ -166,42 +137,54 @@ impl Parts {
     /// What tells the split that a rank has from others.
     pub fn id(&self, rank: usize) -> Result<String, Failure> {
         match self {
-            Parts::Written(folder) => Ok(record(folder.file(rank)?)?.split),
+            Parts::Written(folder, _) => Ok(record(folder.file(rank)?)?.split),
             Parts::Made(made) => Ok(made.id.clone()),
         }
     }
 
-    /// Opens the graph of a rank. ONNX Runtime must be loaded.
-    pub fn open(
-        &self,
-        communicator: &Arc<dyn Communicator>,
-        options: &Options,
-        timesteps: &[f64],
-        terminal: &Terminal,
-    ) -> Result<Session, Failure> {
-        terminal.stop().check()?;
-        let rank = communicator.rank();
+    /// Opens the graph of a rank, or its graphs. ONNX Runtime must be loaded.
+    pub fn open(&self, opening: &Opening<'_>) -> Result<Generator, Failure> {
+        opening.terminal.stop().check()?;
         match self {
-            Parts::Written(folder) => {
-                let file = folder.file(rank)?;
-                plan_beside::check(file, &Model::load(file)?, terminal)?;
-                Ok(Session::open_rank(file, options, communicator)?)
+            Parts::Written(folder, weights) => {
+                let file = folder.file(opening.communicator.rank())?;
+                let model = Model::load(file)?;
+                plan_beside::check(file, &model, opening.terminal)?;
+                match opening.form {
+                    FormChoice::Switch => {
+                        drop(model);
+                        opening.one(file, Session::open_rank(file, opening.options, opening.communicator)?)
+                    }
+                    FormChoice::Variants => opening.several(file, model, weights),
+                }
             }
-            Parts::Made(made) => made.open(communicator, options, timesteps, terminal),
+            Parts::Made(made) => made.open(opening),
         }
     }
 }
 
+impl Opening<'_> {
+    /// A generator on one graph; errors name `path`.
+    fn one(&self, path: &Path, session: Session) -> Result<Generator, Failure> {
+        Generator::new(session, self.given).map_err(Failure::of(path, Failure::generation))
+    }
+
+    /// A generator on the static graphs of a patched model that stands in the file `path` or was made from it.
+    fn several(&self, path: &Path, model: Model, weights: &Weights) -> Result<Generator, Failure> {
+        let model = ModelGraph::new(model).map_err(Failure::of(path, Failure::graph))?;
+        let graphs = StaticGraphs::of(path, model, self.timesteps)?;
+        // Until the last is open: ranks on other devices have arenas and weights there.
+        let mut weights = weights.lock().unwrap_or_else(PoisonError::into_inner);
+        graphs.generator(self.given, self.terminal, |model| {
+            Ok(weights.open_rank(path, model, self.options, self.communicator, RankGraphs::Several)?)
+        })
+    }
+}
+
 impl Made {
-    fn open(
-        &self,
-        communicator: &Arc<dyn Communicator>,
-        options: &Options,
-        timesteps: &[f64],
-        terminal: &Terminal,
-    ) -> Result<Session, Failure> {
+    fn open(&self, opening: &Opening<'_>) -> Result<Generator, Failure> {
         let path = &self.original;
-        let model = self.at_rank(communicator.rank(), timesteps, terminal)?;
+        let model = self.at_rank(opening)?;
         let model = model.into_model().map_err(Failure::of(path, Failure::graph))?;
         let graph = model.proto.graph.as_ref();
         let stored = graph.map_or(&[][..], |graph| graph.initializer.as_slice());
@@ -212,20 +195,19 @@ impl Made {
             }
         }
         if own > MOST_IN_MEMORY {
-            return self.open_from_file(&model, communicator, options, terminal);
+            return self.open_from_file(&model, opening);
+        }
+        if opening.form == FormChoice::Variants {
+            return opening.several(path, model, &self.weights);
         }
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(weights.open_rank(path, model, options, communicator)?)
+        let session = weights.open_rank(path, model, opening.options, opening.communicator, RankGraphs::One)?;
+        drop(weights);
+        opening.one(path, session)
     }
 
     /// The same by way of a temporary folder.
-    fn open_from_file(
-        &self,
-        model: &Model,
-        communicator: &Arc<dyn Communicator>,
-        options: &Options,
-        terminal: &Terminal,
-    ) -> Result<Session, Failure> {
+    fn open_from_file(&self, model: &Model, opening: &Opening<'_>) -> Result<Generator, Failure> {
         let refuse = |source| crate::report::ReportError::Write {
             path: std::env::temp_dir(),
             source,
@@ -234,16 +216,23 @@ impl Made {
         let file = folder.path().join("model.onnx");
         let how = SaveOptions {
             move_weights: true,
-            stop: terminal.stop().clone(),
+            stop: opening.terminal.stop().clone(),
             ..SaveOptions::default()
         };
         model.save(&file, &how)?;
-        Ok(Session::open_rank(&file, options, communicator)?)
+        match opening.form {
+            FormChoice::Switch => opening.one(
+                &self.original,
+                Session::open_rank(&file, opening.options, opening.communicator)?,
+            ),
+            // Their weights are the file's, which no other rank has.
+            FormChoice::Variants => opening.several(&file, Model::load(&file)?, &Weights::default()),
+        }
     }
 
     /// The graph of a rank, patched where it is to be.
-    fn at_rank(&self, rank: usize, timesteps: &[f64], terminal: &Terminal) -> Result<ModelGraph, Failure> {
-        let path = &self.original;
+    fn at_rank(&self, opening: &Opening<'_>) -> Result<ModelGraph, Failure> {
+        let (path, rank) = (&self.original, opening.communicator.rank());
         let graph = self.split.at_rank(rank).map_err(Failure::of(path, Failure::shard))?;
         let Patched { mut model, mut plan } = match &self.patching {
             Patching::None => return Ok(graph.model),
@@ -253,12 +242,12 @@ impl Made {
                     (None, _) | (_, 0) => None,
                     (Some(_), _) => {
                         let first = self.split.at_rank(0).map_err(Failure::of(path, Failure::shard))?;
-                        Some(self.by_rules(first, rules, None, timesteps, terminal)?.plan.dropped)
+                        Some(self.by_rules(first, rules, None, opening)?.plan.dropped)
                     }
                 };
-                self.by_rules(graph, rules, given_up, timesteps, terminal)?
+                self.by_rules(graph, rules, given_up, opening)?
             }
-            Patching::Plan(plan) => self.planned(graph, plan, timesteps)?,
+            Patching::Plan(plan) => self.planned(graph, plan, opening.timesteps)?,
         };
         plan.original_sha256 = Some(self.whole.graph_sha256.clone());
         model.set_metadata(PLAN_KEY, plan.to_json()?);
@@ -270,16 +259,17 @@ impl Made {
         graph: RankGraph,
         rules: &Rules,
         given_up: Option<Vec<DroppedSite>>,
-        timesteps: &[f64],
-        terminal: &Terminal,
+        opening: &Opening<'_>,
     ) -> Result<Patched, Failure> {
+        let path = &self.original;
         let caches = CacheSettings {
             options: &CacheOptions::default(),
-            sizes: self.sizes.clone(),
+            sizes: open_sizes(path, &self.whole, opening.latent, opening.conditionings)?,
             given_up,
         };
         let (graph, wide) = of_rank(graph, &self.whole);
-        Ok(patched_beside(&self.original, graph, &wide, rules, &caches, Some(timesteps), terminal)?.0)
+        let timesteps = Some(opening.timesteps);
+        Ok(patched_beside(path, graph, &wide, rules, &caches, timesteps, opening.terminal)?.0)
     }
 
     fn planned(&self, graph: RankGraph, plan: &Plan, timesteps: &[f64]) -> Result<Patched, Failure> {
@@ -313,6 +303,20 @@ fn why_gathered(split: &Split, latent: &str, needs_whole: Option<String>) -> Opt
     }
 }
 
+/// Refuses the variant form of a folder whose ranks broadcast nothing, or decide in the run.
+fn check_form(source: &Source, form: FormChoice) -> Result<(), Failure> {
+    if form == FormChoice::Switch {
+        return Ok(());
+    }
+    match plan_of(&source.model)? {
+        Some(plan) => Patching::Plan(Box::new(plan)).check_form(&source.model, form),
+        None => Err(Failure::Usage(format!(
+            "--form variants needs patched models, and {} is none; split the original again with --rules, or leave it out",
+            source.model.display()
+        ))),
+    }
+}
+
 /// Refuses a folder whose ranks do not keep the latents as they are to be kept.
 fn check_kept(source: &Source, is_asked: bool, needs_whole: Option<String>) -> Result<(), Failure> {
     let model = source.model.display();
@@ -332,38 +336,4 @@ fn check_kept(source: &Source, is_asked: bool, needs_whole: Option<String>) -> R
         )),
         (Some(_), None) => Ok(()),
     }
-}
-
-/// The model that is split: the one that was given, or, of a patched one, its original.
-fn original_of(model: &Path, rules: Option<Rules>, terminal: &Terminal) -> Result<(PathBuf, Patching), Failure> {
-    let loaded = Model::load(model)?;
-    plan_beside::check(model, &loaded, terminal)?;
-    let Some(plan) = loaded.proto.metadata(PLAN_KEY) else {
-        return Ok((model.to_owned(), rules.map_or(Patching::None, Patching::Rules)));
-    };
-    if rules.is_some() {
-        return Err(Failure::Usage(format!(
-            "--rules: {} is patched already; give its original",
-            model.display()
-        )));
-    }
-    let plan = Plan::parse(plan)?;
-    let original = plan.original.as_ref();
-    let original = original.map(|original| model.with_file_name("").join(original));
-    let Some(original) = original.filter(|original| original.is_file()) else {
-        return Err(Failure::Usage(format!(
-            "{} is patched, and its original, which is what is split, is not where its plan says; give the original with \
-             --rules",
-            model.display()
-        )));
-    };
-    let hash = Model::load(&original)?.graph_sha256();
-    if plan.original_sha256.as_ref().is_some_and(|planned| *planned != hash) {
-        return Err(Failure::Usage(format!(
-            "{} is another model than the one that {} was patched from; patch it again",
-            original.display(),
-            model.display()
-        )));
-    }
-    Ok((original, Patching::Plan(Box::new(plan))))
 }

@@ -2,7 +2,7 @@
 
 use super::options::{Carrier, RankOptions};
 use super::part::Part;
-use super::parts::Parts;
+use super::parts::{Opening, Parts};
 use super::report::RanksReport;
 use super::threads::Crew;
 use crate::cli::Failure;
@@ -104,13 +104,20 @@ impl Team {
         }
         let given = batch.source.given();
         let scheduler = batch.config.scheduler_for(&batch.settings)?;
-        let timesteps = scheduler.timesteps();
-        let session = self.parts.open(&self.carrier, &self.session, timesteps, terminal)?;
-        let latents = session.metadata(LATENTS_KEY);
+        let opening = Opening {
+            communicator: &self.carrier,
+            options: &self.session,
+            form: batch.options.form,
+            given: &given,
+            timesteps: scheduler.timesteps(),
+            latent: &batch.latent_shape(),
+            conditionings,
+            terminal,
+        };
+        let mut generator = self.parts.open(&opening)?;
+        let latents = generator.session().metadata(LATENTS_KEY);
         let latents = latents.and_then(|text| serde_json::from_str::<RankLatents>(&text).ok());
         let part = latents.map(|latents| Part::new(latents, self.communicator.clone()));
-        let refuse = Failure::of(&batch.source.model, Failure::generation);
-        let mut generator = Generator::new(session, &given).map_err(refuse)?;
         generator.count_timesteps_in(batch.source.timestep_unit());
         generator.stop_on(terminal.stop().clone());
         if part.is_some() {
