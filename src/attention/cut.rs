@@ -70,12 +70,9 @@ impl Cuts {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The same cuts as `changed` makes each of them, in the same order.
-    pub fn map(&self, changed: impl Fn(&Cut) -> Cut) -> Cuts {
-        Cuts {
-            first: changed(&self.first),
-            others: self.others.iter().map(changed).collect(),
-        }
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Cut> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
     }
 
     /// How many there are.

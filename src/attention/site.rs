@@ -2,7 +2,7 @@
 
 use super::classify::classify;
 use super::core::{Core, Search, label};
-use super::cut::Cuts;
+use super::cut::{Cut, Cuts};
 use super::exit::{Exit, Start};
 use super::feed_forward::FeedForward;
 use super::kind::Kind;
@@ -66,6 +66,15 @@ pub struct Sites {
     /// Every softmax and fused attention and every residual branch that is no site, and every input that was not
     /// understood: why, and what to do.
     pub notes: Vec<Note>,
+}
+
+impl Site {
+    /// Everything that may be cached of it, to be changed.
+    pub fn cuts_mut(&mut self) -> impl Iterator<Item = &mut Cut> {
+        self.output
+            .iter_mut()
+            .chain(self.gated.iter_mut().flat_map(Cuts::iter_mut))
+    }
 }
 
 impl Sites {

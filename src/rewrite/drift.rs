@@ -10,12 +10,12 @@
 //! 1 if this step broadcast]` is fed back like that of a forecast, zeros before the first step, and the indicator like a
 //! cache. A comparison with what is no number is false, so that such a step computes.
 //!
-//! Ranks of a split model add up both sums first (`split/agreement.rs`), so that all decide alike, and as the whole does.
+//! Ranks of a split model add up both sums first (`agreement.rs`), so that all decide alike, and as the whole does.
 
 use super::PlanSize;
+use super::agreement::agreed;
 use super::build::{Build, described};
 use super::plan::{CachePlan, CacheRole, StatePlan};
-use super::split::agreed;
 use crate::attention::Cut;
 use crate::graph::{Graph, GraphError, ValueId};
 use crate::onnx::messages::DataType;

@@ -6,10 +6,12 @@
 //! variant form), [`variant`] that of one set of flags, and [`without`] one that puts no cache out, which is the least that
 //! a step can cost. [`Plan`] tells a host how to drive the result.
 
+mod agreement;
 mod build;
 mod cache_type;
 mod ceiling;
 mod choice;
+mod collective;
 mod drift;
 mod drive;
 mod error;

@@ -267,6 +267,11 @@ fn ranks_give_up_the_same_sites_for_a_ceiling() {
     assert!(!given_up(0).is_empty());
     assert_eq!((given_up(1), given_up(2)), (given_up(0), given_up(0)));
     let (_, three) = clips.run(&folder, "three", &["--steps", "3"]);
+    // A run knows its sizes.
+    let rules = rules.to_str().unwrap();
+    let options = ["--steps", "3", "--ranks", "3", "--along", "frames", "--rules", rules];
+    let (_, made) = clips.run(&model, "made", &options);
+    close(&made, &three, "a ceiling in a run");
     let (_, one) = clips.run(&shipped_model(), "one", &["--steps", "3"]);
     // Broadcasting changes a clip, and not beyond recognition.
     let (worst, largest) = (&three - &one)
@@ -276,6 +281,64 @@ fn ranks_give_up_the_same_sites_for_a_ceiling() {
             (worst.max(off.abs()), largest.max(value.abs()))
         });
     assert!(worst > 0.0 && worst < 0.5 * largest, "{worst} of {largest}");
+}
+
+/// Static graphs by ranks: the clip of one, what a step sends is no more than with switches and nothing where all is broadcast;
+/// by tokens, weights and the batch, of a patched model and of a folder that was split. What cannot have any is refused.
+#[test]
+fn static_graphs_of_ranks_make_the_clip_of_one() {
+    let clips = Clips::new();
+    let (model, rules) = (shipped_model(), clips.path("rules.yaml"));
+    let patched = clips.patch(&rules, "patched");
+    let rules = rules.to_str().unwrap();
+    let (_, one) = clips.run(&patched, "one", &["--steps", "4", "--form", "variants"]);
+    let bytes = |report: &Value| -> Vec<u64> { serde_json::from_value(report["ranks"]["step_bytes"].clone()).unwrap() };
+    let kept = ["--steps", "4", "--ranks", "2", "--keep-latents", "--rules", rules];
+    let (report, _) = clips.run(&model, "switch", &kept);
+    let with_switches = bytes(&report);
+    let variants = |options: &[&'static str]| [&["--steps", "4", "--form", "variants"], options].concat();
+    let (report, two) = clips.run(&model, "two", &[&kept[..], &["--form", "variants"]].concat());
+    close(&two, &one, "static graphs of two ranks");
+    let sent = bytes(&report);
+    assert!(
+        sent.iter().zip(&with_switches).all(|(sent, most)| sent <= most),
+        "{sent:?} {with_switches:?}"
+    );
+    assert!(sent[0] > 0 && sent[1] == 0, "{sent:?}");
+    for (name, options) in [
+        ("tensor", &["--tensor", "2"][..]),
+        ("mesh", &["--ranks", "4", "--guidance-ranks", "2"]),
+    ] {
+        let (report, found) = clips.run(&patched, name, &variants(options));
+        close(&found, &one, name);
+        assert!(bytes(&report).iter().any(|sent| *sent > 0), "{name}");
+    }
+    let split = |name: &str, options: &[&str]| {
+        let folder = clips.path(name);
+        let mut arguments: Vec<OsString> =
+            vec!["split".into(), model.clone().into(), "-o".into(), folder.clone().into()];
+        arguments.extend(["--sequence", "2"].iter().chain(options).map(OsString::from));
+        succeed(arguments);
+        folder
+    };
+    let folder = split("split", &["--rules", rules, "--keep-latents"]);
+    let (report, found) = clips.run(&folder, "written", &variants(&[]));
+    close(&found, &one, "static graphs of a folder");
+    assert_eq!(bytes(&report), sent);
+
+    let plain = split("plain", &["--plain"]);
+    let error = fail(2, clips.arguments(&plain, "refused", &variants(&[])));
+    assert!(error.contains("split the original again with --rules"), "{error}");
+    let error = fail(2, clips.arguments(&model, "refused", &variants(&["--ranks", "2"])));
+    assert!(error.contains("needs a patched model"), "{error}");
+    let drift = clips.path("drift.yaml");
+    let list = "{ name: blocks, match: { blocks: 1.. }, residual: { range: 5, adaptive: { threshold: 0.2 } } }";
+    std::fs::write(&drift, format!("{{ version: 1, rules: [{list}] }}")).unwrap();
+    let drifting = clips.patch(&drift, "drifting");
+    let of_one = fail(3, clips.arguments(&drifting, "refused", &variants(&[])));
+    let of_two = fail(3, clips.arguments(&drifting, "refused", &variants(&["--ranks", "2"])));
+    assert!(of_one.contains("rule `blocks` is `adaptive`") && of_two.contains("rule `blocks` is `adaptive`"));
+    assert_nothing_is_left(&clips.path("refused"));
 }
 
 /// Adaptive rules decide by ranks as by one, and guidance is left out where ranks have all of the batch.

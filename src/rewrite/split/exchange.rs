@@ -1,10 +1,12 @@
 //! A value brought to where a reader needs it: slices, gathers and all-to-alls, with the layouts around them.
 
-use super::sizes::{Sizes, collective, int};
+use super::sizes::Sizes;
 use crate::axes::Size;
 use crate::graph::{Graph, NewNode, Position, ValueId};
 use crate::onnx::messages::DataType;
 use crate::rewrite::build::Build;
+use crate::rewrite::collective::collective;
+use crate::rewrite::node::integer;
 use crate::shard::{Facts, Group, Placement, Shard, ShardError};
 
 /// What a collective does.
@@ -318,7 +320,7 @@ impl Exchanges<'_> {
         let mut build = Build { graph, after };
         // A rank may have no entry; that is no "as it is".
         let attributes = match self.opset {
-            14.. => vec![int("allowzero", 1)],
+            14.. => vec![integer("allowzero", 1)],
             _ => Vec::new(),
         };
         Ok(build.node("Reshape", &[value, target], attributes, &name)?)
@@ -333,7 +335,7 @@ impl Exchanges<'_> {
     ) -> Result<ValueId, ShardError> {
         let name = self.sizes.name(graph);
         let mut build = Build { graph, after };
-        Ok(build.node("Concat", values, vec![int("axis", axis as i64)], &name)?)
+        Ok(build.node("Concat", values, vec![integer("axis", axis as i64)], &name)?)
     }
 
     fn split(
@@ -351,7 +353,7 @@ impl Exchanges<'_> {
             name: outputs.first().cloned().unwrap_or_default(),
             inputs: vec![Some(value), Some(lengths_list)],
             outputs,
-            attributes: vec![int("axis", axis as i64)],
+            attributes: vec![integer("axis", axis as i64)],
             after,
             ..NewNode::default()
         })?;

@@ -5,7 +5,7 @@
 //! graph for all ranks; [`Split::at_rank`] makes the graph of one rank, with numbers in the place of sizes and its parts
 //! of the weights alone. [`unroll`] puts the graphs of all ranks into one that needs no collective.
 
-mod agreement;
+mod behind;
 mod exchange;
 mod latents;
 mod pass;
@@ -18,7 +18,6 @@ mod traffic;
 mod unroll;
 mod wide;
 
-pub(super) use agreement::agreed;
 pub use exchange::{Collective, Exchange};
 pub use latents::{KeptLatents, LATENTS_KEY, RankLatents};
 pub use rank::RankGraph;
@@ -27,13 +26,17 @@ pub use sizes::LocalSize;
 pub use traffic::Traffic;
 pub use unroll::unroll;
 
-use crate::attention::{Addition, Cut, Sites};
+use crate::attention::Sites;
 use crate::axes::Axes;
 use crate::graph::{ModelGraph, ValueId};
+use crate::rewrite::collective::VERSION;
 use crate::rewrite::{Wide, write_known_sizes};
-use crate::shard::{Candidate, Division, Factor, Facts, Gathered, Group, Kept, Mesh, Preference, ShardError, Shares};
+use crate::shard::{
+    Candidate, DOMAIN, Division, Factor, Facts, Gathered, Group, Kept, Mesh, Preference, ShardError, Shares,
+};
+use behind::Behind;
 use pass::Moved;
-use sizes::{DOMAIN, Sizes, VERSION};
+use sizes::Sizes;
 use std::collections::HashMap;
 
 /// How a graph is split.
@@ -172,8 +175,12 @@ pub fn split_wide(
             &mut moved,
             &entries,
         )?;
-        self::wide::behind(&mut split.wide, &facts, &moved, entries);
-        split.sites = sites_behind(&split.sites, &facts, &moved);
+        let behind = Behind {
+            moved: &moved,
+            facts: &facts,
+        };
+        self::wide::behind(&mut split.wide, &behind, entries);
+        behind.sites(&mut split.sites);
         let kept = division.kept().and_then(|kept| latents(&split.model, kept, group));
         split.latents = kept.or(split.latents);
         split.gathered = division.gathered.clone().or(split.gathered);
@@ -213,31 +220,4 @@ fn latents(model: &ModelGraph, kept: &Kept, group: Group) -> Option<KeptLatents>
         unit: number(&kept.shard.inner)?,
         group,
     })
-}
-
-/// The sites, with the values that readers now find their cuts and streams in, and a rank's sizes of them.
-fn sites_behind(sites: &Sites, facts: &Facts<'_>, moved: &Moved) -> Sites {
-    let now = |value: ValueId| moved.get(&value).copied().unwrap_or(value);
-    let cut = |cut: &Cut| {
-        let value = now(cut.value);
-        Cut {
-            value,
-            shape: facts.sizes(value).map_or_else(|| cut.shape.clone(), <[_]>::to_vec),
-            ..cut.clone()
-        }
-    };
-    let mut sites = sites.clone();
-    for site in &mut sites.sites {
-        site.output = site.output.map(cut);
-        site.gated = site.gated.as_ref().map(|gated| gated.map(cut));
-        site.streams.iter_mut().for_each(|stream| *stream = now(*stream));
-        for addition in &mut site.additions {
-            *addition = Addition {
-                before: now(addition.before),
-                after: addition.after.map(now),
-                ..*addition
-            };
-        }
-    }
-    sites
 }

@@ -1,11 +1,12 @@
 //! One axis of the mesh: the flow that was found, written into the graph.
 
 use super::exchange::{Exchange, Exchanges};
-use super::sizes::{PREFIX, Sizes, int};
+use super::sizes::{PREFIX, Sizes};
 use crate::axes::Size;
 use crate::graph::{Graph, NodeId, Position, Slot, ValueId};
 use crate::onnx::messages::{DataType, Dimension};
 use crate::rewrite::build::Build;
+use crate::rewrite::node::integer;
 use crate::shard::{Division, Facts, Kept, Operation, Placement, ShardError, Step};
 use std::collections::HashMap;
 
@@ -260,7 +261,7 @@ impl Pass<'_, '_> {
                 let target = self.exchanges.sizes.list(graph, &local)?;
                 graph.set_input(id, 1, target);
                 if self.exchanges.opset >= 14 {
-                    graph.set_attribute(id, int("allowzero", 1));
+                    graph.set_attribute(id, integer("allowzero", 1));
                 }
             }
             "Expand" => {

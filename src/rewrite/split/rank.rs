@@ -1,14 +1,14 @@
 //! The graph of one rank: its own numbers and its own part of the weights.
 
 use super::Split;
-use super::sizes::{DOMAIN, LocalSize, stored};
-use crate::attention::{Cut, Sites};
+use super::sizes::{LocalSize, stored};
+use crate::attention::{Site, Sites};
 use crate::axes::Size;
 use crate::graph::{Graph, ModelGraph, NodeId, ValueId};
 use crate::onnx::messages::TensorProto;
 use crate::onnx::tensor::{element_bits, element_type};
 use crate::rewrite::Wide;
-use crate::shard::{Group, Mesh, ShardError, part};
+use crate::shard::{DOMAIN, Group, Mesh, ShardError, part};
 use bytes::{Bytes, BytesMut};
 
 /// What one rank runs.
@@ -33,23 +33,35 @@ impl LocalSize {
     }
 }
 
-impl Split {
-    /// The sizes of `rank`: a number for each symbol of [`Split::locals`] that does not depend on the inputs.
-    pub fn numbers(&self, rank: usize) -> Vec<(String, i64)> {
-        let mut numbers: Vec<(String, i64)> = Vec::new();
-        for local in &self.locals {
-            let known = |symbol: &str| {
-                let found = numbers.iter().find(|(known, _)| known == symbol);
-                found.map(|(_, number)| Size::number(*number))
-            };
-            let whole = local.whole.substitute(&known);
-            if let Some(number) = local.at(&self.mesh, rank, &whole) {
-                numbers.push((local.symbol.clone(), number));
+/// The sizes of a rank: a number for each symbol of [`Split::locals`] that does not depend on the inputs.
+pub(super) struct Numbers(Vec<(String, i64)>);
+
+impl Numbers {
+    fn of(split: &Split, rank: usize) -> Numbers {
+        let mut numbers = Numbers(Vec::new());
+        for local in &split.locals {
+            let whole = local.whole.substitute(&|symbol| numbers.known(symbol));
+            if let Some(number) = local.at(&split.mesh, rank, &whole) {
+                numbers.0.push((local.symbol.clone(), number));
             }
         }
         numbers
     }
 
+    fn known(&self, symbol: &str) -> Option<Size> {
+        let found = self.0.iter().find(|(known, _)| known == symbol);
+        found.map(|(_, number)| Size::number(*number))
+    }
+
+    /// Writes them into sizes.
+    pub fn write(&self, sizes: &mut [Size]) {
+        for size in sizes {
+            *size = size.substitute(&|symbol| self.known(symbol));
+        }
+    }
+}
+
+impl Split {
     /// The graph of `rank`.
     ///
     /// # Errors
@@ -60,8 +72,8 @@ impl Split {
             return Err(ShardError::Rank { rank, ranks });
         }
         let mut model = self.model.clone();
-        let numbers = self.numbers(rank);
-        for (symbol, number) in &numbers {
+        let numbers = Numbers::of(self, rank);
+        for (symbol, number) in &numbers.0 {
             let Some(value) = model.graph.find(symbol) else {
                 continue;
             };
@@ -75,20 +87,10 @@ impl Split {
             latents.declare(&mut model, &self.mesh, rank);
         }
         model.graph.eliminate_dead_code();
-        let known = |symbol: &str| {
-            let found = numbers.iter().find(|(known, _)| known == symbol);
-            found.map(|(_, number)| Size::number(*number))
-        };
-        let cut = |cut: &Cut| Cut {
-            shape: cut.shape.iter().map(|size| size.substitute(&known)).collect(),
-            ..cut.clone()
-        };
         let mut sites = self.sites.clone();
-        for site in &mut sites.sites {
-            site.output = site.output.map(cut);
-            site.gated = site.gated.as_ref().map(|gated| gated.map(cut));
-        }
-        let wide = super::wide::at_rank(&self.wide, &model.graph, &known);
+        let cuts = sites.sites.iter_mut().flat_map(Site::cuts_mut);
+        cuts.for_each(|cut| numbers.write(&mut cut.shape));
+        let wide = super::wide::at_rank(&self.wide, &model.graph, &numbers);
         Ok(RankGraph {
             rank,
             model,

@@ -1,20 +1,16 @@
 //! Sizes as one rank has them, written once and read by every `Reshape`, `Expand` and `Slice`.
 
 use crate::axes::{Axes, Base, Product, Size};
-use crate::graph::{Graph, GraphError, ValueId};
-use crate::onnx::messages::{AttributeProto, AttributeType, TensorProto};
+use crate::graph::{Graph, ValueId};
+use crate::onnx::messages::TensorProto;
 use crate::rewrite::build::Build;
+use crate::rewrite::collective::collective;
+use crate::rewrite::node::integer;
 use crate::shard::{Group, ShardError};
 use std::collections::{BTreeMap, HashMap};
 
 /// Prefix of the names of what a split adds.
 pub(super) const PREFIX: &str = "pab.shard";
-
-/// The version of operator set `ai.pab`.
-pub(super) const VERSION: i64 = 1;
-
-/// The domain of the collectives.
-pub(super) use crate::shard::DOMAIN;
 
 /// A size that differs from rank to rank: its part of `whole` along `group`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +112,7 @@ impl Sizes {
                     parts.push(self.list(graph, run)?);
                 }
                 let name = self.name(graph);
-                Build::new(graph).node("Concat", &parts, vec![int("axis", 0)], &name)?
+                Build::new(graph).node("Concat", &parts, vec![integer("axis", 0)], &name)?
             }
         };
         self.lists.insert(sizes.to_vec(), value);
@@ -184,51 +180,9 @@ impl Sizes {
         let at = self.list(graph, &[Size::number(dimension as i64)])?;
         let mut build = Build::new(graph);
         let shape = build.node("Shape", &[input], Vec::new(), &shape)?;
-        let value = build.node("Gather", &[shape, at], vec![int("axis", 0)], &size)?;
+        let value = build.node("Gather", &[shape, at], vec![integer("axis", 0)], &size)?;
         self.lists.insert(key, value);
         Ok(value)
-    }
-}
-
-/// A node of a collective; gives its output, which is named `output`.
-pub(super) fn collective(
-    graph: &mut Graph,
-    operator: &str,
-    value: ValueId,
-    group: Group,
-    axes: &[(&str, usize)],
-    output: &str,
-    after: Option<crate::graph::Position>,
-) -> Result<ValueId, GraphError> {
-    let mut attributes: Vec<AttributeProto> = axes.iter().map(|(name, axis)| int(name, *axis as i64)).collect();
-    attributes.push(AttributeProto {
-        name: Some("group".to_owned()),
-        r#type: Some(AttributeType::String as i32),
-        s: Some(group.name().as_bytes().to_vec().into()),
-        ..AttributeProto::default()
-    });
-    let node = graph.add_node(crate::graph::NewNode {
-        operator: operator.to_owned(),
-        domain: DOMAIN.to_owned(),
-        name: output.to_owned(),
-        inputs: vec![Some(value)],
-        outputs: vec![output.to_owned()],
-        attributes,
-        after,
-        ..crate::graph::NewNode::default()
-    })?;
-    graph.node(node).output(0).ok_or_else(|| GraphError::NameTaken {
-        name: output.to_owned(),
-    })
-}
-
-/// An integer attribute.
-pub(super) fn int(name: &str, number: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(AttributeType::Int as i32),
-        i: Some(number),
-        ..AttributeProto::default()
     }
 }
 

@@ -1,14 +1,16 @@
 //! How much a rank sends: in closed form, from the collectives of a split graph.
 
-use super::{Collective, Exchange, Split, agreement};
+use super::{Collective, Exchange, Split};
 use crate::axes::{Bindings, Size};
 use crate::graph::{Graph, ModelGraph};
+use crate::onnx::messages::DataType;
 use crate::onnx::tensor::element_bits;
+use crate::rewrite::agreement::{SUMS, agreement_name};
 use crate::rewrite::drift::decision_name;
 use crate::rewrite::{Plan, RulePlan};
 use crate::rules::Strategy;
-use crate::shard::part;
 use crate::shard::volume::Place;
+use crate::shard::{Group, Mesh, part};
 use std::collections::HashMap;
 
 /// Bytes that one rank sends in a step.
@@ -90,7 +92,7 @@ impl Split {
 
     /// The same of steps that run the whole batch of `sizes`.
     fn traffic_of(&self, model: &ModelGraph, plan: Option<&Plan>, rank: usize, sizes: &Bindings) -> Option<Traffic> {
-        let agreed = plan.map_or_else(Vec::new, |plan| agreement::exchanges(&self.mesh, plan));
+        let agreed = plan.map_or_else(Vec::new, |plan| agreements(&self.mesh, plan));
         let exchanges = self.exchanges.iter().chain(&agreed);
         let mut count = Count {
             split: self,
@@ -124,6 +126,24 @@ impl Split {
         }
         Some(traffic)
     }
+}
+
+/// The collectives by which ranks agree on what adaptive rules decide, in the graph of a rank of `mesh` that was patched by `plan`.
+fn agreements(mesh: &Mesh, plan: &Plan) -> Vec<Exchange> {
+    let adaptive = plan.rules.iter().filter(|rule| rule.adaptive.is_some());
+    let of_rule = |rule: &str| {
+        let exchange = |group: Group| Exchange {
+            name: agreement_name(rule, group),
+            collective: Collective::AllReduce,
+            group,
+            rest: Size::number(SUMS),
+            from: Size::ONE,
+            to: Size::ONE,
+            element_type: DataType::Float,
+        };
+        mesh.divided().map(exchange).collect::<Vec<_>>()
+    };
+    adaptive.flat_map(|rule| of_rule(&rule.name)).collect()
 }
 
 struct Count<'c> {

@@ -3,9 +3,10 @@
 //! It tells whether a split is right without any communicator: its outputs are those of rank 0, and must be those of the
 //! graph that was split.
 
-use super::sizes::{DOMAIN, int, stored};
+use super::sizes::stored;
 use crate::onnx::messages::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use crate::shard::{Group, Mesh, ShardError};
+use crate::rewrite::node::integer;
+use crate::shard::{DOMAIN, Group, Mesh, ShardError};
 use std::collections::HashSet;
 
 /// Puts the models of all ranks, in their order, into one. Collectives may not stand in nested graphs.
@@ -153,7 +154,7 @@ impl Written<'_> {
         let output = node.output.first()?.clone();
         match node.op_type.as_deref()? {
             "ShardSlice" => self.part(node.input.first()?, axis("axis")?, group, place, output),
-            "AllGather" => self.node("Concat", all, vec![int("axis", axis("axis")?)], output),
+            "AllGather" => self.node("Concat", all, vec![integer("axis", axis("axis")?)], output),
             "AllToAll" => {
                 let mut parts = Vec::new();
                 for value in &all {
@@ -161,7 +162,7 @@ impl Written<'_> {
                     self.part(value, axis("split_axis")?, group, place, name.clone());
                     parts.push(name);
                 }
-                self.node("Concat", parts, vec![int("axis", axis("concat_axis")?)], output);
+                self.node("Concat", parts, vec![integer("axis", axis("concat_axis")?)], output);
             }
             "AllReduce" => self.node("Sum", all, Vec::new(), output),
             "ReduceScatter" => {
@@ -217,7 +218,7 @@ impl Written<'_> {
         self.node(
             "Gather",
             vec![shape, at.clone()],
-            vec![int("axis", 0)],
+            vec![integer("axis", 0)],
             gathered.clone(),
         );
         let ranks = self.number(self.mesh.along(group) as i64);

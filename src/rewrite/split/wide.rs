@@ -4,8 +4,9 @@
 //! All of it was found in the whole. What a span adds is a difference of two streams, so the stream before the span is
 //! taken as the one behind it lies: both are residual streams, which are pinned alike, and nothing has to be exchanged.
 
-use super::pass::Moved;
-use crate::attention::{Cut, SpanEntry};
+use super::behind::Behind;
+use super::rank::Numbers;
+use crate::attention::SpanEntry;
 use crate::axes::Size;
 use crate::graph::{Graph, ValueId};
 use crate::rewrite::{SpanChoice, Wide};
@@ -52,33 +53,26 @@ pub(super) fn entries(
 }
 
 /// The same behind a pass of the split: `entries` are the values that those of [`entries`] became.
-pub(super) fn behind(wide: &mut Wide, facts: &Facts<'_>, moved: &Moved, entries: Vec<ValueId>) {
-    let now = |value: ValueId| moved.get(&value).copied().unwrap_or(value);
-    let cut = |cut: &mut Cut| {
-        cut.value = now(cut.value);
-        if let Some(sizes) = facts.sizes(cut.value) {
-            cut.shape = sizes.to_vec();
-        }
-    };
+pub(super) fn behind(wide: &mut Wide, behind: &Behind<'_>, entries: Vec<ValueId>) {
     let mut entries = entries.into_iter();
     for choice in &mut wide.spans {
         let mut count = 0;
         let mut starts = Vec::with_capacity(choice.span.starts.len());
         for stream in &mut choice.span.streams {
-            cut(&mut stream.exit);
+            behind.cut(&mut stream.exit);
             for value in stream.entry.values_mut() {
                 count += 1;
                 *value = entries.next().unwrap_or(*value);
                 starts.push(*value);
             }
         }
-        starts.extend(choice.span.starts.iter().skip(count).map(|start| now(*start)));
+        starts.extend(choice.span.starts.iter().skip(count).map(|start| behind.value(*start)));
         choice.span.starts = starts;
-        choice.indicator.iter_mut().for_each(cut);
+        choice.indicator.iter_mut().for_each(|cut| behind.cut(cut));
     }
-    wide.indicators.values_mut().for_each(cut);
+    wide.indicators.values_mut().for_each(|cut| behind.cut(cut));
     if let Some(choice) = &mut wide.guidance {
-        choice.batch_axes.move_to(now);
+        choice.batch_axes.move_to(|value| behind.value(value));
     }
 }
 
@@ -99,29 +93,28 @@ pub(super) fn halve_outputs(wide: &mut Wide, graph: &Graph, facts: &Facts<'_>) {
     }
 }
 
-/// The same in the graph of one rank, whose sizes `known` tells.
-pub(super) fn at_rank(wide: &Wide, graph: &Graph, known: &impl Fn(&str) -> Option<Size>) -> Wide {
+/// The same in the graph of one rank, with its `numbers`.
+pub(super) fn at_rank(wide: &Wide, graph: &Graph, numbers: &Numbers) -> Wide {
     let mut wide = wide.clone();
-    let number = |sizes: &mut Vec<Size>| sizes.iter_mut().for_each(|size| *size = size.substitute(known));
     for choice in &mut wide.spans {
         let SpanChoice { span, indicator, .. } = &mut *choice;
-        span.streams
-            .iter_mut()
-            .for_each(|stream| number(&mut stream.exit.shape));
-        indicator.iter_mut().for_each(|indicator| number(&mut indicator.shape));
+        for stream in &mut span.streams {
+            numbers.write(&mut stream.exit.shape);
+        }
+        if let Some(indicator) = indicator {
+            numbers.write(&mut indicator.shape);
+        }
         let exits: Vec<ValueId> = span.streams.iter().map(|stream| stream.exit.value).collect();
         span.nodes = graph.exclusive_between(&span.starts, &exits);
         choice.leave_indicator(graph);
     }
-    wide.indicators
-        .values_mut()
-        .for_each(|indicator| number(&mut indicator.shape));
+    for indicator in wide.indicators.values_mut() {
+        numbers.write(&mut indicator.shape);
+    }
     if let Some(choice) = &mut wide.guidance {
-        choice
-            .halves
-            .outputs
-            .iter_mut()
-            .for_each(|output| number(&mut output.half));
+        for output in &mut choice.halves.outputs {
+            numbers.write(&mut output.half);
+        }
     }
     wide
 }
