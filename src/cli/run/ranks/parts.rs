@@ -21,6 +21,7 @@ use crate::rules::Rules;
 use crate::runtime::{Options, Session, SharedWeights};
 use crate::sampler::elementwise;
 use crate::shard::Shares;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -111,11 +112,13 @@ impl Parts {
             Patching::Rules(rules) => rules.clone(),
             Patching::Plan(plan) => planned_rules(plan),
         };
+        let keeps = options.ranks.keep_latents && needs_whole.is_none();
+        let fixed = if keeps { source.latent_sizes() } else { BTreeMap::new() };
         let whole = analyse(
             &original,
             &options.ranks.rules_options(),
             &rules,
-            Purpose::Patch,
+            Purpose::Run(&fixed),
             terminal,
         )?;
         let wide = match &patching {
@@ -127,7 +130,7 @@ impl Parts {
         let mut how = options.ranks.mesh.split_options();
         let scheduler = batch.config.scheduler_for(&batch.settings)?;
         how.shares = patching.shares(&original, &whole, &wide, &options.sampling.sizes, scheduler.timesteps())?;
-        how.sequence.keep = options.ranks.keep_latents && needs_whole.is_none();
+        how.sequence.keep = keeps;
         let made = |how: &SplitOptions| {
             let (model, axes, sites) = (whole.model.clone(), &whole.axes, &whole.sites);
             let split = split::split_wide(model, axes, sites, &wide, &mesh, how);
