@@ -8,9 +8,10 @@ use crate::attention::Sites;
 use crate::axes::{Axes, Dimension, InputLabels, Label, Labels};
 use crate::graph::{Flattened, ModelGraph, flatten};
 use crate::onnx::Model;
-use crate::rewrite::{Choice, Patched, Wide, refuse_patched, select_beside, switch_wide, write_known_sizes};
+use crate::rewrite::{Choice, Patched, Wide, fix_sizes, refuse_patched, select_beside, switch_wide, write_known_sizes};
 use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rule, Rules, propose};
 use crate::schedule::Schedule;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A model and what was found in it.
@@ -30,11 +31,13 @@ pub struct Analysis {
 
 /// What a model is looked at for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum Purpose<'a> {
     /// To be shown as it is in the file.
     Show,
     /// To be patched: sizes that are known are written before sites are looked for.
     Patch,
+    /// The same for runs in which these sizes are no longer open.
+    Run(&'a BTreeMap<String, i64>),
 }
 
 /// Loads a model and finds its sites. Of the rules, what they say of the model's inputs is used.
@@ -42,7 +45,7 @@ pub fn analyse(
     model: &Path,
     options: &RulesOptions,
     rules: &Rules,
-    purpose: Purpose,
+    purpose: Purpose<'_>,
     terminal: &Terminal,
 ) -> Result<Analysis, Failure> {
     let mut loaded = Model::load(model)?;
@@ -56,9 +59,12 @@ pub fn analyse(
     }
     let mut graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
     refuse_patched(&graph).map_err(Failure::of(model, Failure::rewrite))?;
+    if let Purpose::Run(sizes) = purpose {
+        fix_sizes(&mut graph.graph, sizes);
+    }
     let labels = input_labels(&graph, options, rules)?;
     let axes = Axes::analyse(&graph, &labels).map_err(Failure::of(model, Failure::axes))?;
-    if purpose == Purpose::Patch {
+    if purpose != Purpose::Show {
         write_known_sizes(&mut graph.graph, &axes).map_err(Failure::of(model, Failure::graph))?;
     }
     let sites = Sites::find(&graph, &axes).map_err(Failure::of(model, Failure::graph))?;

@@ -504,7 +504,8 @@ pub struct SplitOptions {
     /// Write one graph that computes what all ranks compute, with standard operators only, to check the split anywhere
     #[arg(long, requires_all = ["output", "plain"])]
     pub unrolled: bool,
-    /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
+    /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given. With --keep-latents
+    /// the graphs are for these sizes alone
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     pub sizes: Vec<(String, usize)>,
 }

@@ -1,11 +1,20 @@
-//! Ctrl-C and the wish of the system to end (SIGINT, SIGTERM).
+//! Ctrl-C and the wish of the system to end (SIGINT, SIGTERM); of processes that a launcher started together SIGUSR1, too.
+//!
+//! Open MPI's `mpirun` returns 1 whatever ranks say once it was interrupted itself. It passes SIGUSR1 on to all ranks, and then
+//! returns what they return.
 
 use super::ExitStatus;
 use super::terminal::Terminal;
 use crate::collective::is_first_process;
+#[cfg(unix)]
+use crate::collective::launched;
+#[cfg(unix)]
+use signal_hook::consts::SIGUSR1;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// From now on the first of these signals asks the terminal's [`Stop`](crate::stop::Stop), which is looked at between
 /// steps, and the second ends the process at once.
@@ -17,11 +26,17 @@ pub fn watch(terminal: &Terminal) {
 }
 
 fn register(terminal: &Terminal) -> io::Result<()> {
+    let once = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        let flag = terminal.stop().flag();
         // In this order: the first signal finds the flag down, the second up.
-        flag::register_conditional_shutdown(signal, ExitStatus::Interrupted as i32, flag.clone())?;
-        flag::register(signal, flag)?;
+        flag::register_conditional_shutdown(signal, ExitStatus::Interrupted as i32, once.clone())?;
+        flag::register(signal, once.clone())?;
+        flag::register(signal, terminal.stop().flag())?;
+    }
+    // What `mpirun` sends behind it, as soon as the first rank has ended, is no second wish.
+    #[cfg(unix)]
+    if launched().is_some() {
+        flag::register(SIGUSR1, terminal.stop().flag())?;
     }
     #[cfg(unix)]
     announce(terminal)?;

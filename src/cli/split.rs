@@ -97,7 +97,16 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
                     in the rules under `parallel`";
         return Err(Failure::Usage(text.to_owned()));
     }
-    let analysis = analyse(path, &options.rules, &rules, Purpose::Patch, terminal)?;
+    // No rank knows the size of an open axis from its part alone.
+    let kept: BTreeMap<String, i64> = match options.keep_latents {
+        true => options
+            .sizes
+            .iter()
+            .map(|(name, size)| (name.clone(), *size as i64))
+            .collect(),
+        false => BTreeMap::new(),
+    };
+    let analysis = analyse(path, &options.rules, &rules, Purpose::Run(&kept), terminal)?;
     let wide = match options.plain {
         true => Wide::default(),
         false => wide(path, &analysis, &rules)?,

@@ -253,6 +253,12 @@ impl LatentShape {
         }
     }
 
+    /// The shape of one clip's latent as the model takes it, with a batch of 1.
+    #[must_use]
+    pub fn in_model(&self) -> Vec<usize> {
+        self.to_model(ArrayD::zeros(IxDyn(&self.noise))).shape().to_vec()
+    }
+
     /// Noise `[batch, ...]` as the model takes it.
     #[must_use]
     pub fn to_model(&self, noise: ArrayD<f32>) -> ArrayD<f32> {

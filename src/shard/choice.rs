@@ -3,14 +3,14 @@
 use super::error::ShardError;
 use super::facts::Facts;
 use super::flow::{Alternative, Flow, Follower, Wanted};
-use super::kept::Gathered;
-use super::labelled::{along, latent};
+use super::kept::{Gathered, Units};
+use super::labelled::{along, latent, thin_latent};
 use super::mesh::Group;
 use super::placement::Placement;
 use super::score::{Candidate, Score, unevenness};
 use super::share::{Branches, Shares};
 use crate::attention::{Kind, Site, Sites};
-use crate::axes::{Dimension, Label, Labels, Size};
+use crate::axes::{Label, Labels};
 use crate::graph::{Graph, NodeId, ValueId};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -41,12 +41,27 @@ impl Factor {
         }
     }
 
-    /// What parts count, in the order in which it is tried: where latents are to be kept, whole rows of patches come first, since
-    /// these alone are a range of the latent. Otherwise the more there is to divide, the evener the parts.
-    fn divided(self, keep: bool) -> Vec<Labels> {
+    /// What stays together, in the order in which it is tried: where latents are to be kept, whole frames and rows of patches come
+    /// first, since these alone are a range of the latent. Otherwise the more there is to divide, the evener the parts.
+    fn units(self, sites: &Sites, keep: bool) -> Vec<Option<Units>> {
+        let is_joint = sites.sites.iter().any(|site| site.kind == Kind::Joint);
         match self {
-            Factor::Space if keep => vec![Labels::of([Label::Height]), self.labels()],
-            _ => vec![self.labels()],
+            Factor::Space if keep => vec![Some(Units::Rows), None],
+            Factor::Tokens if keep && is_joint => vec![Some(Units::Frames), Some(Units::Rows), None],
+            _ => vec![None],
+        }
+    }
+
+    /// What parts count.
+    fn divided(self, units: Option<Units>) -> Labels {
+        let unit = match units {
+            None => return self.labels(),
+            Some(Units::Frames) => Label::Frames,
+            Some(Units::Rows) => Label::Height,
+        };
+        match self {
+            Factor::Tokens => Labels::of([unit, Label::Text]),
+            _ => Labels::of([unit]),
         }
     }
 
@@ -119,20 +134,19 @@ pub(super) fn choose(
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut refused: Option<ShardError> = None;
     for factor in factors {
-        let divided = factor.divided(preference.keep);
-        // Why whole rows of patches do not do.
+        // Why whole frames or rows of patches do not do.
         let mut coarse: Option<Gathered> = None;
-        for (place, labels) in divided.iter().enumerate() {
-            let is_coarse = place + 1 < divided.len();
-            let pins = match pins(graph, facts, sites, (*factor, *labels), ranks) {
-                Ok(pins) => pins,
-                Err(error) if is_coarse => {
-                    if let ShardError::TooFew { size: rows, .. } = error {
-                        coarse = Some(Gathered::FewRows { rows, ranks });
+        for units in factor.units(sites, preference.keep) {
+            let labels = factor.divided(units);
+            let pins = match (pins(graph, facts, sites, (*factor, units), ranks), units) {
+                (Ok(pins), _) => pins,
+                (Err(error), Some(units)) => {
+                    if let ShardError::TooFew { size: count, .. } = error {
+                        coarse = coarse.or(Some(Gathered::Few { units, count, ranks }));
                     }
                     continue;
                 }
-                Err(error) => {
+                (Err(error), None) => {
                     // Of the factors that streams do not have the last one is told: tokens, which most have.
                     match (&refused, &error) {
                         (Some(ShardError::Stuck { .. } | ShardError::TooFew { .. }), ShardError::NoFactor { .. }) => {}
@@ -145,7 +159,7 @@ pub(super) fn choose(
                 let wanted = Wanted {
                     ranks,
                     pins: pins.clone(),
-                    ambient: vec![*labels],
+                    ambient: vec![labels],
                     cores: cores(sites),
                     alternatives: order.to_vec(),
                     demands: HashMap::new(),
@@ -159,13 +173,13 @@ pub(super) fn choose(
                 };
                 let mut flow = follower.follow()?;
                 let mut gathered = preference.keep.then(|| follower.keep(&mut flow).err()).flatten();
-                if is_coarse && gathered.is_some() {
-                    coarse = gathered;
+                if units.is_some() && gathered.is_some() {
+                    coarse = coarse.or(gathered);
                     continue;
                 }
                 if let Some(error) = in_the_way(graph, sites, &flow, *factor)? {
                     // What stands in the way of the factor that fits best is told.
-                    if !is_coarse {
+                    if units.is_none() {
                         refused = Some(error);
                     }
                     continue;
@@ -279,9 +293,10 @@ fn pins(
     graph: &Graph,
     facts: &Facts<'_>,
     sites: &Sites,
-    (factor, divided): (Factor, Labels),
+    (factor, units): (Factor, Option<Units>),
     ranks: usize,
 ) -> Result<HashMap<ValueId, Placement>, ShardError> {
+    let divided = factor.divided(units);
     let mut pins = HashMap::new();
     let has_latent = |value: &ValueId| {
         let dims = facts.dimensions(*value).unwrap_or_default();
@@ -299,15 +314,20 @@ fn pins(
                     factor,
                 });
             };
+            let dims = facts.dimensions(value).unwrap_or_default();
+            let dim = dims.get(shard.dim).cloned().unwrap_or_default();
+            if let Some(units) = units.and(thin_latent(&dim, &shard, ranks)) {
+                let size = units.as_number().unwrap_or(0);
+                return Err(ShardError::TooFew { factor, size, ranks });
+            }
             if shard.is_thin(ranks) {
                 // Text alone is not worth dividing then: it is whole on every rank.
-                let dims = facts.dimensions(value).unwrap_or_default();
-                let labels = dims.get(shard.dim).map(Dimension::labels).unwrap_or_default();
+                let labels = dim.labels();
                 if factor == Factor::Tokens && labels.intersection(latent()).is_empty() {
                     pins.insert(value, None);
                     continue;
                 }
-                let sizes = shard.parts.iter().filter_map(Size::as_number);
+                let sizes = shard.parts.iter().filter_map(|part| part.count.as_number());
                 let size = sizes.max().unwrap_or(0);
                 return Err(ShardError::TooFew { factor, size, ranks });
             }

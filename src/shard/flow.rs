@@ -292,10 +292,7 @@ impl Follower<'_> {
                 Alternative::Heads => [in_dimension(*dim, counts, size, channels), None, None],
                 _ => continue,
             };
-            let fits = |shard: &Shard| match shard.total().as_number() {
-                Some(total) => usize::try_from(total).is_ok_and(|total| total >= self.wanted.ranks),
-                None => true,
-            };
+            let fits = |shard: &Shard| !shard.is_thin(self.wanted.ranks);
             let step = shards.into_iter().flatten().find(fits);
             if let Some(step) = step.and_then(|shard| operation.backward(0, &shard)) {
                 return Some(step);
@@ -355,6 +352,18 @@ impl Follower<'_> {
         }
     }
 
+    /// The step that takes what stands between two seams out of a value whose parts lie along the ambient factor, where that is
+    /// what `wanted` says.
+    fn between_seams(&self, operation: &Operation<'_>, slot: usize, wanted: &Shard) -> Option<Step> {
+        let mut current: Vec<Placement> = vec![None; operation.node.inputs().len()];
+        *current.first_mut()? = Some(
+            self.ambient(operation.node.input(0)?)
+                .filter(|shard| shard.parts.len() > 1)?,
+        );
+        let step = operation.forward(&current)?;
+        (step.gives.get(slot)?.as_ref() == Some(wanted)).then_some(step)
+    }
+
     /// The step of a node that gives what its readers need, where it gives another placement and can do so.
     fn moved(&self, id: NodeId, flow: &Flow) -> Option<Step> {
         let old = flow.steps[id.index()].as_ref().filter(|step| !step.is_partial)?;
@@ -385,7 +394,9 @@ impl Follower<'_> {
         if shard.is_thin(self.wanted.ranks) && !takes_nothing(node) {
             return None;
         }
-        let new = self.operation(id).backward(slot, &shard)?;
+        let operation = self.operation(id);
+        let backward = operation.backward(slot, &shard);
+        let new = backward.or_else(|| self.between_seams(&operation, slot, &shard))?;
         let agrees = node.outputs().iter().enumerate().all(|(slot, output)| match output {
             Some(output) if self.wanted.pins.contains_key(output) => new.gives[slot] == flow.held[output.index()],
             Some(output) => self.needs(*output, flow).iter().all(|need| *need == new.gives[slot]),

@@ -6,6 +6,7 @@
 use super::flow::{Flow, Follower};
 use super::placement::Shard;
 use crate::graph::{Origin, ValueId};
+use std::fmt;
 
 /// An input and an output of which each rank has the same part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,24 @@ pub struct Kept {
     pub shard: Shard,
 }
 
+/// Tokens that stay together, so that a rank's part is a range of the latent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Units {
+    /// Those of a frame.
+    Frames,
+    /// Those of a row.
+    Rows,
+}
+
+impl fmt::Display for Units {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Units::Frames => "frames",
+            Units::Rows => "rows of patches",
+        })
+    }
+}
+
 /// Why the latent is gathered in every step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Gathered {
@@ -28,12 +47,14 @@ pub enum Gathered {
     NoAxis,
     /// There is less of what could be kept together than there are ranks.
     #[error(
-        "there are {rows} rows of patches for {ranks} ranks, and only whole rows are a range of the latent; use fewer ranks, or \
-         divide frames where there are some (--along frames)"
+        "there are {count} {units} for {ranks} ranks, and only whole {units} are a range of the latent; use fewer ranks{otherwise}",
+        otherwise = match units { Units::Rows => ", or divide frames where there are some (--along frames)", Units::Frames => "" }
     )]
-    FewRows {
-        /// Rows of patches.
-        rows: i64,
+    Few {
+        /// What stays together.
+        units: Units,
+        /// How many there are of them.
+        count: i64,
         /// Ranks.
         ranks: usize,
     },
@@ -46,9 +67,7 @@ pub enum Gathered {
         axis: usize,
     },
     /// How long the axis is depends on the inputs.
-    #[error(
-        "axis {axis} of `{input}` has an open size, which no rank knows of its part alone; export with static shapes"
-    )]
+    #[error("axis {axis} of `{input}` has an open size, which no rank knows of its part alone; give it with --size")]
     Open {
         /// The input.
         input: String,

@@ -2,11 +2,34 @@
 
 use crate::axes::Size;
 
+/// One of several parts of a dimension that stand one behind the other: `count` units of `unit` entries each. A rank has a
+/// balanced range of the units.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// How many units there are: what is divided.
+    pub count: Size,
+    /// Entries that stay together, the tokens of a frame for example.
+    pub unit: Size,
+}
+
+impl Part {
+    /// Entries.
+    pub fn size(&self) -> Size {
+        &self.count * &self.unit
+    }
+
+    /// Whether some rank has nothing of it.
+    pub fn is_thin(&self, ranks: usize) -> bool {
+        let count = self.count.as_number().and_then(|count| usize::try_from(count).ok());
+        count.is_some_and(|count| count < ranks)
+    }
+}
+
 /// A factor of a dimension that is divided among ranks: the dimension is `outer · sum(parts) · inner`, and each rank has
-/// a balanced part of every one of `parts`.
+/// a balanced range of every one of `parts`.
 ///
 /// Several parts are what `Concat` set one behind the other, text and latent tokens for example: each is divided by
-/// itself, so that their seams stay where each rank can see them.
+/// itself, so that their seams stay where each rank can see them. Of a single one the unit is 1: `inner` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shard {
     /// The dimension, counted from 0.
@@ -14,7 +37,7 @@ pub struct Shard {
     /// The product of the slower factors of the dimension.
     pub outer: Size,
     /// What is divided.
-    pub parts: Vec<Size>,
+    pub parts: Vec<Part>,
     /// The product of the faster factors.
     pub inner: Size,
 }
@@ -28,14 +51,40 @@ impl Shard {
         Shard {
             dim,
             outer: Size::ONE,
-            parts: vec![size],
+            parts: vec![Part {
+                count: size,
+                unit: Size::ONE,
+            }],
             inner: Size::ONE,
         }
     }
 
-    /// How many entries are divided.
+    /// All of dimension `dim`, in parts that stand one behind the other.
+    pub fn joined(dim: usize, mut parts: Vec<Part>) -> Shard {
+        let inner = match parts.as_mut_slice() {
+            [only] => std::mem::replace(&mut only.unit, Size::ONE),
+            _ => Size::ONE,
+        };
+        Shard {
+            dim,
+            outer: Size::ONE,
+            parts,
+            inner,
+        }
+    }
+
+    /// The parts of the dimension, where it is all of them one behind the other.
+    pub fn in_parts(&self) -> Option<Vec<Part>> {
+        let parts = self.parts.iter().map(|part| Part {
+            unit: &part.unit * &self.inner,
+            ..part.clone()
+        });
+        self.outer.is_one().then(|| parts.collect())
+    }
+
+    /// The size of what is divided.
     pub fn total(&self) -> Size {
-        self.parts.iter().fold(Size::number(0), |sum, part| &sum + part)
+        self.parts.iter().fold(Size::number(0), |sum, part| &sum + &part.size())
     }
 
     /// The size of the whole dimension.
@@ -45,19 +94,12 @@ impl Shard {
 
     /// Whether there is less of every part than there are ranks, so that some rank has nothing.
     pub fn is_thin(&self, ranks: usize) -> bool {
-        let sizes = self.parts.iter().map(Size::as_number);
-        let is_few = |size: Option<i64>| size.is_some_and(|size| usize::try_from(size).is_ok_and(|size| size < ranks));
-        sizes.into_iter().all(is_few)
+        self.parts.iter().all(|part| part.is_thin(ranks))
     }
 
     /// The same factor in dimension `dim`.
     pub fn at(&self, dim: usize) -> Shard {
         Shard { dim, ..self.clone() }
-    }
-
-    /// Whether dimension `dim` is divided as a whole.
-    pub fn is_whole_dimension(&self) -> bool {
-        self.outer.is_one() && self.inner.is_one()
     }
 
     /// The same factor behind a change of the layout from `from` to `to`, which keeps the order of the elements.
@@ -98,10 +140,9 @@ mod tests {
 
     fn frames(dim: usize, outer: i64, inner: i64) -> Shard {
         Shard {
-            dim,
             outer: Size::number(outer),
-            parts: sizes(&[5]),
             inner: Size::number(inner),
+            ..Shard::of(dim, Size::number(5))
         }
     }
 
@@ -125,10 +166,8 @@ mod tests {
         let merged = vec![&batch * &Size::number(5), Size::number(16)];
         let apart = vec![batch.clone(), Size::number(5), Size::number(16)];
         let shard = Shard {
-            dim: 0,
             outer: batch,
-            parts: sizes(&[5]),
-            inner: Size::ONE,
+            ..Shard::of(0, Size::number(5))
         };
         assert_eq!(shard.regrouped(&merged, &apart), Some(Shard::of(1, Size::number(5))));
     }

@@ -54,8 +54,13 @@ impl Score {
 pub(super) fn unevenness(wanted: &Wanted) -> f64 {
     let ranks = wanted.ranks as f64;
     let worst = wanted.pins.values().flatten().filter_map(|shard| {
-        let total = shard.total().as_number()? as f64;
-        Some((total / ranks).ceil() * ranks / total)
+        let (mut most, mut total) = (0.0, 0.0);
+        for part in &shard.parts {
+            let (count, unit) = (part.count.as_number()? as f64, part.unit.as_number()? as f64);
+            most += (count / ranks).ceil() * unit;
+            total += count * unit;
+        }
+        Some(most * ranks / total)
     });
     worst.fold(1.0, f64::max)
 }

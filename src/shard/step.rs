@@ -2,7 +2,7 @@
 
 use super::facts::Operation;
 use super::link::{self, Link, Spelling};
-use super::placement::{Placement, Shard};
+use super::placement::{Part, Placement, Shard};
 use crate::axes::Size;
 
 /// What an operator needs of its inputs and gives as outputs, one entry a slot.
@@ -215,8 +215,7 @@ impl Operation<'_> {
     /// Parts set one behind the other along the divided dimension.
     fn joined(&self, current: &[Placement]) -> Option<Step> {
         let along = self.axis(0, self.output(0)?.len())?;
-        let is_along = |shard: &Shard| shard.dim == along && shard.is_whole_dimension();
-        if !current.iter().flatten().all(is_along) {
+        if current.iter().flatten().any(|shard| shard.dim != along) {
             return None;
         }
         let mut step = self.whole();
@@ -224,56 +223,45 @@ impl Operation<'_> {
         for (slot, placement) in current.iter().enumerate() {
             let size = self.input(slot)?.get(along)?;
             let shard = placement.clone().unwrap_or_else(|| Shard::of(along, size.clone()));
-            parts.extend(shard.parts.iter().cloned());
+            parts.extend(shard.in_parts()?);
             *step.needs.get_mut(slot)? = Some(shard);
         }
-        *step.gives.first_mut()? = Some(Shard {
-            parts,
-            ..Shard::of(along, Size::ONE)
-        });
+        *step.gives.first_mut()? = Some(Shard::joined(along, parts));
         Some(step)
     }
 
     fn joined_backward(&self, wanted: &Shard) -> Option<Step> {
-        if !wanted.is_whole_dimension() {
-            return None;
-        }
         let mut step = self.whole();
-        let mut parts = wanted.parts.iter();
+        let mut parts = wanted.in_parts()?.into_iter();
         for slot in 0..self.node.inputs().len() {
-            let size = self.input(slot)?.get(wanted.dim)?;
-            let mut shard = Shard {
-                parts: Vec::new(),
-                ..wanted.clone()
-            };
-            while shard.total() != *size {
-                shard.parts.push(parts.next()?.clone());
-            }
-            *step.needs.get_mut(slot)? = Some(shard);
+            let own = together(&mut parts, self.input(slot)?.get(wanted.dim)?)?;
+            *step.needs.get_mut(slot)? = Some(Shard::joined(wanted.dim, own));
         }
         *step.gives.first_mut()? = Some(wanted.clone());
         parts.next().is_none().then_some(step)
     }
 
-    /// The input's placement, where it has seams along `along`.
-    fn with_seams<'p>(&self, current: &'p [Placement], along: usize) -> Option<&'p Shard> {
+    /// The parts of the first input, where it has seams along `along`.
+    fn with_seams(&self, current: &[Placement], along: usize) -> Option<Vec<Part>> {
         let shard = current.first()?.as_ref()?;
-        (shard.dim == along && shard.is_whole_dimension() && shard.parts.len() > 1).then_some(shard)
+        let has_seams = shard.dim == along && shard.parts.len() > 1;
+        shard.in_parts().filter(|_| has_seams)
     }
 
     /// A part that ends at seams of the divided dimension. What else is sliced stays as it is.
     fn sliced(&self, current: &[Placement]) -> Option<Step> {
         let (from, to) = (self.input(0)?, self.output(0)?);
         let along = current.first()?.as_ref()?.dim;
-        let shard = self.with_seams(current, along)?;
+        let mut parts = self.with_seams(current, along)?.into_iter();
         if from.get(along) == to.get(along) {
             return None;
         }
         let (start, _) = self.sliced_from(along)?;
-        let parts = between(&shard.parts, &start, to.get(along)?)?;
+        together(&mut parts, &start)?;
+        let taken = together(&mut parts, to.get(along)?)?;
         let mut step = self.whole();
         step.needs.first_mut()?.clone_from(current.first()?);
-        *step.gives.first_mut()? = Some(Shard { parts, ..shard.clone() });
+        *step.gives.first_mut()? = Some(Shard::joined(along, taken));
         Some(step)
     }
 
@@ -338,35 +326,27 @@ impl Operation<'_> {
     /// Parts that end at seams of the divided dimension.
     fn taken_apart(&self, current: &[Placement]) -> Option<Step> {
         let along = self.axis(0, self.input(0)?.len())?;
-        let shard = self.with_seams(current, along)?;
+        let mut parts = self.with_seams(current, along)?.into_iter();
         // Sizes are written anew, which attribute `num_outputs` leaves no place for.
         self.node.input(1)?;
         let mut step = self.whole();
         step.needs.first_mut()?.clone_from(current.first()?);
-        let mut start = Size::number(0);
         for slot in 0..self.node.outputs().len() {
-            let size = self.output(slot)?.get(along)?;
-            let parts = between(&shard.parts, &start, size)?;
-            start = &start + size;
-            *step.gives.get_mut(slot)? = Some(Shard { parts, ..shard.clone() });
+            let taken = together(&mut parts, self.output(slot)?.get(along)?)?;
+            *step.gives.get_mut(slot)? = Some(Shard::joined(along, taken));
         }
         Some(step)
     }
 }
 
-/// The parts that make up `size` entries from `start` on.
-fn between(parts: &[Size], start: &Size, size: &Size) -> Option<Vec<Size>> {
-    let mut seam = Size::number(0);
-    let mut parts = parts.iter();
-    while seam != *start {
-        seam = &seam + parts.next()?;
-    }
+/// The next of `parts` that have `size` entries together.
+fn together(parts: &mut impl Iterator<Item = Part>, size: &Size) -> Option<Vec<Part>> {
     let mut taken = Vec::new();
     let mut sum = Size::number(0);
     while sum != *size {
         let part = parts.next()?;
-        sum = &sum + part;
-        taken.push(part.clone());
+        sum = &sum + &part.size();
+        taken.push(part);
     }
     Some(taken)
 }

@@ -441,10 +441,10 @@ impl Batch {
 
     /// The shape of the latent of all clips that are made side by side, as the model takes it.
     fn latent_shape(&self) -> Vec<usize> {
-        let mut shape = self.source.latent.noise().to_vec();
+        let mut shape = self.source.latent.in_model();
         let clips = shape.iter_mut().take(1);
         clips.for_each(|clips| *clips = usize::from(self.options.batch));
-        self.source.latent.to_model(ArrayD::zeros(shape)).shape().to_vec()
+        shape
     }
 
     /// Opens the transformer of a stage in the form that is wanted; `conditioning` is the stage's.

@@ -201,6 +201,15 @@ impl Source {
         self.embedded.unwrap_or(self.guidance)
     }
 
+    /// What the open dimensions of the latent are in this run, apart from the batch.
+    pub fn latent_sizes(&self) -> BTreeMap<String, i64> {
+        let latent = self.ports.iter().find(|port| port.name == self.latent_input);
+        let symbols = latent.map_or(&[][..], |port| port.symbols.as_slice());
+        let sizes = symbols.iter().zip(self.latent.in_model()).skip(1);
+        let known = sizes.filter_map(|(symbol, size)| Some((symbol.clone(), i64::try_from(size).ok()?)));
+        known.filter(|(symbol, _)| !symbol.is_empty()).collect()
+    }
+
     /// What the transformer's timesteps are a part of.
     pub fn timestep_unit(&self) -> f64 {
         self.pipeline

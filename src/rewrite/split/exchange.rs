@@ -7,7 +7,7 @@ use crate::onnx::messages::DataType;
 use crate::rewrite::build::Build;
 use crate::rewrite::collective::collective;
 use crate::rewrite::node::integer;
-use crate::shard::{Facts, Group, Placement, Shard, ShardError};
+use crate::shard::{Facts, Group, Part, Placement, Shard, ShardError};
 
 /// What a collective does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,9 +135,19 @@ impl Exchanges<'_> {
     pub fn local_total(&mut self, graph: &mut Graph, shard: &Shard) -> Result<Size, ShardError> {
         let mut sum = Size::number(0);
         for part in &shard.parts {
-            sum = &sum + &self.sizes.local(graph, self.group, part)?;
+            sum = &sum + &self.local_part(graph, part)?;
         }
         Ok(sum)
+    }
+
+    /// The entries that a rank has of a part.
+    pub fn local_part(&mut self, graph: &mut Graph, part: &Part) -> Result<Size, ShardError> {
+        Ok(&self.sizes.local(graph, self.group, &part.count)? * &part.unit)
+    }
+
+    /// The size of a rank's dimension that `shard` divides.
+    pub fn local_size(&mut self, graph: &mut Graph, shard: &Shard) -> Result<Size, ShardError> {
+        Ok(&(&shard.outer * &self.local_total(graph, shard)?) * &shard.inner)
     }
 
     /// The sizes of a rank's part of a value of sizes `whole`.
@@ -149,9 +159,9 @@ impl Exchanges<'_> {
     ) -> Result<Vec<Size>, ShardError> {
         let mut sizes = whole.to_vec();
         if let Some(shard) = placement {
-            let total = self.local_total(graph, shard)?;
+            let local = self.local_size(graph, shard)?;
             if let Some(size) = sizes.get_mut(shard.dim) {
-                *size = &(&shard.outer * &total) * &shard.inner;
+                *size = local;
             }
         }
         Ok(sizes)
@@ -179,13 +189,7 @@ impl Exchanges<'_> {
         let behind = self.local_sizes(graph, whole, to)?;
         let mut laid_out = value;
         if !is_laid_out {
-            let mut sizes = Vec::with_capacity(flat.len());
-            for piece in &flat {
-                sizes.push(match (piece.from, from) {
-                    (true, Some(shard)) => self.local_total(graph, shard)?,
-                    _ => piece.whole.clone(),
-                });
-            }
+            let sizes = self.sizes_of(graph, &flat, from, true)?;
             laid_out = self.reshape(graph, value, &sizes, after)?;
         }
         let exchanged = self.exchange(graph, laid_out, &flat, from, to, element_type, after)?;
@@ -195,6 +199,25 @@ impl Exchanges<'_> {
         };
         facts.set(result, behind, element_type);
         Ok(result)
+    }
+
+    /// The sizes of a rank's pieces before an exchange, where `placement` says how they lie, or behind it.
+    fn sizes_of(
+        &mut self,
+        graph: &mut Graph,
+        pieces: &[Piece],
+        placement: &Placement,
+        is_before: bool,
+    ) -> Result<Vec<Size>, ShardError> {
+        let mut sizes = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let is_divided = if is_before { piece.from } else { piece.to };
+            sizes.push(match (is_divided, placement) {
+                (true, Some(shard)) => self.local_total(graph, shard)?,
+                _ => piece.whole.clone(),
+            });
+        }
+        Ok(sizes)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -216,38 +239,60 @@ impl Exchanges<'_> {
         let rest = Size::product(others.map(|piece| &piece.whole));
         let element_type = element_type.unwrap_or(DataType::Float);
         let group = self.group;
+        let of_parts = |placement: &Placement| placement.as_ref().map_or(Vec::new(), |shard| shard.parts.clone());
         // One along which parts stand one behind the other is taken apart, exchanged part by part, and put together.
-        let froms = from.as_ref().map(|shard| shard.parts.clone()).unwrap_or_default();
-        let tos = to.as_ref().map(|shard| shard.parts.clone()).unwrap_or_default();
-        if let (Some(axis), 2..) = (places.0, froms.len()) {
-            let mut lengths = Vec::new();
-            for part in &froms {
-                lengths.push(self.sizes.local(graph, group, part)?);
-            }
-            let parts = self.split(graph, value, axis, &lengths, after)?;
-            let mut exchanged = Vec::new();
-            for (part, size) in parts.into_iter().zip(&froms) {
-                let mut pieces = pieces.to_vec();
-                pieces[axis].whole = size.clone();
-                let from = from.as_ref().map(|shard| Shard {
-                    parts: vec![size.clone()],
-                    ..shard.clone()
+        let seams = [(places.0, of_parts(from), true), (places.1, of_parts(to), false)];
+        for (axis, parts, is_from) in seams {
+            let (Some(axis), 2..) = (axis, parts.len()) else {
+                continue;
+            };
+            let mut lengths = Vec::with_capacity(parts.len());
+            for part in &parts {
+                lengths.push(match is_from {
+                    true => self.local_part(graph, part)?,
+                    false => part.size(),
                 });
-                exchanged.push(self.exchange(graph, part, &pieces, &from, to, Some(element_type), after)?);
             }
-            return self.concat(graph, &exchanged, axis, after);
-        }
-        if let (Some(axis), 2..) = (places.1, tos.len()) {
-            let parts = self.split(graph, value, axis, &tos, after)?;
-            let mut exchanged = Vec::new();
-            for (part, size) in parts.into_iter().zip(&tos) {
-                let mut pieces = pieces.to_vec();
-                pieces[axis].whole = size.clone();
-                let to = to.as_ref().map(|shard| Shard {
-                    parts: vec![size.clone()],
-                    ..shard.clone()
-                });
-                exchanged.push(self.exchange(graph, part, &pieces, from, &to, Some(element_type), after)?);
+            let values = self.split(graph, value, axis, &lengths, after)?;
+            let mut exchanged = Vec::with_capacity(parts.len());
+            for (value, part) in values.into_iter().zip(&parts) {
+                let of_part = |placement: &Placement| {
+                    placement.as_ref().map(|shard| Shard {
+                        parts: vec![Part {
+                            unit: Size::ONE,
+                            ..part.clone()
+                        }],
+                        ..shard.clone()
+                    })
+                };
+                let (from, to) = match is_from {
+                    true => (of_part(from), to.clone()),
+                    false => (from.clone(), of_part(to)),
+                };
+                let mut apart = pieces.to_vec();
+                if let Some(piece) = apart.get_mut(axis) {
+                    piece.whole = part.count.clone();
+                }
+                if part.unit.is_one() {
+                    exchanged.push(self.exchange(graph, value, &apart, &from, &to, Some(element_type), after)?);
+                    continue;
+                }
+                // What stays together is a dimension of its own meanwhile.
+                let unit = Piece {
+                    whole: part.unit.clone(),
+                    from: false,
+                    to: false,
+                };
+                apart.insert(axis + 1, unit);
+                let sizes = self.sizes_of(graph, &apart, &from, true)?;
+                let value = self.reshape(graph, value, &sizes, after)?;
+                let value = self.exchange(graph, value, &apart, &from, &to, Some(element_type), after)?;
+                let mut sizes = self.sizes_of(graph, &apart, &to, false)?;
+                let unit = sizes.remove(axis + 1);
+                if let Some(size) = sizes.get_mut(axis) {
+                    *size = &*size * &unit;
+                }
+                exchanged.push(self.reshape(graph, value, &sizes, after)?);
             }
             return self.concat(graph, &exchanged, axis, after);
         }

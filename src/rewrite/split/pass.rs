@@ -125,6 +125,8 @@ impl Pass<'_, '_> {
         let whole = self.whole_sizes(graph, value)?;
         let after = Self::position(graph, at);
         let result = self.exchanges.convert(graph, facts, at, &whole, &held, need, after)?;
+        // A slice of it asks how long the whole is.
+        self.whole.set(result, whole, self.whole.element_type(value));
         self.converted.insert(key, result);
         Ok(result)
     }
@@ -329,7 +331,7 @@ impl Pass<'_, '_> {
         if before.parts == behind.parts {
             // A chunk of several: as many chunks stand before it as ever.
             let chunk = behind.size();
-            let local = &(&behind.outer * &self.exchanges.local_total(graph, behind)?) * &behind.inner;
+            let local = self.exchanges.local_size(graph, behind)?;
             let number = match start.as_number() {
                 Some(0) => Size::number(0),
                 _ => start.divide_exactly(&chunk).ok_or_else(unknown)?,
@@ -342,16 +344,14 @@ impl Pass<'_, '_> {
             return self.bounds(graph, id, starts, ends);
         }
         // The parts before the one that is taken.
-        let (mut seam, mut count) = (Size::number(0), 0);
+        let mut parts = before.in_parts().unwrap_or_default().into_iter();
+        let (mut seam, mut local_start) = (Size::number(0), Size::number(0));
         while seam != start {
-            seam = &seam + before.parts.get(count).ok_or_else(unknown)?;
-            count += 1;
+            let part = parts.next().ok_or_else(unknown)?;
+            seam = &seam + &part.size();
+            local_start = &local_start + &self.exchanges.local_part(graph, &part)?;
         }
-        let mut local_start = Size::number(0);
-        for part in before.parts.iter().take(count) {
-            local_start = &local_start + &self.exchanges.sizes.local(graph, self.division.group, part)?;
-        }
-        let length = self.exchanges.local_total(graph, behind)?;
+        let length = self.exchanges.local_size(graph, behind)?;
         if let (Some(first), Some(last)) = (starts.get_mut(place), ends.get_mut(place)) {
             *last = &local_start + &length;
             *first = local_start;
@@ -382,8 +382,7 @@ impl Pass<'_, '_> {
         }
         let mut lengths = Vec::with_capacity(step.gives.len());
         for gives in step.gives.iter().flatten() {
-            let total = self.exchanges.local_total(graph, gives)?;
-            lengths.push(&(&gives.outer * &total) * &gives.inner);
+            lengths.push(self.exchanges.local_size(graph, gives)?);
         }
         let list = self.exchanges.sizes.list(graph, &lengths)?;
         graph.set_input(id, 1, list);

@@ -8,11 +8,12 @@ use crate::onnx::{Model, validate};
 use crate::rewrite::{SwitchOptions, Wide, select, select_beside, switch, switch_wide};
 use crate::rules::Rules;
 use crate::shard::volume::mean_all_to_all;
-use crate::shard::{Alternative, Factor, Gathered, Group, Mesh, Preference, ShardError};
+use crate::shard::{Alternative, Factor, Gathered, Group, Mesh, Preference, ShardError, Units};
 use std::path::Path;
 
 const STATIC: &str = "latte.ts17.static.onnx";
 const DYNAMIC: &str = "latte.dyn18.dynamic.onnx";
+const JOINT: &str = "cogvideox/cogvideox.ts17.static.onnx";
 
 fn found(name: &str) -> (ModelGraph, Axes, Sites) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -273,11 +274,37 @@ fn what_everybody_broadcasts_sends_nothing_where_ranks_keep_their_latents() {
 fn where_latents_cannot_be_kept_they_are_gathered_and_that_is_said() {
     // Two rows of patches.
     let split = keeping(STATIC, Factor::Space, 3);
-    let few = Gathered::FewRows { rows: 2, ranks: 3 };
+    let few = Gathered::Few {
+        units: Units::Rows,
+        count: 2,
+        ranks: 3,
+    };
     assert_eq!((split.latents, split.gathered), (None, Some(few)));
     assert!(collectives(&split.model.graph).contains(&"AllGather"));
-    let split = keeping("cogvideox/cogvideox.ts17.static.onnx", Factor::Tokens, 2);
-    assert_eq!((split.latents, split.gathered), (None, Some(Gathered::NoAxis)));
+    // Three frames, whose tokens attend together with those of a text.
+    let split = keeping(JOINT, Factor::Tokens, 4);
+    let few = Gathered::Few {
+        units: Units::Frames,
+        count: 3,
+        ranks: 4,
+    };
+    assert_eq!((split.latents, split.gathered), (None, Some(few)));
+}
+
+/// Text and latent stand one behind the other in the attentions: of one each rank has single tokens, of the other whole frames.
+#[test]
+fn frames_of_a_joint_attention_are_kept_as_a_range_of_the_latent() {
+    for ranks in [2, 3] {
+        let split = keeping(JOINT, Factor::Tokens, ranks);
+        let latents = split.latents.clone().unwrap_or_else(|| panic!("{:?}", split.gathered));
+        assert_eq!((latents.axis, latents.size, latents.unit), (1, 3, 1));
+        // There are two heads, so three ranks gather keys and values, in the attentions.
+        let gathers = collectives(&split.model.graph).contains(&"AllGather");
+        assert_eq!(gathers, ranks == 3);
+        for rank in 0..ranks {
+            validate(&split.at_rank(rank).unwrap().model.into_model().unwrap().proto).unwrap();
+        }
+    }
 }
 
 /// Along space parts are whole rows of patches then, of which the latent has two entries each.
@@ -333,7 +360,7 @@ fn the_factor_whose_exchanges_are_broadcast_longest_is_divided() {
 /// Seven tokens of text for eight ranks: the text is whole on every rank, and nothing is refused.
 #[test]
 fn few_tokens_of_text_are_whole_on_every_rank() {
-    let split = along("cogvideox/cogvideox.ts17.static.onnx", None, 8).unwrap();
+    let split = along(JOINT, None, 8).unwrap();
     assert_eq!(split.axes[0].factor, Some(Factor::Tokens));
     for rank in [0, 7] {
         validate(&split.at_rank(rank).unwrap().model.into_model().unwrap().proto).unwrap();

@@ -24,6 +24,7 @@ use crate::rewrite::{Drive, DroppedSite, PLAN_KEY, Patched, Plan, planned_rules,
 use crate::rules::Rules;
 use crate::runtime::{Options, RankGraphs, Session, SharedWeights};
 use crate::sampler::elementwise;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -86,11 +87,13 @@ impl Parts {
         let (original, patching) = Patching::of(&source.model, wanted.rules, terminal)?;
         patching.check_form(&original, options.form)?;
         let rules = patching.rules();
+        let keeps = options.ranks.keep_latents && needs_whole.is_none();
+        let fixed = if keeps { source.latent_sizes() } else { BTreeMap::new() };
         let whole = analyse(
             &original,
             &options.ranks.rules_options(),
             &rules,
-            Purpose::Patch,
+            Purpose::Run(&fixed),
             terminal,
         )?;
         let wide = patching.wide(&original, &whole)?;
@@ -99,7 +102,7 @@ impl Parts {
         let known = batch.known_conditionings(terminal)?;
         let sizes = open_sizes(&original, &whole, &batch.latent_shape(), &known)?;
         how.shares = patching.shares(&original, &whole, &wide, &sizes, scheduler.timesteps())?;
-        how.sequence.keep = options.ranks.keep_latents && needs_whole.is_none();
+        how.sequence.keep = keeps;
         let made = |how: &SplitOptions| {
             let (model, axes, sites) = (whole.model.clone(), &whole.axes, &whole.sites);
             let split = split::split_wide(model, axes, sites, &wide, &mesh, how);

@@ -1,0 +1,66 @@
+//! Open sizes of which a number is known for all runs of a model.
+
+use crate::graph::Graph;
+use crate::onnx::messages::Dimension;
+use std::collections::BTreeMap;
+
+/// Declares the sizes `known` wherever an input or output of the graph names them.
+///
+/// What is computed from them stays as it is: an analysis finds numbers then where it found symbols, and
+/// [`write_known_sizes`](super::write_known_sizes) writes these. Returns how many dimensions were open.
+pub fn fix_sizes(graph: &mut Graph, known: &BTreeMap<String, i64>) -> usize {
+    let mut fixed = Vec::new();
+    for value in graph.inputs().chain(graph.outputs()) {
+        let shape = graph.tensor_type(value).and_then(|tensor| tensor.shape.as_ref());
+        let dims = shape.map_or(&[][..], |shape| shape.dim.as_slice());
+        for (axis, dim) in dims.iter().enumerate() {
+            if let Some(size) = dim.dim_param.as_deref().and_then(|symbol| known.get(symbol)) {
+                fixed.push((value, axis, *size));
+            }
+        }
+    }
+    for (value, axis, size) in &fixed {
+        let size = Dimension {
+            dim_value: Some(*size),
+            ..Dimension::default()
+        };
+        graph.declare_dimension(*value, *axis, size);
+    }
+    fixed.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::axes::{Axes, InputLabels, Size};
+    use crate::graph::ModelGraph;
+    use crate::onnx::Model;
+
+    #[test]
+    fn named_sizes_are_numbers_wherever_they_are_declared_and_others_stay_open() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/corpus/stdit3/stdit3.dyn18.dynamic.onnx"
+        );
+        let mut model = ModelGraph::new(Model::load(path.as_ref()).unwrap()).unwrap();
+        let sizes = |model: &ModelGraph| -> Vec<Vec<Size>> {
+            let axes = Axes::analyse(model, &InputLabels::default()).unwrap();
+            assert!(!axes.is_contradicted());
+            let ports = model.graph.inputs().chain(model.graph.outputs());
+            ports.map(|port| axes.sizes(port).unwrap().to_vec()).collect()
+        };
+        let before = sizes(&model);
+        let known =
+            BTreeMap::from([("frames", 4), ("h", 8), ("elsewhere", 3)].map(|(name, size)| (name.to_owned(), size)));
+        // Frames and height of the latent before and after a step.
+        assert_eq!(fix_sizes(&mut model.graph, &known), 4);
+        let number = |symbol: &str| known.get(symbol).map(|size| Size::number(*size));
+        let expected: Vec<Vec<Size>> = before
+            .iter()
+            .map(|shape| shape.iter().map(|size| size.substitute(&number)).collect())
+            .collect();
+        let after = sizes(&model);
+        assert_eq!(after, expected);
+        assert!(after.iter().flatten().any(|size| *size == Size::symbol("w")));
+    }
+}
