@@ -81,6 +81,38 @@ fn processes(path: &Path) -> Vec<(usize, u32)> {
     found
 }
 
+#[test]
+fn processes_run_static_graphs() {
+    let _turn = turn();
+    let clips = Clips::new();
+    let rules = clips.path("rules.yaml");
+    let list = "{ name: attention, match: { kind: [spatial, temporal, cross] }, broadcast: { range: 2 } }";
+    std::fs::write(&rules, format!("{{ version: 1, rules: [{list}] }}")).unwrap();
+    let made = |name: &str, form: &str| {
+        let options = [
+            "--steps",
+            "4",
+            "--json",
+            "--rules",
+            rules.to_str().unwrap(),
+            "--form",
+            form,
+        ];
+        let output = mpirun(&[(2, clips.arguments(name, &options))]).output().unwrap();
+        let text = text(&output);
+        assert!(output.status.success(), "{text}");
+        let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{text}"));
+        let bytes: Vec<u64> = serde_json::from_value(printed["ranks"]["step_bytes"].clone()).unwrap();
+        assert!(bytes[1] < bytes[0], "{bytes:?}");
+        sample(&clips.path(name))
+    };
+    let (switch, variants) = (made("switch", "switch"), made("variants", "variants"));
+    let largest = switch.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let differences = switch.iter().zip(&variants).map(|(one, other)| (one - other).abs());
+    let difference = differences.fold(0.0, f32::max) / largest;
+    assert!(difference <= 1e-5, "the forms differ by {difference}");
+}
+
 /// Starts a long run, does something to it once it is at work, and gives what came of it.
 fn disturbed(
     clips: &Clips,
@@ -183,8 +215,18 @@ fn an_interrupt_of_mpirun_ends_all() {
     let _turn = turn();
     let clips = Clips::new();
     let (ended, text) = disturbed(&clips, 2, "30", |_, mpirun| send("INT", mpirun.id()));
-    eprintln!("{:?} {text}", ended.status);
+    // Its own code, whatever ranks return.
+    assert_eq!(ended.status.code(), Some(1), "{text}");
     assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn a_signal_that_mpirun_passes_on_ends_all_with_the_code_of_an_interrupt() {
+    let _turn = turn();
+    let clips = Clips::new();
+    let (ended, text) = disturbed(&clips, 2, "30", |_, mpirun| send("USR1", mpirun.id()));
+    assert_eq!(ended.status.code(), Some(130), "{text}");
+    assert!(text.contains("error: interrupted"), "{text}");
 }
 
 #[test]
