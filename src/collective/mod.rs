@@ -21,6 +21,7 @@ pub mod groups;
 mod handshake;
 pub mod host;
 mod launch;
+mod layout;
 mod mesh;
 mod nccl;
 pub mod operation;
