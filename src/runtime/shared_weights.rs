@@ -493,6 +493,45 @@ mod tests {
         assert_eq!(open(), first);
     }
 
+    /// As a rank has those of which it has a part only.
+    #[test]
+    fn graphs_of_a_rank_share_weights_that_stand_in_no_file() {
+        crate::runtime::ensure().unwrap();
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = Model::load(&export()).unwrap();
+        let mut proto = loaded.proto.clone();
+        for tensor in &mut proto.graph.as_mut().unwrap().initializer {
+            let bytes = loaded.weights().bytes(tensor).unwrap();
+            if tensor.raw_data.is_some() {
+                tensor.raw_data = Some(Bytes::from(bytes.to_vec()));
+            }
+        }
+        let model = || Model::with_weights(proto.clone(), loaded.weights().clone());
+        let world = crate::collective::World::new(
+            crate::collective::Mesh::new(1, 1, 1).unwrap(),
+            std::time::Duration::from_secs(60),
+        );
+        let communicator: Arc<dyn Communicator> = world.join(0).unwrap();
+        let options = Options {
+            provider: Provider::Cpu,
+            threads: Some(1),
+            ..Options::default()
+        };
+        let held = |graphs: RankGraphs, times: usize| {
+            let mut weights = SharedWeights::default();
+            let sessions = (0..times).map(|_| {
+                let opened = weights.open_rank(&export(), model(), &options, &communicator, graphs);
+                opened.unwrap().shares_arena()
+            });
+            let share: Vec<bool> = sessions.collect();
+            (weights.parts.len(), share.iter().all(|shares| *shares))
+        };
+        let (once, shares) = held(RankGraphs::Several, 1);
+        assert!(once >= 10 && shares, "{once}");
+        assert_eq!(held(RankGraphs::Several, 2), (once, true));
+        assert_eq!(held(RankGraphs::One, 1), (0, false));
+    }
+
     #[test]
     fn sizes_that_are_known_are_the_graphs_own() {
         crate::runtime::ensure().unwrap();
