@@ -23,11 +23,13 @@ planner:
     cargo build --release
     python3 docs/planner/check.py target/release/pab-patch
 
-# docs/split.md: splits over ranks against the whole, what ranks send, and how long two take.
-split-table *folders="tests/data/corpus":
+# docs/split.md: splits over ranks against the whole, what ranks send, and how long two take; PYTHON has torch and diffusers.
+split-table python="python3" *folders="tests/data/corpus":
     cargo bench --bench split -- equal {{ folders }}
     cargo bench --bench split -- bytes {{ folders }}
     cargo bench --bench split -- speed
+    {{ python }} benches/split/true_width.py target/split/latte-1152.onnx
+    cargo bench --bench split -- speed target/split/latte-1152.onnx
     cargo bench --bench split -- page
 
 # Everything in docs/calibration: curves, rules fitted to two runs, and both judged over 32 clips.

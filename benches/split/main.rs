@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench split -- equal FOLDER…    every export below these folders over 2, 3, 4 and 8 ranks
 //!     cargo bench --bench split -- bytes FOLDER…    what ranks send in a run of 50 steps
-//!     cargo bench --bench split -- speed            two ranks of one thread against one, on the shipped model
+//!     cargo bench --bench split -- speed [MODEL]    two ranks of one thread against one, on the shipped model or this one
 //!     cargo bench --bench split -- page             docs/split.md from what these have found
 //!
 //! What is found is kept in `target/split`, so that parts can be run one by one.
@@ -80,8 +80,8 @@ fn main() {
     match part.as_deref() {
         Some("equal") => equal::run(&folders),
         Some("bytes") => bytes::run(&folders),
-        Some("speed") => speed::run(),
+        Some("speed") => speed::run(folders.first()),
         Some("page") => page::write(),
-        _ => println!("say which part: equal FOLDER…, bytes FOLDER…, speed, or page"),
+        _ => println!("say which part: equal FOLDER…, bytes FOLDER…, speed [MODEL], or page"),
     }
 }

@@ -185,7 +185,7 @@ fn speeds(folder: &std::path::Path) -> String {
     let lines = rows.iter().map(|row| {
         let ratios: Vec<f64> = row.one.iter().zip(&row.two).map(|(one, two)| one / two).collect();
         series.push(Series::dots(
-            &row.what,
+            &format!("{}: {}", row.model, row.what),
             ratios
                 .iter()
                 .enumerate()
@@ -197,7 +197,10 @@ fn speeds(folder: &std::path::Path) -> String {
         let (one, two, apart) = (each(&row.one), each(&row.two), each(&row.apart));
         let cores: Vec<f64> = row.apart.iter().zip(&row.two).map(|(apart, two)| apart / two).collect();
         vec![
+            row.model.clone(),
+            format!("{} × {}", row.batch, row.tokens),
             row.what.clone(),
+            row.one.len().to_string(),
             format!("{one:.1} ms"),
             format!("{two:.1} ms"),
             format!("{:.2} ×", one / two),
@@ -207,19 +210,20 @@ fn speeds(folder: &std::path::Path) -> String {
         ]
     });
     let lines: Vec<Vec<String>> = lines.collect();
-    let (tokens, rounds, steps) = rows
-        .first()
-        .map_or((0, 0, 0), |row| (row.tokens, row.one.len(), row.steps));
+    let steps = rows.first().map_or(0, |row| row.steps);
     let mut text = format!(
-        "## Time of a step\n\nThe shipped model, {tokens} tokens a clip and two clips, on two cores: one rank with one thread, and two ranks with one \
-         thread each that keep their latents, in turn, {rounds} runs of {steps} steps each. Medians. Beside them two \
-         runs of the whole model at once that have nothing to do with each other: what two cores of this machine give when \
-         nothing is exchanged. Last, the time that these take for two, over that of two ranks for one: 2 is a split that \
-         costs nothing.\n\n"
+        "## Time of a step\n\nOn two cores: one rank with one thread, and two ranks with one thread each that keep their latents, in \
+         turn, runs of {steps} steps each. Medians. Beside them two runs of the whole model at once that have nothing to do with \
+         each other: what two cores of this machine give when nothing is exchanged. Last, the time that these take for two, over \
+         that of two ranks for one: 2 is a split that costs nothing. `model` is the shipped one; `latte-1152` has the width of the published Latte (1152 channels, 16 heads) and one pair of blocks \
+         (`benches/split/true_width.py`).\n\n"
     );
     text.push_str(&table(
         &[
+            "model",
+            "clips × tokens",
             "",
+            "runs",
             "one rank",
             "two ranks",
             "ratio of medians",

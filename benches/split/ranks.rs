@@ -7,7 +7,7 @@ use pab_patch::generation::sizes_of;
 use pab_patch::graph::{ModelGraph, flatten};
 use pab_patch::onnx::Model;
 use pab_patch::rewrite::split::{KeptLatents, Split, SplitOptions, shares, split};
-use pab_patch::rewrite::{Patched, Plan, SchedulePlan, SwitchOptions, Wide, select, switch, variants};
+use pab_patch::rewrite::{Patched, Plan, SchedulePlan, SwitchOptions, Wide, fix_sizes, select, switch, variants};
 use pab_patch::rules::Rules;
 use pab_patch::runtime::{
     Denoiser, ElementType, Feedback, Optimization, Options, Provider, RuntimeError, Session, Tensor, VariantDenoiser,
@@ -63,6 +63,11 @@ impl Export {
         let mut model = Model::load(path).map_err(|error| error.to_string())?;
         flatten(&mut model.proto).map_err(|error| error.to_string())?;
         let model = ModelGraph::new(model).map_err(|error| error.to_string())?;
+        let rules = Rules::parse("rules.yaml", rules).map_err(|error| error.to_string())?;
+        Export::analysed(path, model, rules)
+    }
+
+    fn analysed(path: &Path, model: ModelGraph, rules: Rules) -> Result<Export, String> {
         let axes = Axes::analyse(&model, &InputLabels::default()).map_err(|error| error.to_string())?;
         let sites = Sites::find(&model, &axes).map_err(|error| error.to_string())?;
         Ok(Export {
@@ -70,8 +75,19 @@ impl Export {
             model,
             axes,
             sites,
-            rules: Rules::parse("rules.yaml", rules).map_err(|error| error.to_string())?,
+            rules,
         })
+    }
+
+    /// The same with the latent's open sizes fixed, as for ranks that keep their parts of it.
+    fn fixed(&self) -> Export {
+        let sizes = open_sizes()
+            .into_iter()
+            .filter(|(name, _)| name != "batch" && name != "text");
+        let sizes = sizes.map(|(name, size)| (name, size as i64)).collect();
+        let mut model = self.model.clone();
+        fix_sizes(&mut model.graph, &sizes);
+        Export::analysed(&self.path, model, self.rules.clone()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub fn split(&self, mesh: &Mesh, keep: bool) -> Result<Split, ShardError> {
@@ -79,10 +95,12 @@ impl Export {
             keep,
             ..Preference::default()
         };
+        let fixed = keep.then(|| self.fixed());
+        let export = fixed.as_ref().unwrap_or(self);
         split(
-            self.model.clone(),
-            &self.axes,
-            &self.sites,
+            export.model.clone(),
+            &export.axes,
+            &export.sites,
             mesh,
             &SplitOptions {
                 sequence,

@@ -1,27 +1,38 @@
-//! Two ranks with one thread each against one with one thread, on the shipped model: 2,048 tokens a clip.
+//! Two ranks with one thread each against one with one thread, on the shipped model (2,048 tokens a clip) and on others.
 
 use super::ranks::{Export, Form, Named, Opened, opened, options, part_of, plainly};
 use pab_patch::attention::Sites;
 use pab_patch::collective::{Mesh as Ranks, Rank, World};
+use pab_patch::generation::sizes_of;
 use pab_patch::graph::ModelGraph;
-use pab_patch::runtime::{Optimization, Session, Tensor};
+use pab_patch::runtime::{ElementType, Optimization, Port, Session, Tensor};
 use pab_patch::sampler::noise;
 use pab_patch::shard::Mesh;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// A multiple of all ranges.
 const STEPS: usize = 12;
+/// Of the shipped model.
 const ROUNDS: usize = 25;
+/// Of a model that was named: of true width, so that its runs take half a minute.
+const FEW_ROUNDS: usize = 7;
 const RANGES: [usize; 3] = [2, 4, 6];
 
 /// Seconds of runs in alternating order.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
+    /// The model's file.
+    pub model: String,
     pub what: String,
+    /// Of one clip.
     pub tokens: usize,
+    /// Clips that a step makes, the halves of guidance among them.
+    pub batch: usize,
     pub steps: usize,
     pub one: Vec<f64>,
     pub two: Vec<f64>,
@@ -39,18 +50,17 @@ fn flags(broadcast: bool) -> Vec<Vec<bool>> {
     (0..STEPS).map(of_step).collect()
 }
 
+/// Noise, a timestep and a text; of what is open there are two clips and four tokens of text.
 fn inputs(export: &Export) -> Named {
     let session = Session::open(&export.path, &options(Optimization::Basic)).unwrap();
-    let value = |(place, port): (usize, &pab_patch::runtime::Port)| {
-        let shape: &[usize] = match port.name.as_str() {
-            "timestep" => return (port.name.clone(), Tensor::new(&[2], vec![500i64, 500]).unwrap()),
-            "encoder_hidden_states" => &[2, 4, 64],
-            _ => &[2, 3, 8, 32, 32],
+    let open = BTreeMap::from([("batch", 2), ("text", 4)].map(|(name, size)| (name.to_owned(), size)));
+    let value = |(place, port): (usize, &Port)| {
+        let shape = sizes_of(port, &open).unwrap();
+        let tensor = match port.element_type {
+            Some(ElementType::Int64) => Tensor::new(&shape, vec![500i64; shape.iter().product()]).unwrap(),
+            _ => Tensor::from_array(noise(&shape, place as u64).unwrap()),
         };
-        (
-            port.name.clone(),
-            Tensor::from_array(noise(shape, place as u64).unwrap()),
-        )
+        (port.name.clone(), tensor)
     };
     session.inputs().iter().enumerate().map(value).collect()
 }
@@ -97,11 +107,22 @@ impl Workers {
     }
 }
 
-pub fn run() {
-    let path = super::root().join("models/latte-shapes/model.onnx");
+/// Measures the shipped model, or the one that is named.
+pub fn run(named: Option<&String>) {
+    let shipped = super::root().join("models/latte-shapes/model.onnx");
+    let path = named.map_or(shipped, PathBuf::from);
+    let rounds = if named.is_some() { FEW_ROUNDS } else { ROUNDS };
+    let model = super::name(&path);
     let export = Arc::new(Export::find(&path, super::RANGES_2_4_6).unwrap_or_else(|error| panic!("{error}")));
     let given = inputs(&export);
-    let mut rows = Vec::new();
+    let [batch, _, frames, height, width] = given[0].1.shape()[..] else {
+        panic!("{}: the latent of a video comes first", path.display())
+    };
+    let mut rows: Vec<Row> = match super::file("speed").exists() {
+        true => super::kept("speed"),
+        false => Vec::new(),
+    };
+    rows.retain(|row| row.model != model);
     for (what, broadcast) in [
         ("original", None),
         ("patched, nothing broadcast", Some(false)),
@@ -123,14 +144,17 @@ pub fn run() {
             wholes.times.recv().unwrap()
         };
         let mut row = Row {
+            model: model.clone(),
             what: what.to_owned(),
-            tokens: 8 * 16 * 16,
+            // Patches of two values a side.
+            tokens: frames * height * width / 4,
+            batch,
             steps: STEPS,
             one: Vec::new(),
             two: Vec::new(),
             apart: Vec::new(),
         };
-        for round in 0..=ROUNDS {
+        for round in 0..=rounds {
             let (one, two, apart) = (alone(&wholes), ranks.run(), wholes.run());
             // The first round warms up.
             if round > 0 {

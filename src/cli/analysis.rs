@@ -11,7 +11,7 @@ use crate::onnx::Model;
 use crate::rewrite::{Choice, Patched, Wide, fix_sizes, refuse_patched, select_beside, switch_wide, write_known_sizes};
 use crate::rules::{DEFAULT_PRESET, Medium, Proposal, Rule, Rules, propose};
 use crate::schedule::Schedule;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A model and what was found in it.
@@ -27,6 +27,8 @@ pub struct Analysis {
     pub sites: Sites,
     /// The preset that fits its structure.
     pub preset: Option<Proposal>,
+    /// The names of open sizes that were fixed.
+    pub fixed: BTreeSet<String>,
 }
 
 /// What a model is looked at for.
@@ -59,9 +61,10 @@ pub fn analyse(
     }
     let mut graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
     refuse_patched(&graph).map_err(Failure::of(model, Failure::rewrite))?;
-    if let Purpose::Run(sizes) = purpose {
-        fix_sizes(&mut graph.graph, sizes);
-    }
+    let fixed = match purpose {
+        Purpose::Run(sizes) => fix_sizes(&mut graph.graph, sizes),
+        Purpose::Show | Purpose::Patch => BTreeSet::new(),
+    };
     let labels = input_labels(&graph, options, rules)?;
     let axes = Axes::analyse(&graph, &labels).map_err(Failure::of(model, Failure::axes))?;
     if purpose != Purpose::Show {
@@ -105,6 +108,7 @@ pub fn analyse(
         axes,
         sites,
         preset,
+        fixed,
     })
 }
 

@@ -81,6 +81,7 @@ pub fn of_rank(graph: RankGraph, whole: &Analysis) -> (Analysis, Wide) {
         axes: whole.axes.clone(),
         sites: graph.sites,
         preset: None,
+        fixed: whole.fixed.clone(),
     };
     (analysis, graph.wide)
 }

@@ -107,6 +107,8 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
         false => BTreeMap::new(),
     };
     let analysis = analyse(path, &options.rules, &rules, Purpose::Run(&kept), terminal)?;
+    let mut open = options.sizes.clone();
+    open.retain(|(name, _)| !analysis.fixed.contains(name));
     let wide = match options.plain {
         true => Wide::default(),
         false => wide(path, &analysis, &rules)?,
@@ -115,7 +117,7 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     let course = Course::of(path, &options.course, terminal)?;
     let caches = CacheSettings {
         options: &options.caches,
-        sizes: options.sizes.clone(),
+        sizes: open.clone(),
         given_up: None,
     };
     let timesteps = course.likely_timesteps();
@@ -143,6 +145,7 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
     let work = Work {
         options,
         rules: &rules,
+        open,
         split: &split,
         course,
         terminal,
@@ -195,6 +198,8 @@ pub fn run(options: &SplitOptions, terminal: &Terminal) -> Result<(), Failure> {
 struct Work<'w> {
     options: &'w SplitOptions,
     rules: &'w Rules,
+    /// Sizes of what is still open.
+    open: Vec<(String, usize)>,
     split: &'w Split,
     course: Course,
     terminal: &'w Terminal,
@@ -266,7 +271,7 @@ impl Work<'_> {
     ) -> Result<Patched, Failure> {
         let caches = CacheSettings {
             options: &self.options.caches,
-            sizes: self.options.sizes.clone(),
+            sizes: self.open.clone(),
             given_up,
         };
         let timesteps = self.course.timesteps();

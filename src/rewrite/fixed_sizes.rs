@@ -2,20 +2,21 @@
 
 use crate::graph::Graph;
 use crate::onnx::messages::Dimension;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Declares the sizes `known` wherever an input or output of the graph names them.
 ///
 /// What is computed from them stays as it is: an analysis finds numbers then where it found symbols, and
-/// [`write_known_sizes`](super::write_known_sizes) writes these. Returns how many dimensions were open.
-pub fn fix_sizes(graph: &mut Graph, known: &BTreeMap<String, i64>) -> usize {
-    let mut fixed = Vec::new();
+/// [`write_known_sizes`](super::write_known_sizes) writes these. Returns the names that were found.
+pub fn fix_sizes(graph: &mut Graph, known: &BTreeMap<String, i64>) -> BTreeSet<String> {
+    let (mut fixed, mut names) = (Vec::new(), BTreeSet::new());
     for value in graph.inputs().chain(graph.outputs()) {
         let shape = graph.tensor_type(value).and_then(|tensor| tensor.shape.as_ref());
         let dims = shape.map_or(&[][..], |shape| shape.dim.as_slice());
         for (axis, dim) in dims.iter().enumerate() {
-            if let Some(size) = dim.dim_param.as_deref().and_then(|symbol| known.get(symbol)) {
+            if let Some((symbol, size)) = dim.dim_param.as_ref().and_then(|symbol| known.get_key_value(symbol)) {
                 fixed.push((value, axis, *size));
+                names.insert(symbol.clone());
             }
         }
     }
@@ -26,7 +27,7 @@ pub fn fix_sizes(graph: &mut Graph, known: &BTreeMap<String, i64>) -> usize {
         };
         graph.declare_dimension(*value, *axis, size);
     }
-    fixed.len()
+    names
 }
 
 #[cfg(test)]
@@ -52,8 +53,8 @@ mod tests {
         let before = sizes(&model);
         let known =
             BTreeMap::from([("frames", 4), ("h", 8), ("elsewhere", 3)].map(|(name, size)| (name.to_owned(), size)));
-        // Frames and height of the latent before and after a step.
-        assert_eq!(fix_sizes(&mut model.graph, &known), 4);
+        let found = fix_sizes(&mut model.graph, &known);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["frames", "h"]);
         let number = |symbol: &str| known.get(symbol).map(|size| Size::number(*size));
         let expected: Vec<Vec<Size>> = before
             .iter()

@@ -42,7 +42,8 @@ impl fmt::Display for Units {
 pub enum Gathered {
     /// What ranks have at the end is no part of an axis.
     #[error(
-        "what a rank has of the output is no range of one of its axes; divide frames where there are some (--along frames)"
+        "what a rank has of the output is no range of one of its axes, as far as sizes are known; divide frames where there are some \
+         (--along frames), or give open sizes with --size"
     )]
     NoAxis,
     /// There is less of what could be kept together than there are ranks.

@@ -617,3 +617,41 @@ fn heads_for_tokens_send_more_than_the_switch() {
     assert_eq!(sent(None), sent(Some(Tokens)));
     assert!(sent(Some(Heads)) > sent(Some(Tokens)) && sent(Some(Queries)) > sent(Some(Tokens)));
 }
+
+/// Sizes that the export leaves open are given, and the graphs are for these alone; others are refused.
+#[test]
+fn latents_of_open_sizes_are_kept_where_their_sizes_are_given() {
+    let path = exports()
+        .into_iter()
+        .find(|path| path.ends_with("stdit3.dyn18.dynamic.onnx"))
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let split = |sizes: &[&str]| {
+        let mut arguments: Vec<std::ffi::OsString> = vec!["split".into(), path.clone().into(), "-o".into()];
+        arguments.push(folder.path().into());
+        arguments.extend(["--sequence", "2", "--keep-latents", "--rules", "open-sora-1.2"].map(Into::into));
+        arguments.extend(sizes.iter().flat_map(|size| ["--size".into(), (*size).into()]));
+        arguments
+    };
+    let printed = json(split(&["frames=6", "h=8", "w=8", "text=7"]));
+    assert_eq!(
+        (&printed["latents"]["input"], &printed["latents"]["axis"]),
+        (&"x".into(), &2.into())
+    );
+    let files = printed["files"].as_array().unwrap().iter();
+    let models: Vec<&str> = files
+        .filter_map(|file| file.as_str().filter(|file| file.ends_with(".onnx")))
+        .collect();
+    assert_eq!(models.len(), 2);
+    for file in models {
+        let model = ModelGraph::new(Model::load(Path::new(file)).unwrap()).unwrap();
+        let latent = model.graph.find("x").unwrap();
+        let shape = model.graph.tensor_type(latent).unwrap().shape.as_ref().unwrap();
+        let sizes: Vec<Option<i64>> = shape.dim.iter().map(|dim| dim.dim_value).collect();
+        assert_eq!(sizes, [None, Some(4), Some(3), Some(8), Some(8)]);
+    }
+    let open = json(split(&[]));
+    assert!(open["gathered"].as_str().unwrap().contains("--size"), "{open}");
+    let wrong = fail(2, split(&["frames=6", "framez=6"]));
+    assert!(wrong.contains("--size framez"), "{wrong}");
+}
