@@ -11,7 +11,7 @@ compare *options:
 # The figures of the README: 16 clips, and single steps.
 figures:
     cargo run --release -- compare models/latte-shapes/model.onnx --rules latte --clips 16 -o target/figures
-    cargo run --release -- bench models/latte-shapes/model.onnx --rules latte --rounds 150 --openings 15 --size text=4 --threads 2
+    cargo run --release -- bench models/latte-shapes/model.onnx --rules latte --rounds 120 --openings 40 --size text=4 --threads 2
 
 # The table of docs/strategies: 32 clips by every set of rules there.
 strategies:

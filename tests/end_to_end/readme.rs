@@ -49,7 +49,7 @@ fn every_command_works() {
     let mut count = 0;
     for line in lines() {
         let line = match line.strip_prefix("cargo run --release -- ") {
-            Some(arguments) => format!("pab-patch {arguments} --steps 6 --clips 1"),
+            Some(arguments) => format!("pab-patch {arguments} --steps 6 --clips 1 --rounds 1"),
             None if line.starts_with("pab-patch") => line,
             None => continue,
         };

@@ -64,14 +64,14 @@ pub fn draw(figure: &Figure) -> RgbImage {
 
 /// Half as many pixels each way, each the mean of four.
 fn averaged(fine: &RgbImage) -> RgbImage {
-    let mean = |four: [u8; 4]| ((four.into_iter().map(u16::from).sum::<u16>() + 2) / 4) as u8;
+    let mean = |a: u8, b: u8, c: u8, d: u8| ((u16::from(a) + u16::from(b) + u16::from(c) + u16::from(d) + 2) / 4) as u8;
     let row = 3 * fine.width() as usize;
     let mut bytes = Vec::with_capacity(fine.as_raw().len() / 4);
     for rows in fine.as_raw().chunks_exact(2 * row.max(1)) {
         let (above, below) = rows.split_at(row);
         for four in above.chunks_exact(6).zip(below.chunks_exact(6)) {
             if let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = four {
-                bytes.extend([mean([*a, *d, *g, *j]), mean([*b, *e, *h, *k]), mean([*c, *f, *i, *l])]);
+                bytes.extend_from_slice(&[mean(*a, *d, *g, *j), mean(*b, *e, *h, *k), mean(*c, *f, *i, *l)]);
             }
         }
     }
