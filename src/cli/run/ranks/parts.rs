@@ -9,7 +9,7 @@ use crate::cli::caches::CacheSettings;
 use crate::cli::division::{of_rank, shares, split_id};
 use crate::cli::plan_beside;
 use crate::cli::run::Batch;
-use crate::cli::run::source::Source;
+use crate::cli::source::Source;
 use crate::cli::terminal::Terminal;
 use crate::collective::Communicator;
 use crate::generation::check_steps;
