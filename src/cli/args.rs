@@ -1,6 +1,7 @@
 //! The arguments of the command line.
 
 use super::calibrate::CalibrateOptions;
+use super::compare::CompareOptions;
 use super::plan::PlanOptions;
 use super::run::RunOptions;
 use super::values::{assignment, bytes, finite, input, range, size, video};
@@ -35,6 +36,7 @@ Examples:
   pab-patch run patched/model.onnx --ranks 2 -o clip
   pab-patch compare model.onnx --rules latte -o comparison
   pab-patch compare model.onnx --rules pab --rules mine.yaml --clips 32
+  pab-patch compare PIPELINE_DIR --rules latte --prompt 'a ship on the sea' --clips 2
   pab-patch calibrate model.onnx --min-ssim 0.95 --against pab -o calibration
   pab-patch quality comparison/clips/original comparison/clips/patched --min-ssim 0.95
   pab-patch run PIPELINE_DIR --prompt 'a ship on the sea' --steps 30 --animation mp4 -o clip";
@@ -65,7 +67,7 @@ pub enum Command {
     Split(SplitOptions),
     /// Generate a clip with a model, original or patched
     Run(RunOptions),
-    /// Patch a model, generate the same clips with original and patched, and compare speed and quality
+    /// Patch a model or a pipeline, generate the same clips with original and patched, and compare speed and quality
     Compare(CompareOptions),
     /// Measure how much sites change from step to step and what broadcasting them costs, and fit rules to that
     Calibrate(CalibrateOptions),
@@ -351,44 +353,6 @@ pub struct InputFile {
     pub name: Option<String>,
     /// The file.
     pub path: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct CompareOptions {
-    /// The exported model, not patched
-    pub model: PathBuf,
-    #[command(flatten)]
-    pub rules: SeveralRulesOptions,
-    #[command(flatten)]
-    pub caches: CacheOptions,
-    #[command(flatten)]
-    pub session: SessionOptions,
-    #[command(flatten)]
-    pub sampling: SamplingOptions,
-    /// A prompt (may be given several times; clips take them in turn) [default: from the prompt table]
-    #[arg(long = "prompt")]
-    pub prompt: Vec<String>,
-    /// Number of clips
-    #[arg(long, default_value_t = 4, value_name = "N")]
-    pub clips: usize,
-    /// Rounds in which the work that the rules remove is timed, six of them each time the static graphs are opened
-    #[arg(long, default_value_t = 18, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    pub rounds: u16,
-    /// Seed of the first clip's noise; the following clips have the following seeds
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// What tells the patched model which rules broadcast
-    #[arg(long, value_enum, default_value_t = DriveChoice::Flags)]
-    pub drive: DriveChoice,
-    /// How the patched model is run
-    #[arg(long, value_enum, default_value_t = FormChoice::Switch)]
-    pub form: FormChoice,
-    /// With `--form variants` on `--device cuda`: record the kernels of each variant once, and repeat them as a whole
-    #[arg(long)]
-    pub cuda_graph: bool,
-    /// Folder for the patched model, the animation and the figures; with several rules, for a folder of each
-    #[arg(short, long, value_name = "DIR", default_value = "comparison")]
-    pub output: PathBuf,
 }
 
 #[derive(Debug, Args)]

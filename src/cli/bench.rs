@@ -6,6 +6,7 @@ use super::caches::{CacheReport, CacheSettings};
 use super::course::Course;
 use super::patch::{Order, Request, patch};
 use super::session::{inputs, library};
+use super::source::refuse_folder;
 use super::terminal::Terminal;
 use super::values::sizes;
 use super::variants::{Times, Values, Variants};
@@ -30,6 +31,11 @@ pub fn run(options: &BenchOptions, terminal: &Terminal) -> Result<(), Failure> {
     if options.openings == 0 {
         return Err(Failure::Usage("--openings must be at least 1".to_owned()));
     }
+    refuse_folder(
+        &options.model,
+        "bench",
+        "; clips of the whole pipeline are timed by `pab-patch compare`",
+    )?;
     let folder = tempfile::Builder::new()
         .prefix("pab-patch-bench-")
         .tempdir()

@@ -1,7 +1,7 @@
 //! `pab-patch MODEL.onnx`: writes the patched model and its plan.
 
 use super::Failure;
-use super::analysis::{Purpose, analyse, patched, rules, suggest_preset};
+use super::analysis::{self, Purpose, analyse, rules, suggest_preset};
 use super::args::{PatchOptions, RulesOptions};
 use super::caches::{CacheReport, CacheSettings};
 use super::course::Course;
@@ -143,26 +143,7 @@ pub fn patch(request: &Request<'_>, terminal: &Terminal) -> Result<Written, Fail
     let Request {
         model, output, order, ..
     } = *request;
-    let rules = rules(request.rules, terminal)?;
-    let analysis = analyse(model, request.rules, &rules, Purpose::Patch, terminal)?;
-    suggest_preset(&analysis, request.rules, terminal);
-    terminal.stop().check()?;
-    let (mut result, caches) = patched(
-        model,
-        analysis,
-        &rules,
-        &request.caches,
-        order.course.timesteps(),
-        terminal,
-    )?;
-    result.plan.schedule = order.course.schedule(&result.plan);
-    if result.plan.schedule.is_none() && order.needs_schedule {
-        return Err(order.course.refusal(model));
-    }
-    warn_of_idle_rules(&result.plan, terminal);
-    if order.drive == Drive::Step {
-        result = drive_by_step(result).map_err(Failure::of(model, Failure::rewrite))?;
-    }
+    let (mut result, caches) = patched(request, terminal)?;
     let folder = OutputFolder::make(output)?;
     result.plan.original = relative(model, output);
     result.model.set_metadata(PLAN_KEY, result.plan.to_json()?);
@@ -180,6 +161,26 @@ pub fn patch(request: &Request<'_>, terminal: &Terminal) -> Result<Written, Fail
         caches,
         saved,
     })
+}
+
+/// Patches a model in memory. Where its original stands is not yet in the plan, nor is the plan in its metadata.
+pub fn patched(request: &Request<'_>, terminal: &Terminal) -> Result<(Patched, CacheReport), Failure> {
+    let Request { model, order, .. } = *request;
+    let rules = rules(request.rules, terminal)?;
+    let analysis = analyse(model, request.rules, &rules, Purpose::Patch, terminal)?;
+    suggest_preset(&analysis, request.rules, terminal);
+    terminal.stop().check()?;
+    let timesteps = order.course.timesteps();
+    let (mut result, caches) = analysis::patched(model, analysis, &rules, &request.caches, timesteps, terminal)?;
+    result.plan.schedule = order.course.schedule(&result.plan);
+    if result.plan.schedule.is_none() && order.needs_schedule {
+        return Err(order.course.refusal(model));
+    }
+    warn_of_idle_rules(&result.plan, terminal);
+    if order.drive == Drive::Step {
+        result = drive_by_step(result).map_err(Failure::of(model, Failure::rewrite))?;
+    }
+    Ok((result, caches))
 }
 
 /// Says which rules never broadcast in the plan's schedule.

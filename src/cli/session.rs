@@ -14,7 +14,7 @@ use crate::onnx::Model;
 use crate::pipeline::declared_inputs;
 use crate::report::{number, read_array_named, read_matrix, read_named};
 use crate::rewrite::Plan;
-use crate::runtime::{self, Library, Options, Places, Provider, Session, SharedWeights, Tensor};
+use crate::runtime::{self, Library, Options, Places, Port, Provider, Session, SharedWeights, Tensor};
 use crate::sampler::{RunSettings, SchedulerConfig};
 use ndarray::Array2;
 use std::collections::BTreeMap;
@@ -55,11 +55,16 @@ pub fn runtime_options(options: &SessionOptions) -> Options {
 pub fn open(model: &Path, options: &SessionOptions, terminal: &Terminal) -> Result<Session, Failure> {
     terminal.stop().check()?;
     let session = Session::open(model, &runtime_options(options))?;
+    report_device(&session, terminal);
+    Ok(session)
+}
+
+/// Says where a session runs, where that is not what was hoped for.
+fn report_device(session: &Session, terminal: &Terminal) {
     if let Some(reason) = session.fallback() {
         terminal.warning(format!("running on the processor, since CUDA cannot be used: {reason}"));
     }
-    report_placement(&session, terminal);
-    Ok(session)
+    report_placement(session, terminal);
 }
 
 /// Says which nodes run on the processor although the model runs elsewhere: each costs copies to the host and back.
@@ -86,11 +91,12 @@ fn report_placement(session: &Session, terminal: &Terminal) {
     }
 }
 
-/// Says, with -v, what the open model has taken of its device's memory.
-pub fn report_memory(generator: &Generator, terminal: &Terminal) {
+/// Says, with -v, what the open model has taken of its device's memory; where there are several, it is named.
+pub fn report_memory(component: Option<&str>, generator: &Generator, terminal: &Terminal) {
     if let Some(taken) = generator.arena_bytes() {
+        let of = component.map_or_else(String::new, |component| format!(" of {component}"));
         terminal.detail(format!(
-            "memory for activations and caches: {} ({taken} bytes)",
+            "memory for activations and caches{of}: {} ({taken} bytes)",
             number::bytes(taken)
         ));
     }
@@ -118,6 +124,16 @@ pub fn generator(
     // Our own reader says better than ONNX Runtime what is wrong with a file.
     plan_beside::check(model, &Model::load(model)?, terminal)?;
     let session = open(model, options, terminal)?;
+    on_session(session, model, given, terminal)
+}
+
+/// The same on a session that was opened otherwise.
+pub fn generator_on(session: Session, model: &Path, given: &[&str], terminal: &Terminal) -> Result<Generator, Failure> {
+    report_device(&session, terminal);
+    on_session(session, model, given, terminal)
+}
+
+fn on_session(session: Session, model: &Path, given: &[&str], terminal: &Terminal) -> Result<Generator, Failure> {
     let mut generator = Generator::new(session, given).map_err(Failure::of(model, Failure::generation))?;
     generator.stop_on(terminal.stop().clone());
     Ok(generator)
@@ -143,16 +159,18 @@ pub fn run_sizes(
     latent: &[usize],
     conditioning: &Conditioning,
 ) -> Result<BTreeMap<String, i64>, Failure> {
-    let inputs = declared_inputs(model).map_err(|error| Failure::pipeline(model, error))?;
-    let own: Vec<_> = inputs
-        .into_iter()
-        .filter(|port| !port.name.starts_with("pab."))
-        .collect();
-    Ok(sizes_of_run(&own, latent, conditioning))
+    Ok(sizes_of_run(&inputs_of(model)?, latent, conditioning))
 }
 
-/// Opens a patched model in its variant form for clips of these timesteps: a session for each set of rules that steps
-/// broadcast together, made in memory. With `cuda_graph` they are recorded; it has the sizes of open dimensions.
+/// The inputs that a model declares, without those that patching gave it.
+pub fn inputs_of(model: &Path) -> Result<Vec<Port>, Failure> {
+    let mut inputs = declared_inputs(model).map_err(|error| Failure::pipeline(model, error))?;
+    inputs.retain(|port| !port.name.starts_with("pab."));
+    Ok(inputs)
+}
+
+/// Opens a patched model in its variant form for clips of these timesteps. With `cuda_graph` variants are recorded; it has the
+/// sizes of open dimensions.
 pub fn variant_generator(
     model: &Path,
     options: &SessionOptions,
@@ -164,22 +182,50 @@ pub fn variant_generator(
     let loaded = Model::load(model)?;
     plan_beside::check(model, &loaded, terminal)?;
     let graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
-    let graphs = StaticGraphs::of(model, graph, timesteps)?;
-    let mut weights = SharedWeights::default();
-    let recorded = cuda_graph.is_some();
-    weights.fix_sizes(cuda_graph.unwrap_or_default());
-    let session_options = Options {
-        cuda_graph: recorded,
-        ..runtime_options(options)
+    let variants = VariantSessions {
+        model,
+        options,
+        cuda_graph,
+        given,
+        timesteps,
     };
-    let open = |variant| Ok(weights.open(model, variant, &session_options)?);
-    let mut generator = graphs.generator(given, terminal, open)?;
-    if recorded {
-        generator.fix_addresses();
+    variants.open(graph, terminal)
+}
+
+/// How a patched model is opened in its variant form.
+pub struct VariantSessions<'a> {
+    /// The file that the model, or its original, stands in.
+    pub model: &'a Path,
+    /// Where it runs.
+    pub options: &'a SessionOptions,
+    /// Where variants are recorded, the sizes of open dimensions.
+    pub cuda_graph: Option<BTreeMap<String, i64>>,
+    /// Inputs that the user feeds.
+    pub given: &'a [&'a str],
+    /// The timesteps of the model's steps.
+    pub timesteps: &'a [f64],
+}
+
+impl VariantSessions<'_> {
+    /// Opens the variants of `graph`, which is patched.
+    pub fn open(self, graph: ModelGraph, terminal: &Terminal) -> Result<Generator, Failure> {
+        let graphs = StaticGraphs::of(self.model, graph, self.timesteps)?;
+        let mut weights = SharedWeights::default();
+        let recorded = self.cuda_graph.is_some();
+        weights.fix_sizes(self.cuda_graph.unwrap_or_default());
+        let session_options = Options {
+            cuda_graph: recorded,
+            ..runtime_options(self.options)
+        };
+        let open = |variant| Ok(weights.open(self.model, variant, &session_options)?);
+        let mut generator = graphs.generator(self.given, terminal, open)?;
+        if recorded {
+            generator.fix_addresses();
+        }
+        report_placement(generator.session(), terminal);
+        generator.stop_on(terminal.stop().clone());
+        Ok(generator)
     }
-    report_placement(generator.session(), terminal);
-    generator.stop_on(terminal.stop().clone());
-    Ok(generator)
 }
 
 /// The models beside which scheduler and prompt table may stand: the model, what a link to it leads to, and, of a patched or

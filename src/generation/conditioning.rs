@@ -46,6 +46,24 @@ impl Conditioning {
     }
 }
 
+/// Refuses a model whose latent has another batch than `copies` of each of `clips` need.
+///
+/// # Errors
+/// [`GenerationError::Batch`].
+pub fn check_batch(latent: &Port, copies: usize, clips: usize) -> Result<(), GenerationError> {
+    let needed = copies * clips;
+    match latent.shape.first().copied().flatten() {
+        Some(batch) if usize::try_from(batch) != Ok(needed) => Err(GenerationError::Batch {
+            batch,
+            needed,
+            guided: copies != 1,
+            clips,
+            option: "--guidance",
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// What an input takes of a prompt.
 pub(super) type Part = fn(&Text) -> Option<ArrayD<f32>>;
 
@@ -85,4 +103,38 @@ pub(super) fn stacked(
         prompt: parts.last().map_or_else(Vec::new, |part| part.shape().to_vec()),
         empty: parts.first().map_or_else(Vec::new, |part| part.shape().to_vec()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::ElementType;
+
+    #[test]
+    fn a_fixed_batch_says_which_option_makes_another() {
+        let latent = |batch| Port {
+            name: "x".to_owned(),
+            element_type: Some(ElementType::Float32),
+            description: String::new(),
+            shape: vec![batch, Some(4)],
+            symbols: vec![String::new(); 2],
+        };
+        for (batch, copies, clips) in [(None, 2, 3), (Some(2), 2, 1), (Some(1), 1, 1)] {
+            assert!(check_batch(&latent(batch), copies, clips).is_ok());
+        }
+        for (batch, copies, clips, said) in [
+            (
+                2,
+                1,
+                1,
+                "without classifier-free guidance needs 1; use --guidance-2 other than 1",
+            ),
+            (1, 2, 1, "with classifier-free guidance needs 2; use --guidance-2 1"),
+            (2, 2, 3, "with so many clips needs 6; use another --batch"),
+        ] {
+            let error = check_batch(&latent(Some(batch)), copies, clips).unwrap_err();
+            let error = error.with_guidance_option("--guidance-2").to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
 }

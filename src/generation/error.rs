@@ -41,16 +41,23 @@ pub enum GenerationError {
         symbol: String,
     },
     /// Guidance needs a batch that the model does not take.
-    #[error("the model takes a batch of {batch}, and a run {with} classifier-free guidance needs {needed}; {advice}")]
+    #[error(
+        "the model takes a batch of {batch}, and a run {} classifier-free guidance{} needs {needed}; {}",
+        if *guided { "with" } else { "without" },
+        if *clips > 1 { " and with so many clips" } else { "" },
+        batch_advice(*guided, *clips, option)
+    )]
     Batch {
         /// What the model takes.
         batch: i64,
-        /// `with` or `without`.
-        with: &'static str,
         /// What is needed.
         needed: usize,
-        /// What to do.
-        advice: &'static str,
+        /// Whether there is guidance.
+        guided: bool,
+        /// Clips that are made side by side.
+        clips: usize,
+        /// The option that sets the scale of guidance.
+        option: &'static str,
     },
     /// The model wants text and none was given.
     #[error(
@@ -178,6 +185,26 @@ pub enum GenerationError {
     /// The scheduler.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+}
+
+impl GenerationError {
+    /// The same error of steps whose scale of guidance another option sets.
+    #[must_use]
+    pub fn with_guidance_option(mut self, name: &'static str) -> GenerationError {
+        if let GenerationError::Batch { option, .. } = &mut self {
+            *option = name;
+        }
+        self
+    }
+}
+
+/// What to try where the model's batch is another.
+fn batch_advice(guided: bool, clips: usize, option: &str) -> String {
+    match (guided, clips) {
+        (_, 2..) => "use another --batch, or export the model with a dynamic batch".to_owned(),
+        (false, _) => format!("use {option} other than 1, or export the model with a dynamic batch"),
+        (true, _) => format!("use {option} 1, or export the model with a batch of 2 or a dynamic batch"),
+    }
 }
 
 /// What a step broadcast, in words.

@@ -1,6 +1,6 @@
 //! The denoising loop over an open model.
 
-use super::conditioning::{Conditioning, Part, part_embeddings, part_mask, part_pooled, stacked};
+use super::conditioning::{Conditioning, Part, check_batch, part_embeddings, part_mask, part_pooled, stacked};
 use super::form::Form;
 use super::resident::{LatentPlace, Resident};
 use super::roles::{known_sizes, sizes_of, tokens_of};
@@ -590,31 +590,7 @@ impl Generator {
         clips: usize,
     ) -> Result<Vec<(String, Tensor)>, GenerationError> {
         let copies = conditioning.copies();
-        let needed = copies * clips;
-        if let Some(batch) = self.roles.latent.shape.first().copied().flatten()
-            && usize::try_from(batch) != Ok(needed)
-        {
-            let (with, advice) = match copies {
-                _ if clips > 1 => (
-                    "with so many clips",
-                    "use another --batch, or export the model with a dynamic batch",
-                ),
-                1 => (
-                    "without",
-                    "use --guidance other than 1, or export the model with a dynamic batch",
-                ),
-                _ => (
-                    "with",
-                    "use --guidance 1, or export the model with a batch of 2 or a dynamic batch",
-                ),
-            };
-            return Err(GenerationError::Batch {
-                batch,
-                with,
-                needed,
-                advice,
-            });
-        }
+        check_batch(&self.roles.latent, copies, clips)?;
         let ports = self.session().inputs();
         let further = conditioning.inputs.iter().map(|(name, value)| {
             let port = ports.iter().find(|port| port.name == *name);

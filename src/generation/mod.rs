@@ -14,7 +14,7 @@ mod resident;
 mod roles;
 mod step_graph;
 
-pub use conditioning::{Conditioning, Text};
+pub use conditioning::{Conditioning, Text, check_batch};
 pub use error::GenerationError;
 pub use generator::{Clip, Generator, StepDone, check_steps};
 pub use prompt::PromptTable;

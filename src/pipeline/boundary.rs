@@ -65,6 +65,12 @@ impl Boundary {
         self.ratio
     }
 
+    /// The pipeline's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.index.parent().unwrap_or(&self.index)
+    }
+
     /// The steps of each transformer in a run through `timesteps`, where the scheduler was trained with `trained`.
     ///
     /// # Errors

@@ -253,10 +253,12 @@ impl LatentShape {
         }
     }
 
-    /// The shape of one clip's latent as the model takes it, with a batch of 1.
+    /// The shape of the latent of `clips` clips as the model takes it.
     #[must_use]
-    pub fn in_model(&self) -> Vec<usize> {
-        self.to_model(ArrayD::zeros(IxDyn(&self.noise))).shape().to_vec()
+    pub fn in_model(&self, clips: usize) -> Vec<usize> {
+        let mut shape = self.noise.clone();
+        shape.iter_mut().take(1).for_each(|batch| *batch = clips);
+        self.to_model(ArrayD::zeros(shape)).shape().to_vec()
     }
 
     /// Noise `[batch, ...]` as the model takes it.

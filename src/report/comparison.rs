@@ -40,9 +40,9 @@ pub struct Comparison {
 /// What was compared, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// The original model's path.
+    /// The original model's path, or its pipeline's.
     pub model: String,
-    /// The patched model's path.
+    /// The patched model's path; of two transformers the folder of both.
     pub patched_model: String,
     /// Where the rules came from: a path, or a preset's name.
     pub rules_from: String,
@@ -76,7 +76,7 @@ pub struct RunFacts {
     pub steps: usize,
     /// The guidance scale; 1 is without guidance.
     pub guidance: f64,
-    /// Shape of one clip, `[channels, frames, height, width]`.
+    /// Shape of one clip as it is shown, `[channels, frames, height, width]`.
     pub clip_shape: [usize; 4],
 }
 
@@ -95,9 +95,9 @@ pub struct RuleFigures {
     /// What decides of these steps, where the model does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<Adaptive>,
-    /// How many modules the rule applies to.
+    /// How many modules the rule applies to, of all transformers.
     pub sites: usize,
-    /// The share of all steps of a run in which these modules were broadcast, 0 to 1.
+    /// The share of all steps of a run in which modules of it were broadcast, 0 to 1.
     pub steps_broadcast: f64,
     /// The share of a step's work that broadcasting all these modules saves, 0 to 1; `null` where it is unknown.
     pub step_share: Option<f64>,

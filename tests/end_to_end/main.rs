@@ -37,5 +37,6 @@ mod schema;
 mod split;
 mod variants;
 mod webgpu;
+mod whole_pipelines;
 mod wide;
 mod wide_ranks;

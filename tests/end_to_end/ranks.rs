@@ -457,8 +457,6 @@ fn guidance_and_tokens_are_divided_together() {
     assert!(error.contains("the batch is 1"), "{error}");
     let error = refused(2, &["--ranks", "2", "--form", "variants"]);
     assert!(error.contains("--form variants"), "{error}");
-    let error = refused(2, &["--rules", "latte"]);
-    assert!(error.contains("give --ranks"), "{error}");
     let error = refused(2, &["--ranks", "64", "--along", "frames"]);
     assert!(error.contains("for 64 ranks"), "{error}");
     assert_nothing_is_left(&clips.path("refused"));

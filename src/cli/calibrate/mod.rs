@@ -15,6 +15,7 @@ use super::Failure;
 use super::analysis::{Purpose, analyse};
 use super::args::RulesOptions;
 use super::session::{library, prompts, run_settings, scheduler};
+use super::source::{refuse_folder, refuse_one_of_two};
 use super::terminal::Terminal;
 use crate::attention::Kind;
 use crate::calibrate::{Form, Grid, Judged};
@@ -29,6 +30,15 @@ use target::Target;
 pub fn run(options: &CalibrateOptions, terminal: &Terminal) -> Result<(), Failure> {
     let target = Target::of(&options.target)?;
     check(options)?;
+    refuse_folder(
+        &options.model,
+        "calibrate",
+        "; rules for a whole pipeline are judged by `pab-patch compare`",
+    )?;
+    refuse_one_of_two(&options.model, "calibrate", |root| {
+        let root = root.display();
+        format!("write rules by hand, and see what they do to the clips with `pab-patch compare {root} --rules FILE`")
+    })?;
     let sampling = &options.sampling;
     let config = scheduler(&options.model, sampling, terminal)?;
     let steps = sampling.steps;

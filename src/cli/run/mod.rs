@@ -1,14 +1,13 @@
 //! `pab-patch run`: clips by one model or pipeline.
 
 mod checkpoint;
-mod last_step;
 mod noise;
 mod options;
 mod pictures;
+mod prompts;
 mod ranks;
 mod report;
 mod settings;
-mod source;
 mod stages;
 mod watch;
 mod write;
@@ -17,13 +16,12 @@ pub use options::RunOptions;
 pub use write::picture;
 
 use super::Failure;
-use super::args::FormChoice;
 use super::folder::OutputFolder;
-use super::session::{
-    check_cuda_graph, generator, library, report_latents, report_memory, run_settings, run_sizes, scheduler,
-    variant_generator,
-};
+use super::in_memory;
+use super::session::{check_cuda_graph, library, report_latents, scheduler};
+use super::source::{Opening, Source, Stage, for_two, warn_of_one_of_two};
 use super::terminal::Terminal;
+use super::values::sizes;
 use crate::collective::is_first_process;
 use crate::generation::{Conditioning, Generator};
 use crate::pipeline::{Boundary, Folder};
@@ -35,11 +33,12 @@ use ndarray::{ArrayD, Axis, concatenate};
 use noise::{given_noise, start, step_noise};
 use options::AnimationChoice;
 use pictures::{Made, decode, finish};
+use prompts::prompts_of;
 use ranks::{Part, RanksReport, Team, Wanted};
-use report::{ClipPlace, ClipRecord, ClipReport, Head, Report};
-use source::{Source, prompts_of};
-use stages::{Stage, Transformers, plan_of, shares};
+use report::{ClipPlace, ClipRecord, ClipReport, Head, Report, TransformerReport};
+use stages::{Transformers, shares};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 use watch::Watch;
 use write::{Arrays, remove_earlier};
@@ -68,7 +67,8 @@ struct Clips {
 pub fn run(options: &RunOptions, terminal: &Terminal) -> Result<(), Failure> {
     let report = match asked(options).map_err(shown_once)? {
         None => {
-            let batch = Batch::read(options, None, terminal)?;
+            let mut batch = Batch::read(options, None, terminal)?;
+            batch.patch(terminal)?;
             Some(lead(&batch, None, terminal)?)
         }
         Some(wanted) => ranks::run(options, wanted, terminal)?,
@@ -136,16 +136,15 @@ fn lead(batch: &Batch, team: Option<&Team>, terminal: &Terminal) -> Result<Repor
 impl Batch {
     /// Reads what the options name; `part` is the file of this rank, where they name a split. Nothing is opened yet.
     fn read(options: &RunOptions, part: Option<PathBuf>, terminal: &Terminal) -> Result<Batch, Failure> {
-        let mut source = Source::read(options, part)?;
+        let mut source = Source::read(&options.asked(), part)?;
+        if options.keep_transformers && source.second.is_none() {
+            return Err(for_two("--keep-transformers", &options.model));
+        }
+        if options.model.is_file() {
+            warn_of_one_of_two(&options.model, terminal);
+        }
         let config = scheduler(&source.model, &options.sampling, terminal)?;
-        let sampling = &options.sampling;
-        let mut settings = run_settings(
-            &source.model,
-            sampling.scheduler.as_deref(),
-            sampling.steps,
-            &sampling.clip,
-        );
-        settings.tokens = settings.tokens.or_else(|| source.latent.tokens());
+        let mut settings = source.settings(&options.asked());
         settings.levels = given_levels(options);
         if let Some(levels) = &settings.levels {
             settings.steps = levels.numbers().len();
@@ -155,7 +154,7 @@ impl Batch {
             // Some are given the level after the last step too.
             settings.steps = made.sigmas().len().saturating_sub(1);
         }
-        let stages = Stage::all(&source, &config, made.as_ref())?;
+        let stages = Stage::all(&source, &config, made.as_ref(), usize::from(options.batch))?;
         let prompts = match &options.prompts {
             Some(path) => prompts_of(path)?,
             None => vec![options.prompt.clone()],
@@ -170,6 +169,24 @@ impl Batch {
             prompts,
             noise,
         })
+    }
+
+    /// Patches the originals in memory, where `--rules` says so: each for its own steps.
+    fn patch(&mut self, terminal: &Terminal) -> Result<(), Failure> {
+        let rules = self.options.ranks.rules_options();
+        if rules.rules.is_none() {
+            return Ok(());
+        }
+        let scheduler = self.config.scheduler_for(&self.settings)?;
+        for stage in &mut self.stages {
+            let mut sizes = sizes(&self.options.sampling.sizes);
+            let batch = stage.copies() * usize::from(self.options.batch);
+            sizes.entry("batch".to_owned()).or_insert(batch);
+            let (sizes, own) = (sizes.into_iter().collect(), stage.own(scheduler.timesteps()));
+            let patched = in_memory::patch(&stage.model, &rules, sizes, own, terminal)?;
+            stage.patched = Some(Arc::new(patched));
+        }
+        Ok(())
     }
 
     /// How many clips there are to be.
@@ -215,7 +232,7 @@ impl Batch {
             steps: self.settings.steps,
             guidance: self.source.asked_guidance(),
             head,
-            transformers: self.stages.iter().filter_map(Stage::report).collect(),
+            transformers: self.stages.iter().filter_map(TransformerReport::of).collect(),
             ranks,
             clip: None,
             clips: Vec::new(),
@@ -317,7 +334,7 @@ impl Batch {
         let provider = generator.session().provider();
         let mut plans = vec![generator.plan().cloned()];
         for stage in self.stages.iter().skip(1) {
-            let plan = plan_of(&stage.model)?;
+            let plan = stage.plan()?;
             stage.check(plan.as_ref(), options.form, scheduler.timesteps())?;
             plans.push(plan);
         }
@@ -344,7 +361,6 @@ impl Batch {
             if let (None, Some(generator)) = (&head.latents, transformers.latest()) {
                 head.latents = generator.latents().cloned();
                 report_latents(generator, terminal);
-                report_memory(generator, terminal);
                 if let Some(checkpoint) = checkpoint {
                     checkpoint.head = Some(head.clone());
                 }
@@ -391,7 +407,7 @@ impl Batch {
     ) -> Result<Vec<Conditioning>, Failure> {
         let prompts = prompts.iter().filter_map(|prompt| self.prompts.get(*prompt));
         let prompts: Vec<Option<String>> = prompts.cloned().collect();
-        let read = || self.source.conditionings(&self.options, &prompts, terminal);
+        let read = || self.source.conditionings(&self.options.asked(), &prompts, terminal);
         if self.source.pipeline.is_none() {
             // What a single model's prompts say is known without ONNX Runtime.
             let conditionings = read()?;
@@ -431,7 +447,7 @@ impl Batch {
         match self.source.pipeline {
             None => self
                 .source
-                .conditionings(&self.options, &self.prompts, &terminal.hushed()),
+                .conditionings(&self.options.asked(), &self.prompts, &terminal.hushed()),
             Some(_) => Ok(vec![Conditioning {
                 guidance: self.source.guidance,
                 ..Conditioning::default()
@@ -439,33 +455,19 @@ impl Batch {
         }
     }
 
-    /// The shape of the latent of all clips that are made side by side, as the model takes it.
-    fn latent_shape(&self) -> Vec<usize> {
-        let mut shape = self.source.latent.in_model();
-        let clips = shape.iter_mut().take(1);
-        clips.for_each(|clips| *clips = usize::from(self.options.batch));
-        shape
-    }
-
     /// Opens the transformer of a stage in the form that is wanted; `conditioning` is the stage's.
     fn opened(&self, stage: &Stage, conditioning: &Conditioning, terminal: &Terminal) -> Result<Generator, Failure> {
-        let (options, model) = (&self.options, &stage.model);
-        let given = self.source.given();
-        let cuda_graph = match options.cuda_graph {
-            true => Some(run_sizes(model, &self.latent_shape(), conditioning)?),
-            false => None,
+        let options = &self.options;
+        let scheduler = self.config.scheduler_for(&self.settings)?;
+        let how = Opening {
+            source: &self.source,
+            session: &options.session,
+            form: options.form,
+            cuda_graph: options.cuda_graph,
+            batch: usize::from(options.batch),
+            timesteps: scheduler.timesteps(),
         };
-        let mut generator = match options.form {
-            FormChoice::Switch => generator(model, &options.session, &given, terminal)?,
-            FormChoice::Variants => {
-                let session = &options.session;
-                let scheduler = self.config.scheduler_for(&self.settings)?;
-                let own = stage.own(scheduler.timesteps());
-                variant_generator(model, session, cuda_graph, &given, own, terminal)?
-            }
-        };
-        generator.count_timesteps_in(self.source.timestep_unit());
-        Ok(generator)
+        stage.open(&how, conditioning, terminal)
     }
 
     /// Makes the clips of a prompt side by side; where this is a rank that keeps a part of the latents, as that part.
@@ -509,7 +511,8 @@ impl Batch {
                     }
                 },
             );
-            let made = made.map_err(Failure::of(&stage.model, Failure::generation))?;
+            let made = made.map_err(|error| stage.failure(error))?;
+            transformers.report(place, stage, terminal);
             sample = made.sample;
             step_milliseconds.extend(made.step_milliseconds);
         }

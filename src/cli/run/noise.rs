@@ -1,8 +1,8 @@
 //! The noise of clips: drawn from seeds, or as files give it.
 
 use super::RunOptions;
-use super::source::Source;
 use crate::cli::Failure;
+use crate::cli::source::Source;
 use crate::cli::terminal::Terminal;
 use crate::report::read_array_named;
 use crate::sampler::{GivenNoise, NoiseSource, Scheduler, SeededBatch, noise};

@@ -2,7 +2,7 @@
 
 use super::ranks::RankOptions;
 use crate::cli::args::{FormChoice, SamplingOptions, SessionOptions};
-use crate::cli::values::finite;
+use crate::cli::source::{Asked, SourceOptions};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -54,16 +54,8 @@ pub struct RunOptions {
     /// `split` wrote
     #[arg(value_name = "PIPELINE_DIR|MODEL")]
     pub model: PathBuf,
-    /// The transformer, such as transformer/patched/model.onnx [default: transformer/model.onnx of the pipeline]
-    #[arg(long, value_name = "FILE")]
-    pub transformer: Option<PathBuf>,
-    /// The transformer for the steps with little noise, of pipelines that have two (Wan 2.2) [default: transformer_2/model.onnx
-    /// of the pipeline]
-    #[arg(long, value_name = "FILE")]
-    pub transformer_2: Option<PathBuf>,
-    /// Scale of guidance in the steps of that transformer [default: that of --guidance]
-    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
-    pub guidance_2: Option<f32>,
+    #[command(flatten)]
+    pub source: SourceOptions,
     /// Keep both transformers open from prompt to prompt, which takes the memory of both [default: each is opened when its steps
     /// begin, and the other closed before]
     #[arg(long)]
@@ -91,21 +83,9 @@ pub struct RunOptions {
     /// complete are kept, those without pictures are decoded, the others are made
     #[arg(long, requires = "prompts")]
     pub resume: bool,
-    /// What guidance leads away from [default: the empty prompt]
-    #[arg(long, value_name = "PROMPT", conflicts_with = "prompt_embeds")]
-    pub negative_prompt: Option<String>,
     /// Clips of each prompt, made side by side
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
-    /// Height in pixels, where the model leaves it open; of a single model in values of its latent, as width and frames are
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub height: Option<u16>,
-    /// Width in pixels, where the model leaves it open
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub width: Option<u16>,
-    /// Number of frames, where the model leaves it open
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub frames: Option<u16>,
     /// Seed of the noise of the first clip; the following clips have the following seeds
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -139,24 +119,30 @@ pub struct RunOptions {
     #[arg(long, value_enum, default_value_t = ArraysChoice::Npz, value_name = "FORMAT")]
     pub arrays: ArraysChoice,
     /// Write the latents of a pipeline without decoding them
-    #[arg(long, conflicts_with = "decoded")]
+    #[arg(long, conflicts_with_all = ["decoded", "decode_timestep", "decode_noise_scale", "decode_noise"])]
     pub latents_only: bool,
     /// Write the decoded clip as numbers too (`decoded` in the arrays)
     #[arg(long)]
     pub decoded: bool,
-    /// The timestep of the decoder, 0 to 1, of VAEs that are a last step of denoising (LTX-Video from 0.9.1 on) [default: 0]
-    #[arg(long, value_name = "T", value_parser = finite, conflicts_with = "latents_only")]
-    pub decode_timestep: Option<f32>,
-    /// The share of noise that is mixed into the latents before that decoder, 0 to 1 [default: that of --decode-timestep]
-    #[arg(long, value_name = "SHARE", value_parser = finite, conflicts_with = "latents_only")]
-    pub decode_noise_scale: Option<f32>,
-    /// That noise, [batch, channels, frames, height, width]: what another program drew [default: drawn from the seed]
-    #[arg(long, value_name = "FILE", conflicts_with = "latents_only")]
-    pub decode_noise: Option<PathBuf>,
     /// Write a trace of the steps and of which rules broadcast, for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Folder for frames (PNG), animation and arrays
     #[arg(short, long, value_name = "DIR", default_value = "clip")]
     pub output: PathBuf,
+}
+
+impl RunOptions {
+    /// What clips are made with.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked {
+            model: &self.model,
+            source: &self.source,
+            sampling: &self.sampling,
+            session: &self.session,
+            batch: usize::from(self.batch),
+            seed: self.seed,
+            latents_only: self.latents_only,
+        }
+    }
 }

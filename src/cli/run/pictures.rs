@@ -3,11 +3,10 @@
 use super::RunOptions;
 use super::checkpoint::Checkpoint;
 use super::report::{ClipPlace, ClipRecord};
-use super::source::Source;
 use super::watch::Watch;
 use super::write::{Arrays, write_pictures};
 use crate::cli::Failure;
-use crate::cli::session::runtime_options;
+use crate::cli::source::Source;
 use crate::cli::terminal::Terminal;
 use crate::pipeline::Decoder;
 use std::time::Instant;
@@ -28,14 +27,9 @@ pub fn decode(
     watch: &mut Watch,
     terminal: &Terminal,
 ) -> Result<Vec<(ClipPlace, ClipRecord)>, Failure> {
-    let vae = source.pipeline.as_ref().and_then(|pipeline| pipeline.vae.as_ref());
-    let mut decoder = match vae.filter(|_| !made.is_empty()) {
-        Some(vae) => {
-            terminal.stop().check()?;
-            let opened = vae.open(&runtime_options(&options.session));
-            Some(opened.map_err(|error| Failure::pipeline(&source.model, error))?)
-        }
-        None => None,
+    let mut decoder = match made.is_empty() {
+        false => source.open_decoder(&options.session, terminal)?,
+        true => None,
     };
     let bar = terminal.steps("decoding", if decoder.is_some() { made.len() } else { 0 });
     let mut complete = Vec::with_capacity(made.len());
@@ -69,14 +63,7 @@ pub fn finish(
     let shown = match decoder {
         Some(decoder) => {
             let begun = Instant::now();
-            let latent = source.latent.to_decoder(arrays.sample.clone());
-            let last = source.decoding.as_ref();
-            let last = last
-                .map(|decoding| decoding.of_clip(&place, latent.shape()))
-                .transpose()?;
-            let decoded = decoder
-                .decode(latent, last.as_ref())
-                .map_err(|error| Failure::pipeline(&source.model, error))?;
+            let decoded = source.decode(decoder, arrays.sample.clone(), place.number)?;
             watch.part("decoding", begun);
             if options.decoded {
                 arrays.decoded = Some(decoded.clone());

@@ -1,6 +1,7 @@
 //! What is told of clips: by `--json`, in words, and in the record of a batch.
 
 use super::ranks::RanksReport;
+use crate::cli::source::Stage;
 use crate::generation::LatentPlace;
 use crate::report::{Distribution, FilePath, number};
 use crate::runtime::Provider;
@@ -49,6 +50,18 @@ pub struct TransformerReport {
     /// The number of its steps.
     pub steps: usize,
     pub guidance: f32,
+}
+
+impl TransformerReport {
+    /// What is told of the transformer of a stage, where there are several.
+    pub fn of(stage: &Stage) -> Option<TransformerReport> {
+        Some(TransformerReport {
+            component: stage.component?.to_owned(),
+            model: stage.model.as_path().into(),
+            steps: stage.steps.len(),
+            guidance: stage.guidance,
+        })
+    }
 }
 
 /// A rule of the run.

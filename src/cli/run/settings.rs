@@ -2,10 +2,9 @@
 
 use super::Batch;
 use super::checkpoint::Settings;
-use super::source::Pipeline;
-use super::stages::plan_of;
 use crate::cli::Failure;
 use crate::cli::session::scheduler_beside;
+use crate::cli::source::{Pipeline, plan_of};
 use crate::onnx::Model;
 use crate::report::ReportError;
 use crate::rewrite::PLAN_KEY;
@@ -55,7 +54,7 @@ pub fn of(batch: &Batch) -> Result<Settings, Failure> {
         ("--seed", json!(options.seed)),
         ("--batch", json!(options.batch)),
         ("--prompts", json!(batch.prompts)),
-        ("--negative-prompt", json!(options.negative_prompt)),
+        ("--negative-prompt", json!(options.source.negative_prompt)),
         ("the size", json!(batch.source.latent.noise())),
         ("--noise", file(options.noise.as_deref())?),
         ("--step-noise", file(options.step_noise.as_deref())?),
@@ -91,7 +90,10 @@ pub fn of(batch: &Batch) -> Result<Settings, Failure> {
         settings.extend([
             ("--decode-timestep".to_owned(), json!(decoding.timestep)),
             ("--decode-noise-scale".to_owned(), json!(decoding.noise_scale)),
-            ("--decode-noise".to_owned(), file(options.decode_noise.as_deref())?),
+            (
+                "--decode-noise".to_owned(),
+                file(options.source.decode_noise.as_deref())?,
+            ),
         ]);
     }
     if let Some(named) = &options.ranks.rules {

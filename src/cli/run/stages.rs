@@ -1,95 +1,15 @@
-//! The stages of a clip: which steps which transformer makes. Most pipelines have one; Wan 2.2 has two.
+//! The open transformers of a run: of two, the one whose steps they are.
 
 use super::Batch;
-use super::report::{Broadcast, TransformerReport};
-use super::source::Source;
+use super::report::Broadcast;
 use super::watch::Watch;
 use crate::cli::Failure;
-use crate::cli::args::FormChoice;
+use crate::cli::session::report_memory;
+use crate::cli::source::Stage;
 use crate::cli::terminal::Terminal;
-use crate::generation::{Conditioning, Generator, check_steps};
-use crate::onnx::Model;
-use crate::pipeline::TRANSFORMERS;
-use crate::rewrite::{Drive, PLAN_KEY, Plan};
-use crate::sampler::{Scheduler, SchedulerConfig};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use crate::generation::{Conditioning, Generator};
+use crate::rewrite::Plan;
 use std::time::Instant;
-
-/// Steps that one transformer makes.
-#[derive(Clone, Debug)]
-pub struct Stage {
-    /// The component, where there are several.
-    pub component: Option<&'static str>,
-    /// Its model.
-    pub model: PathBuf,
-    /// Its steps; never none.
-    pub steps: Range<usize>,
-    /// The scale of classifier-free guidance.
-    pub guidance: f32,
-}
-
-impl Stage {
-    /// The stages of a run.
-    pub fn all(source: &Source, config: &SchedulerConfig, scheduler: &dyn Scheduler) -> Result<Vec<Stage>, Failure> {
-        let timesteps = scheduler.timesteps();
-        let Some(second) = &source.second else {
-            return Ok(vec![Stage {
-                component: None,
-                model: source.model.clone(),
-                steps: 0..timesteps.len(),
-                guidance: source.guidance,
-            }]);
-        };
-        let parts = second.boundary.parts(timesteps, config.train_timesteps());
-        let parts = parts.map_err(|error| Failure::pipeline(&source.model, error))?;
-        let scales = [(&source.model, source.guidance), (&second.model, second.guidance)];
-        let stages = TRANSFORMERS.into_iter().zip(parts).zip(scales);
-        let stages = stages.map(|((component, steps), (model, guidance))| Stage {
-            component: Some(component),
-            model: model.clone(),
-            steps,
-            guidance,
-        });
-        Ok(stages.filter(|stage| !stage.steps.is_empty()).collect())
-    }
-
-    /// What its clips are made from.
-    pub fn conditioning(&self, conditioning: &Conditioning) -> Conditioning {
-        Conditioning {
-            guidance: self.guidance,
-            ..conditioning.clone()
-        }
-    }
-
-    /// Its own of the timesteps of the run.
-    pub fn own<'a>(&self, timesteps: &'a [f64]) -> &'a [f64] {
-        timesteps.get(self.steps.clone()).unwrap_or_default()
-    }
-
-    /// Refuses a model that could not make these steps, before those of the others are made.
-    pub fn check(&self, plan: Option<&Plan>, form: FormChoice, timesteps: &[f64]) -> Result<(), Failure> {
-        match plan {
-            None if form == FormChoice::Variants => Err(Failure::Usage(format!(
-                "--form variants needs patched models, and {0} is none; patch it with `pab-patch {0}` first",
-                self.model.display()
-            ))),
-            Some(plan) if plan.drive == Drive::Step => check_steps(plan.schedule.as_ref(), self.own(timesteps))
-                .map_err(Failure::of(&self.model, Failure::generation)),
-            _ => Ok(()),
-        }
-    }
-
-    /// What is told of it, where there are several.
-    pub fn report(&self) -> Option<TransformerReport> {
-        Some(TransformerReport {
-            component: self.component?.to_owned(),
-            model: self.model.as_path().into(),
-            steps: self.steps.len(),
-            guidance: self.guidance,
-        })
-    }
-}
 
 /// The open transformers of a run.
 pub struct Transformers {
@@ -97,6 +17,8 @@ pub struct Transformers {
     open: Vec<Option<Generator>>,
     /// Whether those that are not needed at the moment stay open.
     keep: bool,
+    /// Whether the memory of each was reported.
+    reported: Vec<bool>,
 }
 
 impl Transformers {
@@ -105,6 +27,7 @@ impl Transformers {
         Transformers {
             open: batch.stages.iter().map(|_| None).collect(),
             keep: batch.options.keep_transformers,
+            reported: vec![false; batch.stages.len()],
         }
     }
 
@@ -113,6 +36,7 @@ impl Transformers {
         Transformers {
             open: vec![Some(generator)],
             keep: true,
+            reported: vec![false],
         }
     }
 
@@ -142,16 +66,19 @@ impl Transformers {
         slot.as_mut().ok_or_else(nothing)
     }
 
+    /// Says, with -v, what memory the transformer of a stage has taken, once it has made steps; of each once.
+    pub fn report(&mut self, place: usize, stage: &Stage, terminal: &Terminal) {
+        if let (Some(Some(generator)), Some(reported)) = (self.open.get(place), self.reported.get_mut(place))
+            && !std::mem::replace(reported, true)
+        {
+            report_memory(stage.component, generator, terminal);
+        }
+    }
+
     /// The open one, of several the last.
     pub fn latest(&self) -> Option<&Generator> {
         self.open.iter().flatten().last()
     }
-}
-
-/// The plan in a model's file, where it is patched.
-pub fn plan_of(model: &Path) -> Result<Option<Plan>, Failure> {
-    let loaded = Model::load(model)?;
-    Ok(loaded.proto.metadata(PLAN_KEY).map(Plan::parse).transpose()?)
 }
 
 /// For each rule the share of all steps at which it broadcasts, by the plans of the stages.

@@ -22,10 +22,11 @@ pub struct RankOptions {
     pub ranks: Option<u16>,
     #[command(flatten)]
     pub mesh: MeshOptions,
-    /// Rules by which an original is patched while it is split: a YAML file or a preset [default: it is not patched]
+    /// Rules by which an original is patched on the way, in memory; of two transformers both, each for its own steps: a YAML file
+    /// or a preset [default: nothing is patched]
     #[arg(long, value_name = "FILE|PRESET")]
     pub rules: Option<String>,
-    /// Meaning of an input's axes where it cannot be told while the model is split, such as
+    /// Meaning of an input's axes where it cannot be told while the model is patched or split, such as
     /// x=batch,channels,frames,height,width
     #[arg(long = "axes", value_name = "INPUT=AXIS,…", value_parser = assignment::<String>)]
     pub axes: Vec<(String, String)>,

@@ -11,8 +11,7 @@ use crate::cli::division::{of_rank, split_id};
 use crate::cli::open_sizes::open_sizes;
 use crate::cli::plan_beside;
 use crate::cli::run::Batch;
-use crate::cli::run::source::Source;
-use crate::cli::run::stages::plan_of;
+use crate::cli::source::{Source, plan_of};
 use crate::cli::static_graphs::StaticGraphs;
 use crate::cli::terminal::Terminal;
 use crate::collective::Communicator;
@@ -100,7 +99,12 @@ impl Parts {
         let mut how = options.ranks.mesh.split_options();
         let scheduler = batch.config.scheduler_for(&batch.settings)?;
         let known = batch.known_conditionings(terminal)?;
-        let sizes = open_sizes(&original, &whole, &batch.latent_shape(), &known)?;
+        let sizes = open_sizes(
+            &original,
+            &whole,
+            &source.latent.in_model(usize::from(options.batch)),
+            &known,
+        )?;
         how.shares = patching.shares(&original, &whole, &wide, &sizes, scheduler.timesteps())?;
         how.sequence.keep = keeps;
         let made = |how: &SplitOptions| {

@@ -110,7 +110,7 @@ impl Team {
             form: batch.options.form,
             given: &given,
             timesteps: scheduler.timesteps(),
-            latent: &batch.latent_shape(),
+            latent: &batch.source.latent.in_model(usize::from(batch.options.batch)),
             conditionings,
             terminal,
         };

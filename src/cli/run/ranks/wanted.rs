@@ -25,7 +25,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// What the options, the rules and the environment say; none where the model is to be run as it is.
+    /// What the options, the rules and the environment say; none where there is one rank.
     pub fn of(options: &RunOptions) -> Result<Option<Wanted>, Failure> {
         let launched = launched();
         if let Some(processes) = launched.filter(|_| !cfg!(feature = "mpi")) {
@@ -35,7 +35,7 @@ impl Wanted {
             )));
         }
         let of_ranks = &options.ranks;
-        let path = options.transformer.as_ref().unwrap_or(&options.model);
+        let path = options.source.transformer.as_ref().unwrap_or(&options.model);
         let folder = SplitFolder::find(path)?;
         let rules = of_ranks.rules.as_deref().map(Rules::find).transpose()?;
         let ranks = of_ranks.ranks.map(usize::from);
@@ -83,13 +83,6 @@ impl Wanted {
         if of_ranks.communicator != Carrier::Host {
             return Err(Failure::Usage(
                 "--communicator carries tensors between several ranks; give --ranks N, or leave it out".to_owned(),
-            ));
-        }
-        if wanted.rules.is_some() {
-            return Err(Failure::Usage(
-                "--rules patches a model while it is split over ranks; give --ranks N, or patch it first with `pab-patch MODEL \
-                 --rules …`"
-                    .to_owned(),
             ));
         }
         Ok(None)

@@ -1,8 +1,6 @@
 //! What decoders that are a last step of denoising are given: a timestep, and noise in their latents.
 
-use super::RunOptions;
-use super::report::ClipPlace;
-use super::source::Source;
+use super::{Asked, Source};
 use crate::cli::Failure;
 use crate::pipeline::LastStep;
 use crate::report::read_array_named;
@@ -25,7 +23,8 @@ pub struct Decoding {
 
 impl Decoding {
     /// What the options say; none where the decoder takes nothing of it.
-    pub fn of(options: &RunOptions, source: &Source) -> Result<Option<Decoding>, Failure> {
+    pub fn of(asked: &Asked<'_>, source: &Source) -> Result<Option<Decoding>, Failure> {
+        let options = asked.source;
         let vae = source.pipeline.as_ref().and_then(|pipeline| pipeline.vae.as_ref());
         let Some(vae) = vae.filter(|vae| vae.is_timed()) else {
             let given = [
@@ -38,13 +37,13 @@ impl Decoding {
                 Some((option, _)) => Err(Failure::Usage(format!(
                     "{option} is for decoders that take a timestep, and {} has none: the config.json of its VAE does not say \
                      `timestep_conditioning`: true; leave it out",
-                    options.model.display()
+                    asked.model.display()
                 ))),
             };
         };
         let timestep = share("--decode-timestep", options.decode_timestep.unwrap_or(0.0))?;
         let noise_scale = share("--decode-noise-scale", options.decode_noise_scale.unwrap_or(timestep))?;
-        let batch = usize::from(options.batch);
+        let batch = asked.batch;
         let noise = match &options.decode_noise {
             None => None,
             Some(path) => {
@@ -70,17 +69,17 @@ impl Decoding {
             noise_scale,
             noise,
             batch,
-            seed: options.seed,
+            seed: asked.seed,
         }))
     }
 
-    /// What the decoder of a clip is given, whose latent has this shape.
-    pub fn of_clip(&self, place: &ClipPlace, latent: &[usize]) -> Result<LastStep, Failure> {
+    /// What the decoder of clip `number` is given, whose latent has this shape.
+    pub fn of_clip(&self, number: usize, latent: &[usize]) -> Result<LastStep, Failure> {
         let noise = match (&self.noise, self.noise_scale) {
             (_, 0.0) => None,
-            (Some(noise), _) => Some(noise.select(Axis(0), &[place.number % self.batch.max(1)])),
+            (Some(noise), _) => Some(noise.select(Axis(0), &[number % self.batch.max(1)])),
             (None, _) => {
-                let seed = self.seed.wrapping_add(place.number as u64);
+                let seed = self.seed.wrapping_add(number as u64);
                 Some(SeededNoise::new(seed).draw(STEP, latent)?)
             }
         };
