@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub enum Parts {
     /// Files.
-    Written(SplitFolder, Weights),
+    Written(SplitFolder, Box<Weights>),
     /// The original, split in memory.
     Made(Box<Made>),
 }
@@ -81,7 +81,7 @@ impl Parts {
         if let Some(folder) = wanted.folder {
             check_kept(source, options.ranks.keep_latents, needs_whole)?;
             check_form(source, options.form)?;
-            return Ok(Parts::Written(folder, Weights::default()));
+            return Ok(Parts::Written(folder, Box::default()));
         }
         let (original, patching) = Patching::of(&source.model, wanted.rules, terminal)?;
         patching.check_form(&original, options.form)?;
