@@ -1,11 +1,14 @@
 //! The arguments of the command line.
 
+use super::bench::BenchOptions;
 use super::calibrate::CalibrateOptions;
 use super::compare::CompareOptions;
 use super::plan::PlanOptions;
+use super::quality::QualityOptions;
+use super::report::ReportOptions;
 use super::run::RunOptions;
-use super::values::{assignment, bytes, finite, input, range, size, video};
-use crate::report::ValueRange;
+use super::split::SplitOptions;
+use super::values::{assignment, bytes, finite, input, size, video};
 use crate::rewrite::{CacheType, Drive};
 use crate::rules::{DEFAULT_PRESET, preset_names};
 use crate::runtime::Provider;
@@ -353,151 +356,6 @@ pub struct InputFile {
     pub name: Option<String>,
     /// The file.
     pub path: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct QualityOptions {
-    /// The reference: a folder of PNG frames, a GIF, an (animated) PNG, an .npz, .npy or .safetensors, a film that ffmpeg plays; or
-    /// a folder of such clips
-    pub reference: PathBuf,
-    /// What is compared with it; clips of two folders are matched by their names
-    pub other: PathBuf,
-    /// Network for LPIPS, which puts out its feature maps in order (docs/lpips/export.py writes those of the package lpips)
-    #[arg(long, value_name = "NETWORK.onnx")]
-    pub lpips: Option<PathBuf>,
-    /// Its linear heads, arrays `lin0`, `lin1`, … in a .safetensors or .npz [default: the file beside the network]
-    #[arg(long, value_name = "FILE", requires = "lpips")]
-    pub lpips_heads: Option<PathBuf>,
-    /// What is black and what is white in arrays of floats [default: -1,1 in those that `run` writes, else 0,1]
-    #[arg(long, value_name = "LOW,HIGH", value_parser = range, allow_hyphen_values = true)]
-    pub range: Option<ValueRange>,
-    /// Show a line for each frame
-    #[arg(long)]
-    pub frames: bool,
-    /// Exit with 9 where a clip's PSNR is below
-    #[arg(long, value_name = "DB")]
-    pub min_psnr: Option<f64>,
-    /// Exit with 9 where a clip's SSIM is below
-    #[arg(long, value_name = "SSIM")]
-    pub min_ssim: Option<f64>,
-    /// Exit with 9 where a clip's MS-SSIM is below
-    #[arg(long, value_name = "MS-SSIM")]
-    pub min_ms_ssim: Option<f64>,
-    /// Exit with 9 where a clip's LPIPS is above
-    #[arg(long, value_name = "LPIPS", requires = "lpips")]
-    pub max_lpips: Option<f64>,
-    /// Write the figures as JSON, for `pab-patch report`
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    #[command(flatten)]
-    pub session: SessionOptions,
-}
-
-#[derive(Debug, Args)]
-pub struct ReportOptions {
-    /// Results: the folder that `compare` wrote, or any folder or file with its figures, with plans, or with the JSON of `inspect`,
-    /// `quality`, `bench` or `calibrate` [default: comparison]
-    #[arg(value_name = "FOLDER|FILE.json")]
-    pub results: Vec<PathBuf>,
-    /// The page
-    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
-    pub output: PathBuf,
-    /// Its title [default: the model's name]
-    #[arg(long)]
-    pub title: Option<String>,
-    /// Clips of each comparison that are shown, at most
-    #[arg(long, default_value_t = 6, value_name = "N")]
-    pub clips: usize,
-    /// Frames a second
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
-    pub fps: u32,
-}
-
-#[derive(Debug, Args)]
-pub struct BenchOptions {
-    /// The exported model, not patched
-    pub model: PathBuf,
-    #[command(flatten)]
-    pub rules: RulesOptions,
-    #[command(flatten)]
-    pub caches: CacheOptions,
-    #[command(flatten)]
-    pub session: SessionOptions,
-    /// What tells the patched model which rules broadcast; with `step` it holds a schedule of two steps, one that computes
-    /// everything and one that broadcasts everything
-    #[arg(long, value_enum, default_value_t = DriveChoice::Flags)]
-    pub drive: DriveChoice,
-    /// Timed rounds; each runs every variant once, in alternating order
-    #[arg(long, default_value_t = 20, value_name = "N")]
-    pub rounds: usize,
-    /// How often the models are opened anew during the rounds: what memory an open model happens to get makes it some
-    /// percent faster or slower
-    #[arg(long, default_value_t = 4, value_name = "N")]
-    pub openings: usize,
-    /// Value of a further input of the model: .npy, or .npz and .safetensors, of which a FILE alone gives every input that
-    /// it has by name (may be given several times)
-    #[arg(long = "input", value_name = "[NAME=]FILE", value_parser = input)]
-    pub inputs: Vec<InputFile>,
-    /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
-    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
-    pub sizes: Vec<(String, usize)>,
-}
-
-#[derive(Debug, Args)]
-pub struct SplitOptions {
-    /// The exported model, not patched
-    pub model: PathBuf,
-    #[command(flatten)]
-    pub rules: RulesOptions,
-    #[command(flatten)]
-    pub mesh: MeshOptions,
-    #[command(flatten)]
-    pub caches: CacheOptions,
-    #[command(flatten)]
-    pub course: CourseOptions,
-    /// Split the model as it is: nothing is broadcast
-    #[arg(long)]
-    pub plain: bool,
-    /// Leave each rank its part of the latents from step to step, where the model takes and gives them along one axis:
-    /// a step that broadcasts everything then sends nothing, and the host gathers once, when the run is over
-    #[arg(long)]
-    pub keep_latents: bool,
-    /// Folder for the graphs, one for each rank; without it nothing is written
-    #[arg(short, long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
-    /// Write one graph that computes what all ranks compute, with standard operators only, to check the split anywhere
-    #[arg(long, requires_all = ["output", "plain"])]
-    pub unrolled: bool,
-    /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given. With --keep-latents
-    /// the graphs are for these sizes alone
-    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
-    pub sizes: Vec<(String, usize)>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct MeshOptions {
-    /// Ranks over tokens [default: what the rules say under `parallel`, or 1]
-    #[arg(long, value_name = "N")]
-    pub sequence: Option<usize>,
-    /// Ranks over the halves of the batch that guidance puts together [default: the same]
-    #[arg(id = "guidance-ranks", long = "guidance-ranks", value_name = "N")]
-    pub guidance: Option<usize>,
-    /// Ranks over weights [default: the same]
-    #[arg(long, value_name = "N")]
-    pub tensor: Option<usize>,
-    /// What tokens are divided along [default: what sends least in a run by the rules]
-    #[arg(long, value_enum, value_name = "FACTOR")]
-    pub along: Option<FactorChoice>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FactorChoice {
-    /// Frames: spatial attention is local, temporal attention exchanges
-    Frames,
-    /// Rows and columns: temporal attention is local, spatial attention exchanges
-    Space,
-    /// All tokens: attention exchanges tokens for heads
-    Tokens,
 }
 
 #[derive(Debug, Args)]

@@ -1,18 +1,50 @@
 //! `pab-patch bench`: single steps of original and patched model, timed in turn.
 
 use super::Failure;
-use super::args::{BenchOptions, CourseOptions};
+use super::args::{CacheOptions, CourseOptions, DriveChoice, InputFile, RulesOptions, SessionOptions};
 use super::caches::{CacheReport, CacheSettings};
 use super::course::Course;
 use super::patch::{Order, Request, patch};
 use super::session::{inputs, library};
 use super::source::refuse_folder;
 use super::terminal::Terminal;
-use super::values::sizes;
+use super::values::{input, size, sizes};
 use super::variants::{Times, Values, Variants};
 use crate::report::{Alignment, Distribution, Provenance, StepRatios, StepTimes, Table, number};
 use crate::rewrite::Drive;
+use clap::Args;
 use serde::Serialize;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct BenchOptions {
+    /// The exported model, not patched
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub rules: RulesOptions,
+    #[command(flatten)]
+    pub caches: CacheOptions,
+    #[command(flatten)]
+    pub session: SessionOptions,
+    /// What tells the patched model which rules broadcast; with `step` it holds a schedule of two steps, one that computes
+    /// everything and one that broadcasts everything
+    #[arg(long, value_enum, default_value_t = DriveChoice::Flags)]
+    pub drive: DriveChoice,
+    /// Timed rounds; each runs every variant once, in alternating order
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub rounds: usize,
+    /// How often the models are opened anew during the rounds: what memory an open model happens to get makes it some
+    /// percent faster or slower
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub openings: usize,
+    /// Value of a further input of the model: .npy, or .npz and .safetensors, of which a FILE alone gives every input that
+    /// it has by name (may be given several times)
+    #[arg(long = "input", value_name = "[NAME=]FILE", value_parser = input)]
+    pub inputs: Vec<InputFile>,
+    /// Size of an open dimension, such as text=120 (may be given several times); batch is 2 unless given
+    #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
+    pub sizes: Vec<(String, usize)>,
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]

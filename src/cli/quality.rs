@@ -1,16 +1,57 @@
 //! `pab-patch quality`: how close clips are to their references.
 
 use super::Failure;
-use super::args::QualityOptions;
+use super::args::SessionOptions;
 use super::session::{library, open};
 use super::terminal::Terminal;
+use super::values::range;
 use crate::onnx::Model;
 use crate::quality::{Heads, Lpips, MS_SSIM_SIDE, compare_fully};
 use crate::report::{
-    ClipPair, ClipPairs, JudgedClip, Judgement, LpipsFiles, Provenance, number, read_clip, read_named, write_json,
+    ClipPair, ClipPairs, JudgedClip, Judgement, LpipsFiles, Provenance, ValueRange, number, read_clip, read_named,
+    write_json,
 };
+use clap::Args;
 use ndarray::Axis;
 use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct QualityOptions {
+    /// The reference: a folder of PNG frames, a GIF, an (animated) PNG, an .npz, .npy or .safetensors, a film that ffmpeg plays; or
+    /// a folder of such clips
+    pub reference: PathBuf,
+    /// What is compared with it; clips of two folders are matched by their names
+    pub other: PathBuf,
+    /// Network for LPIPS, which puts out its feature maps in order (docs/lpips/export.py writes those of the package lpips)
+    #[arg(long, value_name = "NETWORK.onnx")]
+    pub lpips: Option<PathBuf>,
+    /// Its linear heads, arrays `lin0`, `lin1`, … in a .safetensors or .npz [default: the file beside the network]
+    #[arg(long, value_name = "FILE", requires = "lpips")]
+    pub lpips_heads: Option<PathBuf>,
+    /// What is black and what is white in arrays of floats [default: -1,1 in those that `run` writes, else 0,1]
+    #[arg(long, value_name = "LOW,HIGH", value_parser = range, allow_hyphen_values = true)]
+    pub range: Option<ValueRange>,
+    /// Show a line for each frame
+    #[arg(long)]
+    pub frames: bool,
+    /// Exit with 9 where a clip's PSNR is below
+    #[arg(long, value_name = "DB")]
+    pub min_psnr: Option<f64>,
+    /// Exit with 9 where a clip's SSIM is below
+    #[arg(long, value_name = "SSIM")]
+    pub min_ssim: Option<f64>,
+    /// Exit with 9 where a clip's MS-SSIM is below
+    #[arg(long, value_name = "MS-SSIM")]
+    pub min_ms_ssim: Option<f64>,
+    /// Exit with 9 where a clip's LPIPS is above
+    #[arg(long, value_name = "LPIPS", requires = "lpips")]
+    pub max_lpips: Option<f64>,
+    /// Write the figures as JSON, for `pab-patch report`
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub session: SessionOptions,
+}
 
 /// Compares clip by clip.
 pub fn run(options: &QualityOptions, terminal: &Terminal) -> Result<(), Failure> {

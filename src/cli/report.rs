@@ -1,11 +1,31 @@
 //! `pab-patch report`: results of other commands on one page.
 
 use super::Failure;
-use super::args::ReportOptions;
 use super::terminal::Terminal;
 use crate::report::{FilePath, FramesPerSecond, PageSettings, Pending, Results};
+use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Results: the folder that `compare` wrote, or any folder or file with its figures, with plans, or with the JSON of `inspect`,
+    /// `quality`, `bench` or `calibrate` [default: comparison]
+    #[arg(value_name = "FOLDER|FILE.json")]
+    pub results: Vec<PathBuf>,
+    /// The page
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+    /// Its title [default: the model's name]
+    #[arg(long)]
+    pub title: Option<String>,
+    /// Clips of each comparison that are shown, at most
+    #[arg(long, default_value_t = 6, value_name = "N")]
+    pub clips: usize,
+    /// Frames a second
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub fps: u32,
+}
 
 /// Where `pab-patch compare` writes unless it is told.
 const COMPARISON: &str = "comparison";

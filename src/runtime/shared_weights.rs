@@ -7,26 +7,28 @@
 //! Runtime packs of a weight and frees again, since another session has the same. A rank's own parts of weights stand in no
 //! file; where it has several graphs, the parts are handed over as they lie in memory.
 
+mod kept;
+mod on_device;
+
+pub(super) use on_device::DeviceWeights;
+
+use kept::kept;
+use on_device::OnDevice;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     ffi::c_void,
     fmt,
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
 use memmap2::Mmap;
-use ort::{
-    memory::{AllocatorType, MemoryInfo, MemoryType},
-    session::builder::PrepackedWeights,
-    value::DynValue,
-};
+use ort::{memory::MemoryInfo, session::builder::PrepackedWeights, value::DynValue};
 
 use super::{
     arena::Arena,
-    device_tensor::DeviceTensor,
     element::ElementType,
     error::RuntimeError,
     extent::Extent,
@@ -34,7 +36,6 @@ use super::{
     load,
     provider::Provider,
     session::{Options, Session},
-    transfer::Transfer,
     weight::{Held, Key, Place, borrowed, tensor_of},
 };
 use crate::collective::Communicator;
@@ -45,10 +46,6 @@ use crate::onnx::{
 
 /// Smaller weights are left in each graph: ONNX Runtime reads some of them when it rewrites the graph, and they are cheap.
 const LEAST_BYTES: u64 = 4096;
-
-/// Uses of weights that ONNX Runtime leaves as they are when it rewrites a graph: the operator and the input. Other
-/// weights may be transposed or folded under their own names, and would then no longer be what is handed over.
-const KEPT: &[(&str, usize)] = &[("MatMul", 1), ("Gemm", 1), ("Gather", 0)];
 
 /// Opens several graphs of one model that share their weights.
 ///
@@ -69,33 +66,6 @@ pub struct SharedWeights {
     sizes: BTreeMap<String, i64>,
     /// Where sessions that run in turn take their memory.
     arena: Option<Arena>,
-}
-
-/// Providers whose sessions take weights that lie on the device already.
-const ON_DEVICE: &[Provider] = &[Provider::Cuda, Provider::WebGpu];
-
-/// Where weights are brought to a device.
-struct OnDevice {
-    provider: Provider,
-    device_index: u32,
-    held: Arc<Mutex<DeviceWeights>>,
-    /// Whether ONNX Runtime did not take them: each session then has its own.
-    refused: bool,
-}
-
-/// Weights in a device's memory. Every session that was given some holds them.
-pub(super) struct DeviceWeights {
-    /// Each with the value over it that sessions are given.
-    weights: HashMap<Key, (DeviceTensor, Arc<DynValue>)>,
-    /// It goes last: the memory is its sessions'.
-    transfer: Transfer,
-}
-
-impl fmt::Debug for DeviceWeights {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = formatter.debug_struct("DeviceWeights");
-        shown.field("weights", &self.weights.len()).finish_non_exhaustive()
-    }
 }
 
 /// How many graphs a rank has.
@@ -250,32 +220,6 @@ impl SharedWeights {
         }
     }
 
-    /// Bytes of weights that sessions share in a device's memory.
-    #[must_use]
-    pub fn bytes_on_device(&self) -> usize {
-        let Some(device) = &self.device else { return 0 };
-        let held = device.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.weights.values().map(|(tensor, _)| tensor.bytes()).sum()
-    }
-
-    /// Makes ready to bring weights to the device of these options.
-    fn prepare_device(&mut self, path: &Path, options: &Options) {
-        let (provider, device_index) = (options.provider, options.device_index);
-        let is_there = |device: &OnDevice| (device.provider, device.device_index) == (provider, device_index);
-        if !ON_DEVICE.contains(&provider) || self.device.as_ref().is_some_and(is_there) {
-            return;
-        }
-        self.device = Some(OnDevice {
-            provider,
-            device_index,
-            held: Arc::new(Mutex::new(DeviceWeights {
-                weights: HashMap::new(),
-                transfer: Transfer::new(path, provider, device_index),
-            })),
-            refused: false,
-        });
-    }
-
     /// Registers the arena of the device of these options; whether it is.
     fn prepare_arena(&mut self, options: &Options) -> bool {
         // A recording writes where its kernels wrote when it was made, whoever has that memory by then.
@@ -321,32 +265,6 @@ impl SharedWeights {
             element_type,
         };
         Ok(Some((key, bytes)))
-    }
-
-    /// A value over a weight in the device's memory; none where the device takes none.
-    fn on_device(&mut self, key: Key, bytes: &Held) -> Result<Option<Arc<DynValue>>, String> {
-        let Some(device) = self.device.as_ref().filter(|device| !device.refused) else {
-            return Ok(None);
-        };
-        let (provider, device_index, held) = (device.provider, device.device_index, device.held.clone());
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, value)) = held.weights.get(&key) {
-            return Ok(Some(value.clone()));
-        }
-        let host = tensor_of(bytes, &key.dims, key.element_type)?;
-        let Ok(there) = held.transfer.upload(&host) else {
-            // The session will say what is wrong with the device.
-            self.device.iter_mut().for_each(|device| device.refused = true);
-            return Ok(None);
-        };
-        let index = i32::try_from(device_index).unwrap_or(0);
-        let memory = MemoryInfo::new(provider.memory(), index, AllocatorType::Device, MemoryType::Default);
-        let memory = memory.map_err(|error| error.to_string())?;
-        let place = (there.address() as *mut c_void, there.bytes());
-        let value = Arc::new(borrowed(place, &key.dims, key.element_type, &memory)?);
-        held.weights.insert(key, (there, value.clone()));
-        self.hold(bytes);
-        Ok(Some(value))
     }
 
     /// Holds memory by whose address a weight is told.
@@ -408,163 +326,5 @@ impl SharedWeights {
     }
 }
 
-/// The initializers that are used only in ways that ONNX Runtime keeps.
-fn kept(graph: &GraphProto) -> HashSet<String> {
-    let mut uses: BTreeMap<&str, bool> = BTreeMap::new();
-    walk(graph, &mut uses);
-    for output in &graph.output {
-        uses.insert(output.name.as_deref().unwrap_or_default(), false);
-    }
-    let kept = uses.into_iter().filter(|(_, kept)| *kept);
-    kept.map(|(name, _)| name.to_owned()).collect()
-}
-
-fn walk<'g>(graph: &'g GraphProto, uses: &mut BTreeMap<&'g str, bool>) {
-    for node in &graph.node {
-        let operator = node.op_type.as_deref().unwrap_or_default();
-        let standard = matches!(node.domain.as_deref(), None | Some("" | "ai.onnx"));
-        for (place, input) in node.input.iter().enumerate() {
-            let kept = standard && KEPT.contains(&(operator, place));
-            uses.entry(input).and_modify(|all| *all &= kept).or_insert(kept);
-        }
-        for attribute in &node.attribute {
-            let nested = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
-            nested.for_each(|graph| walk(graph, uses));
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::onnx::SaveOptions;
-    use crate::runtime::arena::TURN;
-
-    fn export() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.static.onnx")
-    }
-
-    #[test]
-    fn weights_stand_where_they_are_said_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let beside = folder.path().join("beside.onnx");
-        let options = SaveOptions {
-            move_weights: true,
-            ..SaveOptions::default()
-        };
-        Model::load(&export()).unwrap().save(&beside, &options).unwrap();
-        for (path, others) in [(export(), 0), (beside, 1)] {
-            let model = Model::load(&path).unwrap();
-            let mut elsewhere = std::collections::BTreeSet::new();
-            let mut found = 0;
-            for tensor in &model.proto.graph.as_ref().unwrap().initializer {
-                let Some(standing) = model.weights().standing(tensor).unwrap() else {
-                    continue;
-                };
-                let file = std::fs::read(&standing.path).unwrap();
-                let (offset, length) = (standing.offset as usize, standing.length as usize);
-                assert_eq!(file[offset..offset + length], model.weights().bytes(tensor).unwrap());
-                found += 1;
-                if standing.path != path.canonicalize().unwrap() {
-                    elsewhere.insert(standing.path);
-                }
-            }
-            assert!(found > 20, "{found}");
-            assert_eq!(elsewhere.len(), others);
-        }
-    }
-
-    #[test]
-    fn sessions_are_given_the_same_matrices() {
-        crate::runtime::ensure().unwrap();
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut weights = SharedWeights::default();
-        let options = Options {
-            provider: Provider::Cpu,
-            ..Options::default()
-        };
-        let mut open = || {
-            let session = weights.open(&export(), Model::load(&export()).unwrap(), &options);
-            drop(session.unwrap());
-            (weights.values.len(), weights.maps.len())
-        };
-        let first = open();
-        assert!(first.0 >= 10 && first.1 == 1, "{first:?}");
-        assert_eq!(open(), first);
-    }
-
-    /// As a rank has those of which it has a part only.
-    #[test]
-    fn graphs_of_a_rank_share_weights_that_stand_in_no_file() {
-        crate::runtime::ensure().unwrap();
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = Model::load(&export()).unwrap();
-        let mut proto = loaded.proto.clone();
-        for tensor in &mut proto.graph.as_mut().unwrap().initializer {
-            let bytes = loaded.weights().bytes(tensor).unwrap();
-            if tensor.raw_data.is_some() {
-                tensor.raw_data = Some(Bytes::from(bytes.to_vec()));
-            }
-        }
-        let model = || Model::with_weights(proto.clone(), loaded.weights().clone());
-        let world = crate::collective::World::new(
-            crate::collective::Mesh::new(1, 1, 1).unwrap(),
-            std::time::Duration::from_secs(60),
-        );
-        let communicator: Arc<dyn Communicator> = world.join(0).unwrap();
-        let options = Options {
-            provider: Provider::Cpu,
-            threads: Some(1),
-            ..Options::default()
-        };
-        let held = |graphs: RankGraphs, times: usize| {
-            let mut weights = SharedWeights::default();
-            let sessions = (0..times).map(|_| {
-                let opened = weights.open_rank(&export(), model(), &options, &communicator, graphs);
-                opened.unwrap().shares_arena()
-            });
-            let share: Vec<bool> = sessions.collect();
-            (weights.parts.len(), share.iter().all(|shares| *shares))
-        };
-        let (once, shares) = held(RankGraphs::Several, 1);
-        assert!(once >= 10 && shares, "{once}");
-        assert_eq!(held(RankGraphs::Several, 2), (once, true));
-        assert_eq!(held(RankGraphs::One, 1), (0, false));
-    }
-
-    #[test]
-    fn sizes_that_are_known_are_the_graphs_own() {
-        crate::runtime::ensure().unwrap();
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/corpus/latte.ts17.dynamic.onnx");
-        let mut weights = SharedWeights::default();
-        weights.fix_sizes(BTreeMap::from([("batch".to_owned(), 2)]));
-        let options = Options {
-            provider: Provider::Cpu,
-            ..Options::default()
-        };
-        let session = weights.open(&path, Model::load(&path).unwrap(), &options).unwrap();
-        for port in session.inputs() {
-            assert_eq!(port.shape[0], Some(2), "{port:?}");
-        }
-        assert!(session.inputs().iter().any(|port| port.shape.contains(&None)));
-    }
-
-    #[test]
-    fn a_weight_with_another_use_is_left_to_the_graph() {
-        let node = |operator: &str, inputs: [&str; 2]| crate::onnx::messages::NodeProto {
-            op_type: Some(operator.to_owned()),
-            input: inputs.map(str::to_owned).to_vec(),
-            ..Default::default()
-        };
-        let graph = GraphProto {
-            node: vec![
-                node("MatMul", ["x", "only"]),
-                node("MatMul", ["x", "both"]),
-                node("Add", ["both", "y"]),
-            ],
-            ..GraphProto::default()
-        };
-        assert_eq!(kept(&graph), HashSet::from(["only".to_owned()]));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! The loop whose latents stay on the model's device.
 
-use super::{Clip, Generator, StepDone, type_of};
+use super::denoise::type_of;
+use super::{Clip, Generator, StepDone};
 use crate::generation::resident::{LatentPlace, Resident};
 use crate::generation::{Conditioning, GenerationError};
 use crate::rewrite::Plan;

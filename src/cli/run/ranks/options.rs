@@ -1,6 +1,7 @@
 //! The arguments of a run over several ranks.
 
-use crate::cli::args::{MeshOptions, RulesOptions};
+use crate::cli::args::RulesOptions;
+use crate::cli::split::MeshOptions;
 use crate::cli::values::assignment;
 use clap::{Args, ValueEnum};
 use std::time::Duration;
