@@ -20,7 +20,7 @@ const STEPS: usize = 12;
 /// Of the shipped model.
 const ROUNDS: usize = 25;
 /// Of a model that was named: of true width, so that its runs take half a minute.
-const FEW_ROUNDS: usize = 7;
+const FEW_ROUNDS: usize = 5;
 const RANGES: [usize; 3] = [2, 4, 6];
 
 /// Seconds of runs in alternating order.
