@@ -5,13 +5,12 @@ use super::args::{CacheOptions, RulesOptions, SessionOptions};
 use super::caches::CacheSettings;
 use super::course::Course;
 use super::patch::{Order, Request, patched};
-use super::session::{self, VariantSessions};
+use super::session;
 use super::terminal::Terminal;
 use crate::generation::Generator;
 use crate::onnx::Model;
 use crate::rewrite::{Drive, PLAN_KEY, Patched};
 use crate::runtime::SharedWeights;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Patches a model for a run through `timesteps`, by flags; `sizes` are those of open dimensions that are known.
@@ -62,24 +61,4 @@ pub fn generator(
     // Weights that stand in the original's files stay there.
     let session = SharedWeights::default().open(model, made, &session::runtime_options(options))?;
     session::generator_on(session, model, given, terminal)
-}
-
-/// Opens the variants of what was made of the file `model`.
-pub fn variant_generator(
-    model: &Path,
-    patched: &Patched,
-    options: &SessionOptions,
-    cuda_graph: Option<BTreeMap<String, i64>>,
-    given: &[&str],
-    timesteps: &[f64],
-    terminal: &Terminal,
-) -> Result<Generator, Failure> {
-    let variants = VariantSessions {
-        model,
-        options,
-        cuda_graph,
-        given,
-        timesteps,
-    };
-    variants.open(patched.model.clone(), terminal)
 }

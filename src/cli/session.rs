@@ -169,30 +169,7 @@ pub fn inputs_of(model: &Path) -> Result<Vec<Port>, Failure> {
     Ok(inputs)
 }
 
-/// Opens a patched model in its variant form for clips of these timesteps. With `cuda_graph` variants are recorded; it has the
-/// sizes of open dimensions.
-pub fn variant_generator(
-    model: &Path,
-    options: &SessionOptions,
-    cuda_graph: Option<BTreeMap<String, i64>>,
-    given: &[&str],
-    timesteps: &[f64],
-    terminal: &Terminal,
-) -> Result<Generator, Failure> {
-    let loaded = Model::load(model)?;
-    plan_beside::check(model, &loaded, terminal)?;
-    let graph = ModelGraph::new(loaded).map_err(Failure::of(model, Failure::graph))?;
-    let variants = VariantSessions {
-        model,
-        options,
-        cuda_graph,
-        given,
-        timesteps,
-    };
-    variants.open(graph, terminal)
-}
-
-/// How a patched model is opened in its variant form.
+/// How a patched model is opened in its variant form, for clips of these timesteps.
 pub struct VariantSessions<'a> {
     /// The file that the model, or its original, stands in.
     pub model: &'a Path,
@@ -207,7 +184,15 @@ pub struct VariantSessions<'a> {
 }
 
 impl VariantSessions<'_> {
-    /// Opens the variants of `graph`, which is patched.
+    /// Opens the variants of the model in the file, which is patched.
+    pub fn open_file(self, terminal: &Terminal) -> Result<Generator, Failure> {
+        let loaded = Model::load(self.model)?;
+        plan_beside::check(self.model, &loaded, terminal)?;
+        let graph = ModelGraph::new(loaded).map_err(Failure::of(self.model, Failure::graph))?;
+        self.open(graph, terminal)
+    }
+
+    /// Opens those of `graph`, which was patched in memory.
     pub fn open(self, graph: ModelGraph, terminal: &Terminal) -> Result<Generator, Failure> {
         let graphs = StaticGraphs::of(self.model, graph, self.timesteps)?;
         let mut weights = SharedWeights::default();

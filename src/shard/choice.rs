@@ -316,8 +316,8 @@ fn pins(
             };
             let dims = facts.dimensions(value).unwrap_or_default();
             let dim = dims.get(shard.dim).cloned().unwrap_or_default();
-            if let Some(units) = units.and(thin_latent(&dim, &shard, ranks)) {
-                let size = units.as_number().unwrap_or(0);
+            if let Some(count) = units.and(thin_latent(&dim, &shard, ranks)) {
+                let size = count.as_number().unwrap_or(0);
                 return Err(ShardError::TooFew { factor, size, ranks });
             }
             if shard.is_thin(ranks) {

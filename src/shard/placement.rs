@@ -161,6 +161,24 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_dimension_keep_their_units_and_a_single_one_is_a_factor() {
+        let part = |count, unit| Part {
+            count: Size::number(count),
+            unit: Size::number(unit),
+        };
+        // Five tokens of text, and three frames of sixteen tokens.
+        let both = Shard::joined(1, vec![part(5, 1), part(3, 16)]);
+        assert_eq!(both.size(), Size::number(53));
+        assert_eq!(both.in_parts(), Some(vec![part(5, 1), part(3, 16)]));
+        assert!(!both.is_thin(4) && both.is_thin(6));
+        let video = Shard::joined(1, vec![part(3, 16)]);
+        assert_eq!((&video.parts, &video.inner), (&vec![part(3, 1)], &Size::number(16)));
+        assert_eq!(video.in_parts(), Some(vec![part(3, 16)]));
+        let apart = video.regrouped(&sizes(&[2, 48, 96]), &sizes(&[2, 3, 16, 96]));
+        assert_eq!(apart, Some(Shard::of(1, Size::number(3))));
+    }
+
+    #[test]
     fn symbolic_factors_too() {
         let batch = Size::symbol("batch");
         let merged = vec![&batch * &Size::number(5), Size::number(16)];

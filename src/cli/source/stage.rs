@@ -4,7 +4,7 @@ use super::Source;
 use crate::cli::Failure;
 use crate::cli::args::{FormChoice, SessionOptions};
 use crate::cli::in_memory;
-use crate::cli::session::{generator, run_sizes, variant_generator};
+use crate::cli::session::{VariantSessions, generator, run_sizes};
 use crate::cli::terminal::Terminal;
 use crate::generation::{Conditioning, GenerationError, Generator, check_batch, check_steps};
 use crate::onnx::Model;
@@ -161,10 +161,19 @@ impl Stage {
         let own = self.own(how.timesteps);
         let mut generator = match (how.form, &self.patched) {
             (FormChoice::Switch, None) => generator(model, session, &given, terminal)?,
-            (FormChoice::Variants, None) => variant_generator(model, session, cuda_graph, &given, own, terminal)?,
             (FormChoice::Switch, Some(patched)) => in_memory::generator(model, patched, session, &given, terminal)?,
-            (FormChoice::Variants, Some(patched)) => {
-                in_memory::variant_generator(model, patched, session, cuda_graph, &given, own, terminal)?
+            (FormChoice::Variants, patched) => {
+                let variants = VariantSessions {
+                    model,
+                    options: session,
+                    cuda_graph,
+                    given: &given,
+                    timesteps: own,
+                };
+                match patched {
+                    None => variants.open_file(terminal)?,
+                    Some(patched) => variants.open(patched.model.clone(), terminal)?,
+                }
             }
         };
         generator.count_timesteps_in(source.timestep_unit());
