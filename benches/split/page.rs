@@ -181,18 +181,16 @@ fn sent(folder: &std::path::Path) -> String {
 
 fn speeds(folder: &std::path::Path) -> String {
     let rows: Vec<speed::Row> = super::kept("speed");
-    let mut series = Vec::new();
+    let mut series: Vec<(&str, Vec<Series>)> = Vec::new();
     let lines = rows.iter().map(|row| {
         let ratios: Vec<f64> = row.one.iter().zip(&row.two).map(|(one, two)| one / two).collect();
-        series.push(Series::dots(
-            &format!("{}: {}", row.model, row.what),
-            ratios
-                .iter()
-                .enumerate()
-                .map(|(round, ratio)| (round as f64 + 1.0, *ratio))
-                .collect(),
-            true,
-        ));
+        let points = ratios.iter().enumerate();
+        let points = points.map(|(round, ratio)| (round as f64 + 1.0, *ratio)).collect();
+        let dots = Series::dots(&row.what, points, true);
+        match series.iter_mut().find(|(model, _)| *model == row.model) {
+            Some((_, of_model)) => of_model.push(dots),
+            None => series.push((&row.model, vec![dots])),
+        }
         let each = |seconds: &[f64]| median(seconds).unwrap_or(f64::NAN) * 1e3 / row.steps as f64;
         let (one, two, apart) = (each(&row.one), each(&row.two), each(&row.apart));
         let cores: Vec<f64> = row.apart.iter().zip(&row.two).map(|(apart, two)| apart / two).collect();
@@ -233,15 +231,22 @@ fn speeds(folder: &std::path::Path) -> String {
         ],
         lines,
     ));
-    let chart = LineChart {
-        title: "two ranks of one thread against one".to_owned(),
-        x: "pair of runs".to_owned(),
-        y: "times as fast".to_owned(),
-        x_marks: Vec::new(),
-        series,
-        logarithmic: false,
-    };
-    std::fs::write(folder.join("speed.svg"), chart.figure().svg()).unwrap();
-    text.push_str("![Two ranks against one, run by run](split/speed.svg)\n");
+    for (model, series) in series {
+        let chart = LineChart {
+            title: format!("{model}: two ranks of one thread against one"),
+            x: "pair of runs".to_owned(),
+            y: "times as fast".to_owned(),
+            x_marks: Vec::new(),
+            series,
+            logarithmic: false,
+        };
+        let file = format!("speed-{model}.svg");
+        std::fs::write(folder.join(&file), chart.figure().svg()).unwrap();
+        text.push_str(&format!(
+            "![Two ranks against one, run by run, {model}](split/{file})\n\n"
+        ));
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
     text
 }
