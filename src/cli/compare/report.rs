@@ -4,7 +4,7 @@ use super::candidate::{Both, Candidate};
 use super::options::CompareOptions;
 use crate::cli::Failure;
 use crate::cli::caches::CacheReport;
-use crate::cli::run::picture;
+use crate::cli::source::picture;
 use crate::cli::terminal::Terminal;
 use crate::report::{
     CLIPS, Comparison, FilePath, FramesPerSecond, PATCHED, Pair, ReportError, write_apng, write_json, write_pairs,

@@ -15,7 +15,6 @@ mod watch;
 mod write;
 
 pub use options::RunOptions;
-pub use write::picture;
 
 use super::Failure;
 use super::folder::OutputFolder;

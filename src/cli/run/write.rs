@@ -3,12 +3,13 @@
 use super::options::{AnimationChoice, ArraysChoice, RunOptions};
 use super::report::PictureFiles;
 use crate::cli::Failure;
+use crate::cli::source::picture;
 use crate::quality::to_unit_range;
 use crate::report::{
     Elements, FramesPerSecond, read_named, write_animation, write_apng, write_arrays, write_frames, write_mp4,
     write_safetensors,
 };
-use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
+use ndarray::ArrayD;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -116,16 +117,4 @@ pub fn remove_earlier(folder: &Path) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-}
-
-/// A clip `[channels, frames, height, width]` that can be shown, out of a sample `[1, channels, frames, height, width]`
-/// or of an image `[1, channels, height, width]`.
-pub fn picture(sample: &ArrayD<f32>) -> Option<ArrayView4<'_, f32>> {
-    let view = match sample.ndim() {
-        5 => sample.index_axis(Axis(0), 0),
-        4 => sample.index_axis(Axis(0), 0).insert_axis(Axis(1)),
-        _ => return None,
-    };
-    let view = view.into_dimensionality::<Ix4>().ok()?;
-    matches!(view.shape().first(), Some(1 | 3)).then_some(view)
 }

@@ -9,6 +9,7 @@ mod stage;
 mod texts;
 
 pub use options::{Asked, SourceOptions};
+pub use pictures::picture;
 pub use pipeline::Pipeline;
 pub use second::{for_two, refuse_folder, refuse_one_of_two, warn_of_one_of_two};
 pub use stage::{Opening, Stage, plan_of};

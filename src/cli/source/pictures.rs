@@ -6,7 +6,7 @@ use crate::cli::args::SessionOptions;
 use crate::cli::session::runtime_options;
 use crate::cli::terminal::Terminal;
 use crate::pipeline::Decoder;
-use ndarray::ArrayD;
+use ndarray::{ArrayD, ArrayView4, Axis, Ix4};
 
 impl Source {
     /// Opens the decoder, where there is one.
@@ -29,4 +29,16 @@ impl Source {
         let decoded = decoder.decode(latent, last.as_ref());
         decoded.map_err(|error| Failure::pipeline(&self.model, error))
     }
+}
+
+/// A clip `[channels, frames, height, width]` that can be shown, out of a sample `[1, channels, frames, height, width]`
+/// or of an image `[1, channels, height, width]`.
+pub fn picture(sample: &ArrayD<f32>) -> Option<ArrayView4<'_, f32>> {
+    let view = match sample.ndim() {
+        5 => sample.index_axis(Axis(0), 0),
+        4 => sample.index_axis(Axis(0), 0).insert_axis(Axis(1)),
+        _ => return None,
+    };
+    let view = view.into_dimensionality::<Ix4>().ok()?;
+    matches!(view.shape().first(), Some(1 | 3)).then_some(view)
 }
